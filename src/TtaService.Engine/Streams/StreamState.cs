@@ -1,0 +1,25 @@
+using TtaService.Engine.Normalization;
+
+namespace TtaService.Engine.Streams;
+
+/// <summary>The adaptation state of one stream of one model. Made, stepped, reset and released by <see cref="Execution.AdaptiveModel"/>, on its thread.</summary>
+public sealed class StreamState
+{
+    internal StreamState(MethodSettings method, ulong seed)
+    {
+        Method = method;
+        Seed = seed;
+    }
+
+    /// <summary>The method and its hyperparameters.</summary>
+    public MethodSettings Method { get; }
+
+    /// <summary>Seeds the initial components, so that a run can be repeated.</summary>
+    public ulong Seed { get; }
+
+    /// <summary>Committed steps since the start or the last reset.</summary>
+    public long Steps { get; internal set; }
+
+    /// <summary>Committed frames since the start or the last reset.</summary>
+    public long Frames { get; internal set; }
+}
