@@ -1,0 +1,56 @@
+namespace TtaService.Host.Store;
+
+/// <summary>Who owns one stream in a store of this process, and how often it changed hands. Guarded by its entry.</summary>
+internal sealed class Ownership
+{
+    private static readonly TimeSpan Window = TimeSpan.FromMinutes(1);
+
+    private long _seen;
+    private long _windowStart;
+    private int _takeoversInWindow;
+
+    public long Epoch { get; private set; }
+
+    public string? Owner { get; private set; }
+
+    public long Takeovers { get; private set; }
+
+    /// <summary>Epochs go on from here.</summary>
+    public void GoOnFrom(long epoch) => Epoch = Math.Max(Epoch, epoch);
+
+    /// <summary>Gives the stream to an opener, or says why not.</summary>
+    public StreamOpening Open(string stream, string owner, OpenPolicy policy, StoreOptions options, TimeProvider clock)
+    {
+        var previous = Owner;
+        if (previous is not null)
+        {
+            var silent = clock.GetElapsedTime(_seen);
+            if (policy == OpenPolicy.Reject && previous != owner && silent < options.OwnerTimeout)
+            {
+                return new StreamOpening { Status = OpenStatus.Held, PreviousOwner = previous, Takeovers = Takeovers, RetryAfter = options.OwnerTimeout - silent };
+            }
+
+            if (_takeoversInWindow == 0 || clock.GetElapsedTime(_windowStart) >= Window)
+            {
+                (_windowStart, _takeoversInWindow) = (clock.GetTimestamp(), 0);
+            }
+
+            if (_takeoversInWindow >= options.MaxTakeoversPerMinute)
+            {
+                return new StreamOpening { Status = OpenStatus.TakeoverLimited, PreviousOwner = previous, Takeovers = Takeovers, RetryAfter = Window - clock.GetElapsedTime(_windowStart) };
+            }
+
+            _takeoversInWindow++;
+            Takeovers++;
+        }
+
+        (Epoch, Owner, _seen) = (Epoch + 1, owner, clock.GetTimestamp());
+        return new StreamOpening { Status = OpenStatus.Owned, Claim = new StreamClaim(stream, Epoch, owner), PreviousOwner = previous, Takeovers = Takeovers };
+    }
+
+    public bool Holds(StreamClaim claim) => claim.Epoch == Epoch && claim.Owner == Owner;
+
+    public void Renew(TimeProvider clock) => _seen = clock.GetTimestamp();
+
+    public void Release() => Owner = null;
+}
