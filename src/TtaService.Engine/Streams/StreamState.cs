@@ -2,7 +2,7 @@ using TtaService.Engine.Normalization;
 
 namespace TtaService.Engine.Streams;
 
-/// <summary>The adaptation state of one stream of one model. Made, stepped, reset and released by <see cref="Execution.AdaptiveModel"/>, on its thread.</summary>
+/// <summary>The adaptation state of one stream of one model. Made, stepped, reset, evicted and released by <see cref="Execution.AdaptiveModel"/>, on its thread.</summary>
 public sealed class StreamState
 {
     internal StreamState(MethodSettings method, ulong seed)
@@ -22,4 +22,12 @@ public sealed class StreamState
 
     /// <summary>Committed frames since the start or the last reset.</summary>
     public long Frames { get; internal set; }
+
+    /// <summary>Whether the state is in memory; a step needs that.</summary>
+    public bool IsResident => Runtime is not null;
+
+    internal MethodRuntime? Runtime { get; set; }
+
+    /// <summary>The committed row in the arena; -1 while not resident.</summary>
+    internal int Row { get; set; } = -1;
 }
