@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using TtaService.Engine.Execution;
+using TtaService.Engine.Streams;
 
 namespace TtaService.Host.Streams;
 
@@ -12,6 +13,7 @@ namespace TtaService.Host.Streams;
 internal sealed partial class StepBatcher : IAsyncDisposable
 {
     private readonly InferenceEngine _engine;
+    private readonly StreamResidency _residency;
     private readonly BatchingOptions _options;
     private readonly int _maxPendingSteps;
     private readonly DecodeSlots _decoding;
@@ -28,9 +30,10 @@ internal sealed partial class StepBatcher : IAsyncDisposable
     private double _secondsPerStep;
     private bool _stopping;
 
-    public StepBatcher(InferenceEngine engine, BatchingOptions options, StreamsOptions streams, DecodeSlots decoding, AnswerWriter answers, TimeProvider clock, ILogger logger)
+    public StepBatcher(InferenceEngine engine, StreamResidency residency, BatchingOptions options, StreamsOptions streams, DecodeSlots decoding, AnswerWriter answers, TimeProvider clock, ILogger logger)
     {
         _engine = engine;
+        _residency = residency;
         _options = options;
         _maxPendingSteps = streams.MaxPendingSteps;
         _decoding = decoding;
@@ -155,9 +158,12 @@ internal sealed partial class StepBatcher : IAsyncDisposable
             return Overloaded("QUEUE_FULL", $"{_queuedSteps} steps wait already, the limit is {_options.MaxQueuedSteps} (Batching:MaxQueuedSteps); send again later", _queuedSteps);
         }
 
-        return _queuedBytes + submission.Bytes > _options.MaxQueuedBytes
-            ? Overloaded("QUEUE_FULL", $"{_queuedBytes} bytes of frames wait already and the step brings {submission.Bytes}, the limit is {_options.MaxQueuedBytes} (Batching:MaxQueuedBytes); send again later", _queuedSteps)
-            : null;
+        if (_queuedBytes + submission.Bytes > _options.MaxQueuedBytes)
+        {
+            return Overloaded("QUEUE_FULL", $"{_queuedBytes} bytes of frames wait already and the step brings {submission.Bytes}, the limit is {_options.MaxQueuedBytes} (Batching:MaxQueuedBytes); send again later", _queuedSteps);
+        }
+
+        return null;
     }
 
     private StepOutcome Overloaded(string reason, string message, int ahead) =>
@@ -345,7 +351,7 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         }
 
         // The same number may have been waiting twice.
-        return session.Answered.Recall(step.Submission.Sequence) ?? (Expired(step) ? ExpiredFailure(step) : null);
+        return session.Answered.Recall(step.Submission.Sequence) ?? (Expired(step) ? (StepOutcome?)ExpiredFailure(step) : null);
     }
 
     private bool Expired(QueuedStep step) => step.Submission.Timeout is { } timeout && _clock.GetElapsedTime(step.Submitted) >= timeout;
@@ -396,30 +402,41 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         _ = Task.Run(() => Finish(batch, results, started, run));
     }
 
+    // A result or a failure an entry.
     private async Task<object[]> TryRunAsync(List<BatchEntry> batch)
     {
+        Failure failure;
         try
         {
-            var results = await _engine.InvokeAsync(model => model.Run(batch.ConvertAll(entry => new StreamStep(entry.Session.State!, entry.Block, entry.Freeze)))).ConfigureAwait(false);
+            var results = await _engine.InvokeAsync(model =>
+            {
+                _residency.Enter(model, batch.ConvertAll(entry => entry.Session));
+                return model.Run(batch.ConvertAll(entry => new StreamStep(entry.Session.State!, entry.Block, entry.Freeze)));
+            }).ConfigureAwait(false);
             return [.. results];
+        }
+        catch (ArenaFullException full)
+        {
+            failure = new Failure(FailureKind.ResourceExhausted, "STATE_MEMORY_FULL", $"{full.Message} (Models:ArenaBytes); raise it") { RetryAfter = TimeSpan.FromSeconds(1) };
         }
         catch (Exception defect)
         {
-            var failure = Failure.Internal(LogDefect(defect));
-            if (batch.Count == 1)
-            {
-                return [failure];
-            }
-
-            // One step may have spoiled the pass for the others.
-            var alone = new object[batch.Count];
-            for (var i = 0; i < alone.Length; i++)
-            {
-                alone[i] = (await TryRunAsync([batch[i]]).ConfigureAwait(false))[0];
-            }
-
-            return alone;
+            failure = Failure.Internal(LogDefect(defect));
         }
+
+        if (batch.Count == 1)
+        {
+            return [failure];
+        }
+
+        // One step may have spoiled the pass for the others, and states that do not fit together may fit one by one.
+        var alone = new object[batch.Count];
+        for (var i = 0; i < alone.Length; i++)
+        {
+            alone[i] = (await TryRunAsync([batch[i]]).ConfigureAwait(false))[0];
+        }
+
+        return alone;
     }
 
     private void Finish(List<BatchEntry> batch, object[] results, long started, TimeSpan run)

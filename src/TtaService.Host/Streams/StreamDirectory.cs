@@ -57,39 +57,17 @@ internal sealed partial class StreamDirectory(ModelCatalog models, IOptions<Stre
     {
         while (true)
         {
-            if (!_streams.TryGetValue(request.Name, out var session))
-            {
-                if (request.Mode == ResumeMode.MustExist)
-                {
-                    throw new FailureException(Failure.StreamNotFound(request.Name));
-                }
-
-                if (await TryCreateAsync(request).ConfigureAwait(false) is { } created)
-                {
-                    return (created.TakeOver(), StateOrigin.Fresh);
-                }
-
-                // Another call created it meanwhile.
-                continue;
-            }
-
-            if (request.Mode == ResumeMode.MustCreate)
-            {
-                throw new FailureException(Exists(request.Name));
-            }
-
-            RequireSame(session, request);
+            var (session, created) = await FindOrCreateAsync(request).ConfigureAwait(false);
             var lease = session.TakeOver();
-            Apply(session, request);
-            if (request.Mode != ResumeMode.Reset)
+            if (session.Deleted && !created)
             {
-                return (lease, StateOrigin.Continued);
+                // Deleted between the look-up and here.
+                continue;
             }
 
             try
             {
-                await RestartAsync(session, request).ConfigureAwait(false);
-                return (lease, StateOrigin.Reset);
+                return (lease, created ? StateOrigin.Fresh : await ContinueAsync(session, request).ConfigureAwait(false));
             }
             catch (FailureException)
             {
@@ -97,6 +75,13 @@ internal sealed partial class StreamDirectory(ModelCatalog models, IOptions<Stre
                 throw;
             }
         }
+    }
+
+    /// <summary>Finds or creates a stream for one step; a call that has it open keeps it.</summary>
+    public async Task<(StreamSession Session, StateOrigin Origin)> VisitAsync(StreamRequest request)
+    {
+        var (session, created) = await FindOrCreateAsync(request).ConfigureAwait(false);
+        return (session, created ? StateOrigin.Fresh : await ContinueAsync(session, request).ConfigureAwait(false));
     }
 
     /// <summary>Creates a stream.</summary>
@@ -111,7 +96,8 @@ internal sealed partial class StreamDirectory(ModelCatalog models, IOptions<Stre
         StreamState state;
         try
         {
-            state = await model.Engine.InvokeAsync(engine => engine.Import(snapshot.Span)).ConfigureAwait(false);
+            // A snapshot is about as large as the state in it.
+            state = await CreateStateAsync(model, snapshot.Length, engine => engine.Import(snapshot.Span)).ConfigureAwait(false);
         }
         catch (SnapshotException refused)
         {
@@ -126,8 +112,8 @@ internal sealed partial class StreamDirectory(ModelCatalog models, IOptions<Stre
     public async Task<StreamSession> CreateUnlistedAsync(StreamRequest request)
     {
         var (model, method) = Resolve(request);
-        var state = await model.Engine.InvokeAsync(engine => engine.CreateState(method, request.Seed ?? 0)).ConfigureAwait(false);
-        return new StreamSession(request.Name, model, state, StateOrigin.Fresh, Settings(request), _options, clock);
+        var state = await CreateStateAsync(model, model.Engine.Model.StateBytes(method), engine => engine.CreateState(method, request.Seed ?? 0)).ConfigureAwait(false);
+        return await RegisterAsync(new StreamSession(request.Name, model, state, StateOrigin.Fresh, Settings(request), _options, clock)).ConfigureAwait(false);
     }
 
     public StreamSession Get(string name) => _streams.TryGetValue(name, out var session) ? session : throw new FailureException(Failure.StreamNotFound(name));
@@ -162,7 +148,8 @@ internal sealed partial class StreamDirectory(ModelCatalog models, IOptions<Stre
         {
             if (_streams.TryRemove(KeyValuePair.Create(session.Name, session)))
             {
-                _stateBytes -= session.StateBytes;
+                _stateBytes -= session.CountedBytes;
+                session.CountedBytes = 0;
             }
         }
 
@@ -176,12 +163,7 @@ internal sealed partial class StreamDirectory(ModelCatalog models, IOptions<Stre
         batcher.Abandon(session, new Failure(FailureKind.Aborted, "STREAM_DELETED", $"stream '{session.Name}' was deleted"));
         await batcher.BetweenStepsAsync(session, model =>
         {
-            if (session.State is { } state)
-            {
-                model.Release(state);
-                session.End();
-            }
-
+            session.Model.Residency.Release(model, session);
             return true;
         }).ConfigureAwait(false);
     }
@@ -199,14 +181,90 @@ internal sealed partial class StreamDirectory(ModelCatalog models, IOptions<Stre
         }
     }
 
+    private async Task<(StreamSession Session, bool Created)> FindOrCreateAsync(StreamRequest request)
+    {
+        while (true)
+        {
+            if (_streams.TryGetValue(request.Name, out var session))
+            {
+                if (request.Mode == ResumeMode.MustCreate)
+                {
+                    throw new FailureException(Exists(request.Name));
+                }
+
+                RequireSame(session, request);
+                return (session, false);
+            }
+
+            if (request.Mode == ResumeMode.MustExist)
+            {
+                throw new FailureException(Failure.StreamNotFound(request.Name));
+            }
+
+            // Null when another call created it meanwhile.
+            if (await TryCreateAsync(request).ConfigureAwait(false) is { } created)
+            {
+                return (created, true);
+            }
+        }
+    }
+
+    private async Task<StateOrigin> ContinueAsync(StreamSession session, StreamRequest request)
+    {
+        if (request.Freeze is not null || request.MaxCoalesce is not null)
+        {
+            session.Update(settings => settings with { Frozen = request.Freeze ?? settings.Frozen, MaxCoalesce = request.MaxCoalesce ?? settings.MaxCoalesce });
+        }
+
+        if (request.Mode != ResumeMode.Reset)
+        {
+            return StateOrigin.Continued;
+        }
+
+        await RestartAsync(session, request).ConfigureAwait(false);
+        return StateOrigin.Reset;
+    }
+
     private static Task<T> BetweenStepsAsync<T>(StreamSession session, Func<AdaptiveModel, StreamState, T> work) =>
-        session.Model.Batcher.BetweenStepsAsync(session, model => work(model, session.State ?? throw new FailureException(Failure.StreamNotFound(session.Name))));
+        session.Model.Batcher.BetweenStepsAsync(session, model =>
+        {
+            var state = session.State ?? throw new FailureException(Failure.StreamNotFound(session.Name));
+            session.Model.Residency.Enter(model, [session]);
+            return work(model, state);
+        });
+
+    private static async Task<StreamState> CreateStateAsync(ServedModel model, long bytes, Func<AdaptiveModel, StreamState> create)
+    {
+        try
+        {
+            return await model.Engine.InvokeAsync(engine => model.Residency.Create(engine, bytes, create)).ConfigureAwait(false);
+        }
+        catch (ArenaFullException full)
+        {
+            throw new FailureException(StateMemoryFull(full));
+        }
+    }
+
+    private static Failure StateMemoryFull(ArenaFullException full) =>
+        new(FailureKind.ResourceExhausted, "STATE_MEMORY_FULL", $"{full.Message} (Models:ArenaBytes); try again") { RetryAfter = TimeSpan.FromSeconds(1) };
+
+    // From here on its state may leave the arena.
+    private static Task<StreamSession> RegisterAsync(StreamSession session) => session.Model.Engine.InvokeAsync(_ =>
+    {
+        if (session.State is { IsResident: true })
+        {
+            session.Model.Residency.Add(session);
+        }
+
+        return session;
+    });
 
     private async Task<StreamSession?> TryCreateAsync(StreamRequest request)
     {
         var (model, method) = Resolve(request);
-        RequireRoom(request.Name, model.Engine.Model.StateBytes(method));
-        var state = await model.Engine.InvokeAsync(engine => engine.CreateState(method, request.Seed ?? 0)).ConfigureAwait(false);
+        var bytes = model.Engine.Model.StateBytes(method);
+        RequireRoom(request.Name, bytes);
+        var state = await CreateStateAsync(model, bytes, engine => engine.CreateState(method, request.Seed ?? 0)).ConfigureAwait(false);
         return await TryAddAsync(request.Name, model, state, StateOrigin.Fresh, Settings(request)).ConfigureAwait(false);
     }
 
@@ -215,14 +273,21 @@ internal sealed partial class StreamDirectory(ModelCatalog models, IOptions<Stre
     {
         var session = new StreamSession(name, model, state, origin, settings, _options, clock);
         Failure? full;
+        var added = false;
         lock (_admission)
         {
             full = WhyFull(session.StateBytes);
             if (full is null && _streams.TryAdd(name, session))
             {
-                _stateBytes += session.StateBytes;
-                return session;
+                added = true;
+                session.CountedBytes = session.StateBytes;
+                _stateBytes += session.CountedBytes;
             }
+        }
+
+        if (added)
+        {
+            return await RegisterAsync(session).ConfigureAwait(false);
         }
 
         await model.Engine.InvokeAsync(engine =>
@@ -251,34 +316,49 @@ internal sealed partial class StreamDirectory(ModelCatalog models, IOptions<Stre
             return new Failure(FailureKind.ResourceExhausted, "TOO_MANY_STREAMS", $"there are {_streams.Count} streams already, the limit is {_options.MaxStreams} (Streams:MaxStreams); delete streams that are not used") { RetryAfter = TimeSpan.FromSeconds(10) };
         }
 
-        return _stateBytes + bytes > _maxStateBytes
-            ? new Failure(FailureKind.ResourceExhausted, "STATE_MEMORY_FULL", $"the streams' states take {_stateBytes} bytes and this one {bytes}, the limit is {_maxStateBytes} (Streams:MaxStateBytes); delete streams that are not used") { RetryAfter = TimeSpan.FromSeconds(10) }
-            : null;
+        return _stateBytes + bytes > _maxStateBytes ? StatesTooLarge(bytes) : null;
     }
+
+    private Failure StatesTooLarge(long bytes) =>
+        new(FailureKind.ResourceExhausted, "STATE_MEMORY_FULL", $"the streams' states take {_stateBytes} bytes and this one needs {bytes} more, the limit is {_maxStateBytes} (Streams:MaxStateBytes); delete streams that are not used") { RetryAfter = TimeSpan.FromSeconds(10) };
 
     private async Task RestartAsync(StreamSession session, StreamRequest request)
     {
         var method = request.Method is null ? session.Method : Resolve(request with { Model = session.Model.Name }).Method;
         var seed = request.Seed ?? session.Seed;
-        var growth = session.Model.Engine.Model.StateBytes(method) - session.StateBytes;
+        var bytes = session.Model.Engine.Model.StateBytes(method);
         lock (_admission)
         {
-            if (growth > 0 && _stateBytes + growth > _maxStateBytes)
+            if (!_streams.TryGetValue(session.Name, out var listed) || listed != session)
             {
-                throw new FailureException(WhyFull(growth)!);
+                throw new FailureException(Failure.StreamNotFound(session.Name));
             }
 
+            var growth = bytes - session.CountedBytes;
+            if (growth > 0 && _stateBytes + growth > _maxStateBytes)
+            {
+                throw new FailureException(StatesTooLarge(growth));
+            }
+
+            session.CountedBytes += growth;
             _stateBytes += growth;
         }
 
-        await BetweenStepsAsync(session, (model, state) =>
+        try
         {
-            var fresh = model.CreateState(method, seed);
-            model.Release(state);
-            session.Begin(fresh, StateOrigin.Reset);
-            session.ForgetAnswers();
-            return true;
-        }).ConfigureAwait(false);
+            await BetweenStepsAsync(session, (model, state) =>
+            {
+                var fresh = session.Model.Residency.Create(model, bytes, engine => engine.CreateState(method, seed), keep: 1);
+                model.Release(state);
+                session.Begin(fresh, StateOrigin.Reset);
+                session.ForgetAnswers();
+                return true;
+            }).ConfigureAwait(false);
+        }
+        catch (ArenaFullException full)
+        {
+            throw new FailureException(StateMemoryFull(full));
+        }
     }
 
     private static void RequireSame(StreamSession session, StreamRequest request)
@@ -301,14 +381,6 @@ internal sealed partial class StreamDirectory(ModelCatalog models, IOptions<Stre
         if (request.Seed is { } seed && seed != session.Seed)
         {
             throw new FailureException(new Failure(FailureKind.FailedPrecondition, "STREAM_OF_ANOTHER_SEED", $"stream '{session.Name}' has seed {session.Seed}, not {seed}; open it with RESUME_POLICY_RESET to change the seed, or leave the seed out") { Field = "open.seed" });
-        }
-    }
-
-    private static void Apply(StreamSession session, StreamRequest request)
-    {
-        if (request.Freeze is not null || request.MaxCoalesce is not null)
-        {
-            session.Update(settings => settings with { Frozen = request.Freeze ?? settings.Frozen, MaxCoalesce = request.MaxCoalesce ?? settings.MaxCoalesce });
         }
     }
 

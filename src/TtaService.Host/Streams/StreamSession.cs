@@ -55,6 +55,7 @@ internal sealed record StreamDescription(
     TimeSpan Age,
     ulong LastSequence,
     long StateBytes,
+    bool Resident,
     DateTimeOffset Created,
     DateTimeOffset Updated,
     DateTimeOffset ResetAt);
@@ -96,6 +97,15 @@ internal sealed class StreamSession
     /// <summary>Null after release. Its content belongs to the engine's thread.</summary>
     public StreamState? State { get; private set; }
 
+    /// <summary>The state's snapshot while it is not in the arena. Belongs to the engine's thread.</summary>
+    public byte[]? ColdState { get; set; }
+
+    /// <summary>The stream's place among the resident ones. Belongs to the engine's thread.</summary>
+    public LinkedListNode<StreamSession>? ResidentPlace { get; set; }
+
+    /// <summary>What the directory counts for the state. Guarded by the directory.</summary>
+    public long CountedBytes { get; set; }
+
     public StateOrigin Origin { get; private set; }
 
     /// <summary>Takes no further work.</summary>
@@ -136,6 +146,7 @@ internal sealed class StreamSession
             State = state;
             Method = state.Method;
             Seed = state.Seed;
+            StateBytes = Model.Engine.Model.StateBytes(state.Method);
             Origin = origin;
             (Steps, Frames) = (state.Steps, state.Frames);
             _resetAt = _updated = _clock.GetUtcNow();
@@ -144,7 +155,7 @@ internal sealed class StreamSession
     }
 
     /// <summary>Bytes of the stream's state.</summary>
-    public long StateBytes => Model.Engine.Model.StateBytes(Method);
+    public long StateBytes { get; private set; }
 
     /// <summary>Sequence numbers begin anew.</summary>
     public void ForgetAnswers()
@@ -235,7 +246,7 @@ internal sealed class StreamSession
     {
         lock (_gate)
         {
-            return new StreamDescription(Name, Model.Name, Method, Seed, _settings, Origin, Steps, Frames, Age, Answered.Last, StateBytes, Created, _updated, _resetAt);
+            return new StreamDescription(Name, Model.Name, Method, Seed, _settings, Origin, Steps, Frames, Age, Answered.Last, StateBytes, State is { IsResident: true }, Created, _updated, _resetAt);
         }
     }
 }
