@@ -131,11 +131,12 @@ class First(nn.Module):
         return self.model(x)["out"]
 
 
-def export(model, size, path, opset=17):
+def export(model, size, path, opset=17, spatial=True):
+    axes = {0: "batch", 2: "height", 3: "width"} if spatial else {0: "batch"}
     torch.onnx.export(
         model, torch.zeros(1, 3, size, size), str(path), opset_version=opset, training=torch.onnx.TrainingMode.PRESERVE,
         input_names=["image"], output_names=["output"],
-        dynamic_axes={"image": {0: "batch", 2: "height", 3: "width"}, "output": {0: "batch"}})
+        dynamic_axes={"image": axes, "output": {0: "batch"}})
     print(path)
 
 
@@ -155,7 +156,8 @@ def main():
         else:
             options = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
             model = randomize(getattr(torchvision.models, name)(weights=None, **options))
-        export(model.eval(), 299 if name == "inception_v3" else 224, folder / f"{name}.onnx")
+        # VGG pools to 7x7, which ONNX has no node for unless the input's size is fixed.
+        export(model.eval(), 299 if name == "inception_v3" else 224, folder / f"{name}.onnx", spatial=not name.startswith("vgg"))
 
 
 if __name__ == "__main__":
