@@ -61,7 +61,8 @@ class Dense(nn.Module):
 
     def forward(self, x):
         x = self.conv0(x)
-        x = torch.cat([x, self.conv1(functional.relu(self.bn1(x)))], 1)
+        # A concatenation of one, as torchvision's DenseNet begins: its BatchNorm must not overwrite x.
+        x = torch.cat([x, self.conv1(functional.relu(self.bn1(torch.cat([x], 1))))], 1)
         x = torch.cat([x, self.conv2(functional.relu(self.bn2(x)))], 1)
         x = functional.avg_pool2d(functional.relu(self.bn3(x)), 2, ceil_mode=True)
         return self.bn4(self.fc(x.mean([2, 3])))
