@@ -49,7 +49,7 @@ internal sealed class FileStreamStateStore : LocalStreamStateStore
 
     /// <summary>What a checkpoint file says of itself, by its header alone.</summary>
     /// <exception cref="CheckpointRefusedException">It says nothing of the kind.</exception>
-    public static CheckpointDescription Describe(string path, long number)
+    public static CheckpointDescription DescribeFile(string path, long number)
     {
         using var file = File.OpenHandle(path);
         var length = RandomAccess.GetLength(file);
@@ -107,7 +107,7 @@ internal sealed class FileStreamStateStore : LocalStreamStateStore
     {
         try
         {
-            return Describe(PathOf(stream, number, CheckpointFileName.Stored), number) is var described && described.Stream == stream ? described : null;
+            return DescribeFile(PathOf(stream, number, CheckpointFileName.Stored), number) is var described && described.Stream == stream ? described : null;
         }
         catch (Exception e) when (e is CheckpointRefusedException or FileNotFoundException)
         {
@@ -128,7 +128,11 @@ internal sealed class FileStreamStateStore : LocalStreamStateStore
 
     protected override void RemoveSetAside(string stream, long number) => File.Delete(PathOf(stream, number, CheckpointFileName.Rejected));
 
-    protected override ValueTask DisposeCoreAsync() => _lock.DisposeAsync();
+    protected override async ValueTask DisposeCoreAsync()
+    {
+        await _lock.DisposeAsync().ConfigureAwait(false);
+        await base.DisposeCoreAsync().ConfigureAwait(false);
+    }
 
     private string PathOf(string stream, long number, string extension) => Path.Combine(_folder, CheckpointFileName.Of(stream, number, extension));
 
@@ -169,7 +173,7 @@ internal sealed class FileStreamStateStore : LocalStreamStateStore
     {
         try
         {
-            var stream = Describe(file.FullName, number).Stream;
+            var stream = DescribeFile(file.FullName, number).Stream;
             if (CheckpointFileName.Of(stream, number, file.Extension) == file.Name)
             {
                 return stream;
