@@ -22,8 +22,19 @@ internal sealed class AdaptationService(
         var content = StreamRequests.Read(open.Reply);
         if (open.Stream.Length > 0)
         {
-            var (session, origin) = await directory.VisitAsync(StreamRequests.Read(open, StreamRequests.CheckedName(open.Stream, "open.stream"))).ConfigureAwait(false);
-            return await InferAsync(session, origin, step, content, context).ConfigureAwait(false);
+            var visit = StreamRequests.Read(open, StreamRequests.CheckedName(open.Stream, "open.stream"));
+            while (true)
+            {
+                var (session, origin) = await directory.VisitAsync(visit).ConfigureAwait(false);
+                try
+                {
+                    return await InferAsync(session, origin, step, content, context).ConfigureAwait(false);
+                }
+                catch (FailureException idled) when (idled.Failure.Reason == Failure.UnloadedReason)
+                {
+                    // It left for the store between the two lines above; asking again brings it back.
+                }
+            }
         }
 
         var unlisted = await directory.CreateUnlistedAsync(StreamRequests.Read(open, string.Empty)).ConfigureAwait(false);
@@ -33,7 +44,7 @@ internal sealed class AdaptationService(
         }
         finally
         {
-            await directory.DeleteAsync(unlisted).ConfigureAwait(false);
+            await directory.DiscardAsync(unlisted).ConfigureAwait(false);
         }
     }
 

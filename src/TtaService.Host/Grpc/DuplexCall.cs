@@ -1,3 +1,4 @@
+using System.Security.Cryptography;
 using System.Threading.Channels;
 using Grpc.Core;
 using TtaService.Host.Streams;
@@ -17,9 +18,13 @@ internal sealed class DuplexCall(
     CancellationToken stopping) : IDisposable
 {
     private readonly CancellationTokenSource _idle = new();
+    private readonly CancellationTokenSource _aged = new();
 
     public async Task RunAsync()
     {
+        await using var ageTimer = options.MaxCallAge > TimeSpan.Zero
+            ? clock.CreateTimer(static source => ((CancellationTokenSource)source!).Cancel(), _aged, options.MaxCallAge * (1 - (RandomNumberGenerator.GetInt32(1000) * 0.2 / 1000)), Timeout.InfiniteTimeSpan)
+            : null;
         await using var idleTimer = clock.CreateTimer(static source => ((CancellationTokenSource)source!).Cancel(), _idle, options.FirstMessageTimeout, Timeout.InfiniteTimeSpan);
         var open = await ReadOpenAsync().ConfigureAwait(false);
         var name = StreamRequests.CheckedName(open.Stream, "open.stream");
@@ -33,7 +38,11 @@ internal sealed class DuplexCall(
         }
     }
 
-    public void Dispose() => _idle.Dispose();
+    public void Dispose()
+    {
+        _idle.Dispose();
+        _aged.Dispose();
+    }
 
     private async Task<OpenStream> ReadOpenAsync()
     {
@@ -59,7 +68,7 @@ internal sealed class DuplexCall(
     private async Task PumpAsync(StreamLease lease, ReplyContent content, Streams.StateOrigin origin, ITimer idleTimer)
     {
         // Ends the reading; steps that were read are still answered unless the client or the stream is gone.
-        using var ending = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken, stopping, _idle.Token, lease.Lost);
+        using var ending = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken, stopping, _idle.Token, _aged.Token, lease.Lost);
         using var abandoned = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken, lease.Lost);
         using var slots = new SemaphoreSlim(options.MaxPendingSteps);
         var pending = Channel.CreateUnbounded<PendingReply>(new UnboundedChannelOptions { SingleReader = true, SingleWriter = true });
@@ -91,6 +100,12 @@ internal sealed class DuplexCall(
         }
 
         await writing.ConfigureAwait(false);
+        if (stopping.IsCancellationRequested || _aged.IsCancellationRequested)
+        {
+            // Before the client hears of it: whoever opens the stream next finds all that it learned.
+            await directory.HandOverAsync(lease, Ended()).ConfigureAwait(false);
+        }
+
         context.CancellationToken.ThrowIfCancellationRequested();
         if (WhyEnded(lease) is { } why)
         {
@@ -107,20 +122,24 @@ internal sealed class DuplexCall(
     {
         if (lease.Lost.IsCancellationRequested)
         {
-            return lease.Session.Deleted
+            return lease.Session.Ending is { } ending ? ending : lease.Session.Deleted
                 ? new Failure(FailureKind.Aborted, "STREAM_DELETED", $"stream '{lease.Session.Name}' was deleted")
                 : new Failure(FailureKind.Aborted, "STREAM_TAKEN_OVER", $"another call opened stream '{lease.Session.Name}'; one call at a time has a stream open");
         }
 
-        if (stopping.IsCancellationRequested)
+        if (stopping.IsCancellationRequested || _aged.IsCancellationRequested)
         {
-            return Failure.Stopping();
+            return Ended();
         }
 
         return _idle.IsCancellationRequested
             ? new Failure(FailureKind.DeadlineExceeded, "CALL_IDLE", $"no step came within {options.CallIdleTimeout.TotalSeconds:0.###} s (Streams:CallIdleTimeout); the stream stays, open it again")
             : null;
     }
+
+    private Failure Ended() => stopping.IsCancellationRequested
+        ? Failure.Stopping()
+        : new Failure(FailureKind.Unavailable, "CALL_TOO_OLD", $"the call is as old as calls may get (Streams:MaxCallAge is {options.MaxCallAge}); open the stream again and resend what was not answered");
 
     private Task<StepOutcome> Submit(StreamSession session, StepRequest step, ReplyContent content, CancellationToken cancel)
     {

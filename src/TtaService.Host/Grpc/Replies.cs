@@ -33,6 +33,11 @@ internal static class Replies
             opened.Warnings.Add(warning);
         }
 
+        if (stream.Notice is { } notice)
+        {
+            opened.Warnings.Add(notice);
+        }
+
         return opened;
     }
 

@@ -15,7 +15,13 @@ internal static class RpcErrors
     public static RpcException ToRpcException(this Failure failure)
     {
         var status = new Google.Rpc.Status { Code = (int)CodeOf(failure.Kind), Message = failure.Message };
-        status.Details.Add(Any.Pack(new ErrorInfo { Domain = Domain, Reason = failure.Reason }));
+        var info = new ErrorInfo { Domain = Domain, Reason = failure.Reason };
+        if (failure.Owner is not null)
+        {
+            info.Metadata["owner"] = failure.Owner;
+        }
+
+        status.Details.Add(Any.Pack(info));
         if (failure.Field is { } field)
         {
             status.Details.Add(Any.Pack(new BadRequest { FieldViolations = { new BadRequest.Types.FieldViolation { Field = field, Description = failure.Message, Reason = failure.Reason } } }));
@@ -26,7 +32,14 @@ internal static class RpcErrors
             status.Details.Add(Any.Pack(new RetryInfo { RetryDelay = Duration.FromTimeSpan(delay) }));
         }
 
-        return status.ToRpcException();
+        var exception = status.ToRpcException();
+        if (failure.Owner is { } owner)
+        {
+            // For load balancers, which do not read details.
+            exception.Trailers.Add("tta-owner", owner);
+        }
+
+        return exception;
     }
 
     public static StepError ToStepError(this Failure failure, ulong sequence)

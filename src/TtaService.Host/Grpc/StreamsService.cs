@@ -22,7 +22,7 @@ internal sealed class StreamsService(StreamDirectory directory, ModelCatalog mod
         return Replies.ToWire(session.Describe());
     }
 
-    public override Task<Stream> GetStream(GetStreamRequest request, ServerCallContext context) => Task.FromResult(Replies.ToWire(Find(request.Name).Describe()));
+    public override async Task<Stream> GetStream(GetStreamRequest request, ServerCallContext context) => Replies.ToWire((await FindAsync(request.Name).ConfigureAwait(false)).Describe());
 
     public override Task<ListStreamsResponse> ListStreams(ListStreamsRequest request, ServerCallContext context)
     {
@@ -47,30 +47,30 @@ internal sealed class StreamsService(StreamDirectory directory, ModelCatalog mod
         return Task.FromResult(response);
     }
 
-    public override Task<Stream> UpdateStream(UpdateStreamRequest request, ServerCallContext context)
+    public override async Task<Stream> UpdateStream(UpdateStreamRequest request, ServerCallContext context)
     {
         var stream = request.Stream ?? throw new FailureException(Failure.Invalid("STREAM_MISSING", "stream", "the request has no stream"));
-        var session = Find(stream.Name, "stream.name");
+        var session = await FindAsync(stream.Name, "stream.name").ConfigureAwait(false);
         session.Update(StreamRequests.ReadUpdate(stream, request.UpdateMask));
-        return Task.FromResult(Replies.ToWire(session.Describe()));
+        return Replies.ToWire(session.Describe());
     }
 
     public override async Task<Stream> ResetStream(ResetStreamRequest request, ServerCallContext context)
     {
-        var session = Find(request.Name);
+        var session = await FindAsync(request.Name).ConfigureAwait(false);
         await StreamDirectory.ResetAsync(session).ConfigureAwait(false);
         return Replies.ToWire(session.Describe());
     }
 
     public override async Task<Empty> DeleteStream(DeleteStreamRequest request, ServerCallContext context)
     {
-        await directory.DeleteAsync(Find(request.Name)).ConfigureAwait(false);
+        await directory.DeleteAsync(StreamRequests.CheckedName(request.Name, "name")).ConfigureAwait(false);
         return new Empty();
     }
 
     public override async Task<ExportStreamResponse> ExportStream(ExportStreamRequest request, ServerCallContext context)
     {
-        var snapshot = await directory.ExportAsync(Find(request.Name)).ConfigureAwait(false);
+        var snapshot = await directory.ExportAsync(await FindAsync(request.Name).ConfigureAwait(false)).ConfigureAwait(false);
         return new ExportStreamResponse { Snapshot = UnsafeByteOperations.UnsafeWrap(snapshot) };
     }
 
@@ -80,7 +80,7 @@ internal sealed class StreamsService(StreamDirectory directory, ModelCatalog mod
         return Replies.ToWire(session.Describe());
     }
 
-    private StreamSession Find(string name, string field = "name") => directory.Get(StreamRequests.CheckedName(name, field));
+    private Task<StreamSession> FindAsync(string name, string field = "name") => directory.LoadAsync(StreamRequests.CheckedName(name, field));
 
     private static string ReadToken(string token)
     {

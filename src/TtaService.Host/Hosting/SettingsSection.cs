@@ -47,11 +47,12 @@ internal static class SettingsSection
         }
     }
 
-    private static string KindOf(Type type) => Type.GetTypeCode(type) switch
+    private static string KindOf(Type type) => Type.GetTypeCode(type.IsEnum ? typeof(object) : type) switch
     {
         TypeCode.Int32 or TypeCode.Int64 => "a whole number",
         TypeCode.Single or TypeCode.Double => "a number",
         TypeCode.Boolean => "true or false",
+        _ when type.IsEnum => $"one of {string.Join(", ", Enum.GetNames(type).Select(System.Text.Json.JsonNamingPolicy.SnakeCaseLower.ConvertName))}",
         _ when type == typeof(TimeSpan) => "a time span such as 00:00:10",
         _ => $"a {type.Name}",
     };

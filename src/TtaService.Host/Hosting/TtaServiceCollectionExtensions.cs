@@ -3,13 +3,14 @@ using Microsoft.Extensions.Diagnostics.HealthChecks;
 using Microsoft.Extensions.Options;
 using TtaService.Host.Grpc;
 using TtaService.Host.Hosting;
+using TtaService.Host.Store;
 using TtaService.Host.Streams;
 
 namespace Microsoft.Extensions.DependencyInjection;
 
 internal static class TtaServiceCollectionExtensions
 {
-    /// <summary>Adds the engine with its models, the streams, and the gRPC services. Settings come from the sections Models, Batching, Streams and Server.</summary>
+    /// <summary>Adds the engine with its models, the streams, and the gRPC services. Settings come from the sections Models, Batching, Streams, Store and Server.</summary>
     public static IServiceCollection AddTtaService(this IServiceCollection services)
     {
         services.TryAddSingleton(TimeProvider.System);
@@ -26,6 +27,8 @@ internal static class TtaServiceCollectionExtensions
         SettingsSection.Add<ModelsOptions>(services, "Models");
         SettingsSection.Add<BatchingOptions>(services, "Batching");
         SettingsSection.Add<StreamsOptions>(services, "Streams");
+        SettingsSection.Add<StoreOptions>(services, "Store");
+        services.AddSingleton<IValidateOptions<StoreOptions>, StoreOptionsValidator>();
     }
 
     private static void AddStreams(IServiceCollection services)
@@ -33,7 +36,12 @@ internal static class TtaServiceCollectionExtensions
         services.TryAddSingleton<ModelCatalog>();
         services.TryAddSingleton(provider => new DecodeSlots(provider.GetRequiredService<IOptions<BatchingOptions>>().Value));
         services.TryAddSingleton<StreamDirectory>();
+        services.TryAddSingleton<StoreMetrics>();
+        services.TryAddSingleton<StoreHealth>();
+        services.TryAddSingleton<StreamKeeper>();
         services.AddHostedService<ModelLoading>();
+        services.AddHostedService<StoreStart>();
+        services.AddHostedService<CheckpointSchedule>();
         services.AddHostedService<IdleStreamSweeper>();
     }
 

@@ -48,6 +48,7 @@ internal sealed class CheckpointSeal
             ["epoch"] = claim.Epoch.ToString(CultureInfo.InvariantCulture),
             ["owner"] = claim.Owner,
             ["sequence"] = checkpoint.Sequence.ToString(CultureInfo.InvariantCulture),
+            ["record"] = checkpoint.Record,
             ["saved"] = _clock.GetUtcNow().ToString("O", CultureInfo.InvariantCulture),
             ["checksum"] = _algorithm + new string('0', DigestCharacters),
         };
@@ -72,7 +73,7 @@ internal sealed class CheckpointSeal
 
         try
         {
-            return new StoredCheckpoint(description, _codec.Decode(file));
+            return new StoredCheckpoint(description, _codec.Decode(file), Safetensors.Read(file).Metadata.GetValueOrDefault("record") ?? "");
         }
         catch (SnapshotException e)
         {

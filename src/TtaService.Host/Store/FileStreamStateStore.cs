@@ -47,6 +47,8 @@ internal sealed class FileStreamStateStore : LocalStreamStateStore
         }
     }
 
+    public override bool OutlivesProcess => true;
+
     /// <summary>What a checkpoint file says of itself, by its header alone.</summary>
     /// <exception cref="CheckpointRefusedException">It says nothing of the kind.</exception>
     public static CheckpointDescription DescribeFile(string path, long number)

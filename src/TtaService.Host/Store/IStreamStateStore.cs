@@ -4,6 +4,9 @@ namespace TtaService.Host.Store;
 /// <remarks>Every operation may throw <see cref="StoreUnavailableException"/>: nothing is known to have happened, and the same call may be made again.</remarks>
 internal interface IStreamStateStore : IAsyncDisposable
 {
+    /// <summary>Whether what is stored survives this process.</summary>
+    bool OutlivesProcess { get; }
+
     /// <summary>Makes a replica the owner of a stream and reads what is stored of it.</summary>
     /// <param name="stream">The stream's key, unique over all tenants and models.</param>
     /// <param name="owner">The replica, as others can reach it.</param>

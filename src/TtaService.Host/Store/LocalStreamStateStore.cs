@@ -14,6 +14,9 @@ internal abstract class LocalStreamStateStore(StoreOptions options, CheckpointSe
     private long _bytes;
     private long _swept = clock.GetTimestamp();
 
+    // Over all streams, so that no claim of a forgotten stream fits a later opening.
+    private long _epoch = clock.GetUtcNow().ToUnixTimeMilliseconds();
+
     /// <summary>Bytes of all checkpoints.</summary>
     public long Bytes
     {
@@ -35,7 +38,7 @@ internal abstract class LocalStreamStateStore(StoreOptions options, CheckpointSe
                 Sweep();
                 return InEntry(stream, create: true, entry =>
                 {
-                    var opening = entry.Ownership.Open(stream, owner, policy, options, clock);
+                    var opening = entry.Ownership.Open(stream, owner, policy, NextEpoch(), options, clock);
                     if (opening.Status != OpenStatus.Owned)
                     {
                         return opening;
@@ -46,6 +49,8 @@ internal abstract class LocalStreamStateStore(StoreOptions options, CheckpointSe
                 })!;
             },
             cancellation);
+
+    public abstract bool OutlivesProcess { get; }
 
     public Task<CheckpointWrite> CheckpointAsync(StreamClaim claim, PendingCheckpoint checkpoint, CancellationToken cancellation) =>
         Task.Run(() => Write(claim, checkpoint, close: false), cancellation);
@@ -99,8 +104,8 @@ internal abstract class LocalStreamStateStore(StoreOptions options, CheckpointSe
             () => InEntry(stream, create: false, entry =>
             {
                 var any = entry.Kept.Count > 0;
-                entry.Ownership.Release();
                 Empty(entry, stream);
+                entry.Ownership.Release();
                 return any;
             }),
             cancellation);
@@ -190,6 +195,14 @@ internal abstract class LocalStreamStateStore(StoreOptions options, CheckpointSe
         }
     }
 
+    private long NextEpoch()
+    {
+        lock (_gate)
+        {
+            return ++_epoch;
+        }
+    }
+
     private T? InEntry<T>(string stream, bool create, Func<Entry, T> act)
     {
         while (true)
@@ -237,7 +250,13 @@ internal abstract class LocalStreamStateStore(StoreOptions options, CheckpointSe
             var checkpoint = seal.Unseal(stream, number, Guarded(() => Get(stream, number)));
             if (checkpoint.Description.Epoch >= opening.Claim.Value.Epoch)
             {
-                entry.Ownership.GoOnFrom(checkpoint.Description.Epoch + 1);
+                // The clock ran backwards since that was stored.
+                lock (_gate)
+                {
+                    _epoch = Math.Max(_epoch, checkpoint.Description.Epoch + 1);
+                    entry.Ownership.GoOnFrom(++_epoch);
+                }
+
                 opening = opening with { Claim = opening.Claim.Value with { Epoch = entry.Ownership.Epoch } };
             }
 
@@ -273,16 +292,18 @@ internal abstract class LocalStreamStateStore(StoreOptions options, CheckpointSe
         var reserved = (long)(file?.Length ?? 0);
         try
         {
-            return InEntry<CheckpointWrite?>(claim.Stream, create: false, entry =>
+            var write = InEntry<CheckpointWrite?>(claim.Stream, create: false, entry =>
             {
                 if (Refuse(entry, claim) is { } refused)
                 {
                     return refused;
                 }
 
-                if (file is not null)
+                var late = checkpoint is not null && !entry.Ownership.Accept(checkpoint.Version);
+                if (file is not null && !late)
                 {
                     Store(entry, claim.Stream, file);
+                    entry.Ownership.Accepted(checkpoint!.Version);
                     reserved = 0;
                 }
 
@@ -293,8 +314,14 @@ internal abstract class LocalStreamStateStore(StoreOptions options, CheckpointSe
                     entry.Ownership.Release();
                 }
 
-                return new CheckpointWrite(WriteStatus.Saved, claim.Epoch, claim.Owner, file?.Length ?? 0);
-            }) ?? new CheckpointWrite(WriteStatus.Lost, 0, null, 0);
+                return new CheckpointWrite(WriteStatus.Saved, claim.Epoch, claim.Owner, file is null ? 0 : entry.LastNumber, late ? 0 : file?.Length ?? 0);
+            }) ?? new CheckpointWrite(WriteStatus.Lost, 0, null, 0, 0);
+            if (close && write.Status == WriteStatus.Saved)
+            {
+                ForgetEmpty(claim.Stream);
+            }
+
+            return write;
         }
         finally
         {
@@ -304,7 +331,7 @@ internal abstract class LocalStreamStateStore(StoreOptions options, CheckpointSe
 
     private static CheckpointWrite? Refuse(Entry entry, StreamClaim claim) => entry.Ownership.Holds(claim)
         ? null
-        : new CheckpointWrite(WriteStatus.Fenced, entry.Ownership.Epoch, entry.Ownership.Owner, 0);
+        : new CheckpointWrite(WriteStatus.Fenced, entry.Ownership.Epoch, entry.Ownership.Owner, 0, 0);
 
     // The bytes are reserved already.
     private void Store(Entry entry, string stream, byte[] file)
@@ -423,6 +450,34 @@ internal abstract class LocalStreamStateStore(StoreOptions options, CheckpointSe
         foreach (var (stream, entry) in expired)
         {
             Forget(stream, entry);
+        }
+    }
+
+    // A stream of which nothing is stored need not be remembered.
+    private void ForgetEmpty(string stream)
+    {
+        Entry? entry;
+        lock (_gate)
+        {
+            if (!_entries.TryGetValue(stream, out entry) || entry.Kept.Count > 0 || entry.RefusedNumber > 0)
+            {
+                return;
+            }
+        }
+
+        lock (entry.Gate)
+        {
+            if (entry.Forgotten || entry.Ownership.Owner is not null || entry.Kept.Count > 0 || entry.RefusedNumber > 0)
+            {
+                return;
+            }
+
+            entry.Forgotten = true;
+        }
+
+        lock (_gate)
+        {
+            _entries.Remove(stream);
         }
     }
 

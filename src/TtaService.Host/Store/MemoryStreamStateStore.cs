@@ -8,6 +8,8 @@ internal sealed class MemoryStreamStateStore(StoreOptions options, CheckpointSea
 {
     private readonly ConcurrentDictionary<(string Stream, long Number), byte[]> _files = new();
 
+    public override bool OutlivesProcess => false;
+
     protected override void Put(string stream, long number, byte[] file) => _files[(stream, number)] = file;
 
     protected override byte[] Get(string stream, long number) => _files[(stream, number)];

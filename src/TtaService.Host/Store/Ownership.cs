@@ -8,6 +8,7 @@ internal sealed class Ownership
     private long _seen;
     private long _windowStart;
     private int _takeoversInWindow;
+    private long _version = long.MinValue;
 
     public long Epoch { get; private set; }
 
@@ -15,17 +16,17 @@ internal sealed class Ownership
 
     public long Takeovers { get; private set; }
 
-    /// <summary>Epochs go on from here.</summary>
-    public void GoOnFrom(long epoch) => Epoch = Math.Max(Epoch, epoch);
+    /// <summary>Gives the claim an epoch past those that are on disk.</summary>
+    public void GoOnFrom(long epoch) => Epoch = epoch;
 
     /// <summary>Gives the stream to an opener, or says why not.</summary>
-    public StreamOpening Open(string stream, string owner, OpenPolicy policy, StoreOptions options, TimeProvider clock)
+    public StreamOpening Open(string stream, string owner, OpenPolicy policy, long epoch, StoreOptions options, TimeProvider clock)
     {
         var previous = Owner;
-        if (previous is not null)
+        if (previous is not null && previous != owner)
         {
             var silent = clock.GetElapsedTime(_seen);
-            if (policy == OpenPolicy.Reject && previous != owner && silent < options.OwnerTimeout)
+            if (policy == OpenPolicy.Reject && silent < options.OwnerTimeout)
             {
                 return new StreamOpening { Status = OpenStatus.Held, PreviousOwner = previous, Takeovers = Takeovers, RetryAfter = options.OwnerTimeout - silent };
             }
@@ -44,11 +45,16 @@ internal sealed class Ownership
             Takeovers++;
         }
 
-        (Epoch, Owner, _seen) = (Epoch + 1, owner, clock.GetTimestamp());
+        (Epoch, Owner, _seen, _version) = (epoch, owner, clock.GetTimestamp(), long.MinValue);
         return new StreamOpening { Status = OpenStatus.Owned, Claim = new StreamClaim(stream, Epoch, owner), PreviousOwner = previous, Takeovers = Takeovers };
     }
 
     public bool Holds(StreamClaim claim) => claim.Epoch == Epoch && claim.Owner == Owner;
+
+    /// <summary>Whether a checkpoint of this version is later than the last one of this claim.</summary>
+    public bool Accept(long version) => version > _version;
+
+    public void Accepted(long version) => _version = version;
 
     public void Renew(TimeProvider clock) => _seen = clock.GetTimestamp();
 

@@ -81,6 +81,13 @@ internal sealed class StoreOptions
     /// <summary>What happens when a stream is opened that another replica owns. Default replace: the last opener wins.</summary>
     public OpenPolicy DuplicateStream { get; set; } = OpenPolicy.Replace;
 
+    /// <summary>Whether a unary request takes over a stream that another replica owns. Default false: it is refused with the owner's address, because a load balancer that spreads unary requests would move the stream with each.</summary>
+    public bool UnaryTakesOver { get; set; }
+
+    /// <summary>How often the claims are confirmed; a replica that was paused or cut off learns within this time that another has its streams. Default 2 s.</summary>
+    [Range(typeof(TimeSpan), "00:00:00.050", "00:10:00")]
+    public TimeSpan RenewInterval { get; set; } = TimeSpan.FromSeconds(2);
+
     /// <summary>With reject: an owner that gave no sign of life for this long has lost its streams. Default 30 s.</summary>
     [Range(typeof(TimeSpan), "00:00:01", "01:00:00")]
     public TimeSpan OwnerTimeout { get; set; } = TimeSpan.FromSeconds(30);
@@ -96,6 +103,14 @@ internal sealed class StoreOptions
     /// <summary>Bytes of checkpoints written per second on the average, oldest change first. Default 64 MiB: a tenth of what one Redis takes. Closing and stopping do not wait for it.</summary>
     [Range(1024, long.MaxValue)]
     public long BytesPerSecond { get; set; } = 64L << 20;
+
+    /// <summary>Wait before a store that failed is tried again; meanwhile nothing waits for it. Default 1 s.</summary>
+    [Range(typeof(TimeSpan), "00:00:00.010", "00:10:00")]
+    public TimeSpan RetryDelay { get; set; } = TimeSpan.FromSeconds(1);
+
+    /// <summary>Longest time that a graceful stop spends on saving streams. Default 10 s.</summary>
+    [Range(typeof(TimeSpan), "00:00:00.100", "00:10:00")]
+    public TimeSpan StopTimeout { get; set; } = TimeSpan.FromSeconds(10);
 
     /// <summary>Checkpoints written at a time. Default 4.</summary>
     [Range(1, 64)]

@@ -1,20 +1,22 @@
-using System.ComponentModel.DataAnnotations;
 using Microsoft.Extensions.Options;
 using StackExchange.Redis;
 
 namespace TtaService.Host.Store;
 
-/// <summary>Says everything that is wrong with the options at a time.</summary>
+/// <summary>Checks what one option alone does not tell: what the kind needs, and files that must be there.</summary>
 internal sealed class StoreOptionsValidator : IValidateOptions<StoreOptions>
 {
     public ValidateOptionsResult Validate(string? name, StoreOptions options)
     {
-        var results = new List<ValidationResult>();
-        Validator.TryValidateObject(options, new ValidationContext(options), results, validateAllProperties: true);
-        var errors = results.ConvertAll(result => $"Store:{string.Join(',', result.MemberNames)}: {result.ErrorMessage}");
+        var errors = new List<string>();
         if (options.Kind == StoreKind.Redis)
         {
             Check(options.RedisConfiguration, errors);
+        }
+
+        if (options.OwnerTimeout <= options.RenewInterval)
+        {
+            errors.Add($"Store:OwnerTimeout is {options.OwnerTimeout}, it must be longer than Store:RenewInterval ({options.RenewInterval}), or every owner seems dead between two signs of life");
         }
 
         if (options.SigningKeyFile is { } key)

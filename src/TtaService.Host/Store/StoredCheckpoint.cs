@@ -3,7 +3,9 @@ namespace TtaService.Host.Store;
 /// <summary>A state to store.</summary>
 /// <param name="Snapshot">The engine's snapshot, safetensors (<c>tta.stream.v1</c>).</param>
 /// <param name="Sequence">The last sequence number that is committed in it; 0 when the client numbers nothing.</param>
-internal sealed record PendingCheckpoint(byte[] Snapshot, ulong Sequence);
+/// <param name="Version">Rises from one checkpoint of a claim to the next: one that was delayed on its way can't replace a later one.</param>
+/// <param name="Record">What else belongs to the stream (settings, kept answers), opaque to the store; ASCII.</param>
+internal sealed record PendingCheckpoint(byte[] Snapshot, ulong Sequence, long Version, string Record = "");
 
 /// <summary>What is known of a stored checkpoint without its tensors.</summary>
 /// <param name="Stream">The stream's key.</param>
@@ -31,7 +33,8 @@ internal sealed record CheckpointDescription(
 /// <summary>A stored state.</summary>
 /// <param name="Description">What it is.</param>
 /// <param name="Snapshot">Safetensors that the engine takes back.</param>
-internal sealed record StoredCheckpoint(CheckpointDescription Description, byte[] Snapshot);
+/// <param name="Record">What else was stored with it.</param>
+internal sealed record StoredCheckpoint(CheckpointDescription Description, byte[] Snapshot, string Record);
 
 /// <summary>A stream of which a checkpoint is stored.</summary>
 /// <param name="Latest">Its newest checkpoint.</param>
@@ -56,5 +59,6 @@ internal enum WriteStatus
 /// <param name="Status">How it went.</param>
 /// <param name="Epoch">The stream's epoch in the store.</param>
 /// <param name="Owner">The stream's owner in the store; null when nobody.</param>
+/// <param name="Number">The number that the checkpoint has now; 0 when none was written.</param>
 /// <param name="Bytes">Bytes written.</param>
-internal readonly record struct CheckpointWrite(WriteStatus Status, long Epoch, string? Owner, long Bytes);
+internal readonly record struct CheckpointWrite(WriteStatus Status, long Epoch, string? Owner, long Number, long Bytes);

@@ -58,6 +58,21 @@ internal sealed class AnsweredSteps(int capacity, long maxBytes)
         }
     }
 
+    /// <summary>The answers that are kept, oldest first.</summary>
+    public IReadOnlyList<KeptAnswer> Kept => [.. _kept.Select(entry => new KeptAnswer(entry.Sequence, entry.Answer))];
+
+    /// <summary>Goes on from another memory of the stream.</summary>
+    public void Restore(ulong last, IEnumerable<KeptAnswer> kept)
+    {
+        Clear();
+        foreach (var (sequence, answer) in kept)
+        {
+            Record(sequence, answer);
+        }
+
+        Last = last;
+    }
+
     /// <summary>As new.</summary>
     public void Clear()
     {

@@ -13,7 +13,7 @@ internal sealed class IdleStreamSweeper(StreamDirectory directory, IOptions<Stre
         {
             while (await timer.WaitForNextTickAsync(stoppingToken).ConfigureAwait(false))
             {
-                await directory.DeleteIdleAsync().ConfigureAwait(false);
+                await directory.UnloadIdleAsync().ConfigureAwait(false);
             }
         }
         catch (OperationCanceledException)

@@ -140,7 +140,7 @@ internal sealed partial class StepBatcher : IAsyncDisposable
 
         if (session.Deleted)
         {
-            return Failure.StreamNotFound(session.Name);
+            return session.Ending ?? Failure.StreamNotFound(session.Name);
         }
 
         if (session.Answered.Recall(submission.Sequence) is { } recalled)
@@ -174,11 +174,25 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         DecodedFrames? frames = null;
         Failure? failure = null;
         var started = 0L;
+        try
+        {
+            // While it waits in its queue the state does not leave again.
+            await step.Session.BringBackAsync().ConfigureAwait(false);
+        }
+        catch (FailureException unreachable)
+        {
+            failure = unreachable.Failure;
+        }
+        catch (Exception defect)
+        {
+            failure = Failure.Internal(LogDefect(defect));
+        }
+
         await _decoding.EnterAsync().ConfigureAwait(false);
         try
         {
             started = _clock.GetTimestamp();
-            if (!step.Outcome.Task.IsCompleted && !Expired(step))
+            if (failure is null && !step.Outcome.Task.IsCompleted && !Expired(step))
             {
                 frames = step.Submission.Decode();
             }

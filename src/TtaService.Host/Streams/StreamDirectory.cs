@@ -4,6 +4,7 @@ using Microsoft.Extensions.Options;
 using TtaService.Engine.Execution;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Streams;
+using TtaService.Host.Store;
 
 namespace TtaService.Host.Streams;
 
@@ -41,25 +42,45 @@ internal enum ResumeMode
     Reset,
 }
 
-/// <summary>All streams by name: creation within the limits, lookup, deletion.</summary>
-internal sealed partial class StreamDirectory(ModelCatalog models, IOptions<StreamsOptions> options, TimeProvider clock, ILogger<StreamDirectory> logger)
+/// <summary>All streams by name: creation within the limits, lookup, deletion, and the ways to the store and back.</summary>
+internal sealed partial class StreamDirectory
 {
+    private readonly ModelCatalog _models;
+    private readonly StreamKeeper _keeper;
+    private readonly TimeProvider _clock;
+    private readonly ILogger _logger;
     private readonly ConcurrentDictionary<string, StreamSession> _streams = new(StringComparer.Ordinal);
-    private readonly StreamsOptions _options = options.Value;
-    private readonly long _maxStateBytes = options.Value.MaxStateBytes > 0 ? options.Value.MaxStateBytes : GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / 2;
+    private readonly ConcurrentDictionary<string, TaskCompletionSource> _heldNames = new(StringComparer.Ordinal);
+    private readonly StreamsOptions _options;
+    private readonly OpenPolicy _callPolicy;
+    private readonly OpenPolicy _requestPolicy;
+    private readonly long _maxStateBytes;
     private readonly Lock _admission = new();
     private long _stateBytes;
 
+    public StreamDirectory(ModelCatalog models, StreamKeeper keeper, IOptions<StreamsOptions> options, IOptions<StoreOptions> store, TimeProvider clock, ILogger<StreamDirectory> logger)
+    {
+        (_models, _keeper, _clock, _logger) = (models, keeper, clock, logger);
+        _options = options.Value;
+        _callPolicy = store.Value.DuplicateStream;
+        _requestPolicy = store.Value.UnaryTakesOver ? store.Value.DuplicateStream : OpenPolicy.Reject;
+        _maxStateBytes = _options.MaxStateBytes > 0 ? _options.MaxStateBytes : GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / 2;
+        keeper.EndStream = EndAsync;
+    }
+
     public int Count => _streams.Count;
+
+    /// <summary>The streams that are in this process.</summary>
+    public IEnumerable<StreamSession> Loaded => _streams.Select(stream => stream.Value);
 
     /// <summary>Finds or creates a stream and makes the caller the call that has it open.</summary>
     public async Task<(StreamLease Lease, StateOrigin Origin)> OpenAsync(StreamRequest request)
     {
         while (true)
         {
-            var (session, created) = await FindOrCreateAsync(request).ConfigureAwait(false);
+            var (session, begun) = await FindOrCreateAsync(request, _callPolicy, isCall: true).ConfigureAwait(false);
             var lease = session.TakeOver();
-            if (session.Deleted && !created)
+            if (session.Deleted && begun is null)
             {
                 // Deleted between the look-up and here.
                 continue;
@@ -67,7 +88,7 @@ internal sealed partial class StreamDirectory(ModelCatalog models, IOptions<Stre
 
             try
             {
-                return (lease, created ? StateOrigin.Fresh : await ContinueAsync(session, request).ConfigureAwait(false));
+                return (lease, begun ?? await ContinueAsync(session, request).ConfigureAwait(false));
             }
             catch (FailureException)
             {
@@ -80,40 +101,59 @@ internal sealed partial class StreamDirectory(ModelCatalog models, IOptions<Stre
     /// <summary>Finds or creates a stream for one step; a call that has it open keeps it.</summary>
     public async Task<(StreamSession Session, StateOrigin Origin)> VisitAsync(StreamRequest request)
     {
-        var (session, created) = await FindOrCreateAsync(request).ConfigureAwait(false);
-        return (session, created ? StateOrigin.Fresh : await ContinueAsync(session, request).ConfigureAwait(false));
+        var (session, begun) = await FindOrCreateAsync(request, _requestPolicy, isCall: false).ConfigureAwait(false);
+        return (session, begun ?? await ContinueAsync(session, request).ConfigureAwait(false));
     }
+
+    /// <summary>Finds a stream, in the store when it is not here.</summary>
+    public async Task<StreamSession> LoadAsync(string name) =>
+        (await FindOrCreateAsync(new StreamRequest { Name = name, Mode = ResumeMode.MustExist }, _requestPolicy, isCall: false).ConfigureAwait(false)).Session;
 
     /// <summary>Creates a stream.</summary>
     public async Task<StreamSession> CreateAsync(StreamRequest request) =>
-        await TryCreateAsync(request).ConfigureAwait(false) ?? throw new FailureException(Exists(request.Name));
+        (await FindOrCreateAsync(request with { Mode = ResumeMode.MustCreate }, OpenPolicy.Reject, isCall: false).ConfigureAwait(false)).Session;
 
     /// <summary>Creates a stream that continues from a snapshot.</summary>
     public async Task<StreamSession> ImportAsync(string name, string modelName, ReadOnlyMemory<byte> snapshot)
     {
-        var model = models.Find(modelName);
-        RequireRoom(name, bytes: 0);
-        StreamState state;
+        var model = _models.Find(modelName);
+        using var hold = await HoldNameAsync(name).ConfigureAwait(false);
+        if (_streams.ContainsKey(name))
+        {
+            throw new FailureException(Exists(name));
+        }
+
+        await MakeRoomAsync(snapshot.Length).ConfigureAwait(false);
+        var opening = await _keeper.OpenAsync(name, OpenPolicy.Reject).ConfigureAwait(false);
         try
         {
+            if (opening.Checkpoint is not null)
+            {
+                throw new FailureException(Exists(name));
+            }
+
             // A snapshot is about as large as the state in it.
-            state = await CreateStateAsync(model, snapshot.Length, engine => engine.Import(snapshot.Span)).ConfigureAwait(false);
+            var state = await CreateStateAsync(model, snapshot.Length, engine => engine.Import(snapshot.Span)).ConfigureAwait(false);
+            return await AddAsync(name, model, state, StateOrigin.Restored, new StreamSettings(), opening).ConfigureAwait(false);
         }
         catch (SnapshotException refused)
         {
+            await _keeper.GiveUpAsync(opening.Claim).ConfigureAwait(false);
             throw new FailureException(Failure.Invalid("SNAPSHOT_REFUSED", "snapshot", refused.Message));
         }
-
-        return await TryAddAsync(name, model, state, StateOrigin.Restored, new StreamSettings()).ConfigureAwait(false)
-            ?? throw new FailureException(Exists(name));
+        catch (FailureException)
+        {
+            await _keeper.GiveUpAsync(opening.Claim).ConfigureAwait(false);
+            throw;
+        }
     }
 
-    /// <summary>A stream that belongs to one call and is not listed. It is deleted with <see cref="DeleteAsync"/>.</summary>
+    /// <summary>A stream that belongs to one call and is not listed. It ends with <see cref="DiscardAsync"/>.</summary>
     public async Task<StreamSession> CreateUnlistedAsync(StreamRequest request)
     {
         var (model, method) = Resolve(request);
         var state = await CreateStateAsync(model, model.Engine.Model.StateBytes(method), engine => engine.CreateState(method, request.Seed ?? 0)).ConfigureAwait(false);
-        return await RegisterAsync(new StreamSession(request.Name, model, state, StateOrigin.Fresh, Settings(request), _options, clock)).ConfigureAwait(false);
+        return await RegisterAsync(new StreamSession(request.Name, model, state, StateOrigin.Fresh, Settings(request), _options, _clock)).ConfigureAwait(false);
     }
 
     public StreamSession Get(string name) => _streams.TryGetValue(name, out var session) ? session : throw new FailureException(Failure.StreamNotFound(name));
@@ -139,10 +179,113 @@ internal sealed partial class StreamDirectory(ModelCatalog models, IOptions<Stre
     });
 
     /// <summary>The state between two steps, as safetensors.</summary>
-    public Task<byte[]> ExportAsync(StreamSession session) => BetweenStepsAsync(session, (model, state) => model.Export(state, clock.GetUtcNow()));
+    public Task<byte[]> ExportAsync(StreamSession session) => BetweenStepsAsync(session, (model, state) => model.Export(state, _clock.GetUtcNow()));
 
-    /// <summary>Forgets a stream: steps that have not begun fail, the call that has it open ends.</summary>
-    public async Task DeleteAsync(StreamSession session)
+    /// <summary>Forgets a stream, here and in the store.</summary>
+    public async Task DeleteAsync(string name)
+    {
+        using var hold = await HoldNameAsync(name).ConfigureAwait(false);
+        var stored = await _keeper.DeleteAsync(name).ConfigureAwait(false);
+        if (_streams.TryGetValue(name, out var session))
+        {
+            await DiscardAsync(session).ConfigureAwait(false);
+        }
+        else if (!stored)
+        {
+            throw new FailureException(Failure.StreamNotFound(name));
+        }
+    }
+
+    /// <summary>Forgets a stream here: steps that have not begun fail, the call that has it open ends.</summary>
+    public Task DiscardAsync(StreamSession session) => EndAsync(session, new Failure(FailureKind.Aborted, "STREAM_DELETED", $"stream '{session.Name}' was deleted"));
+
+    /// <summary>Streams that nobody has used for <see cref="StreamsOptions.IdleTimeout"/> leave the process, to the store if it outlives it.</summary>
+    public async Task UnloadIdleAsync()
+    {
+        foreach (var (name, session) in _streams)
+        {
+            if (!session.IdleFor(_options.IdleTimeout))
+            {
+                continue;
+            }
+
+            if (!_keeper.OutlivesProcess)
+            {
+                await DeleteAsync(name).ConfigureAwait(false);
+                Log.IdleStreamDeleted(_logger, name, _options.IdleTimeout);
+            }
+            else if (await ReleaseAsync(session, Failure.Unloaded(name), onlyIdle: true).ConfigureAwait(false))
+            {
+                Log.IdleStreamUnloaded(_logger, name, _options.IdleTimeout);
+            }
+        }
+    }
+
+    /// <summary>Ends a call's hold on a stream and gives the stream up, so that the next opening finds it whole on any replica.</summary>
+    public async Task HandOverAsync(StreamLease lease, Failure ending)
+    {
+        if (_keeper.OutlivesProcess && !lease.Lost.IsCancellationRequested)
+        {
+            lease.Dispose();
+            await ReleaseAsync(lease.Session, ending, onlyIdle: false).ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>Saves a stream, gives it up and forgets it here; its next opening, here or elsewhere, restores it.</summary>
+    /// <returns>False when it stays: it is in use, or could not be saved.</returns>
+    public async Task<bool> ReleaseAsync(StreamSession session, Failure ending, bool onlyIdle)
+    {
+        using var hold = await HoldNameAsync(session.Name).ConfigureAwait(false);
+        lock (session.Gate)
+        {
+            if (session.Deleted)
+            {
+                return true;
+            }
+
+            if (onlyIdle && (session.IsOpen || !session.NothingWaits))
+            {
+                return false;
+            }
+
+            // What was admitted before still runs, and is in what is saved.
+            (session.Deleted, session.Ending) = (true, ending);
+        }
+
+        var (status, _) = await _keeper.SaveAsync(session, close: true).ConfigureAwait(false);
+        if (status == SaveStatus.Failed)
+        {
+            lock (session.Gate)
+            {
+                (session.Deleted, session.Ending) = (false, null);
+            }
+
+            return false;
+        }
+
+        if (status == SaveStatus.Saved)
+        {
+            await EndAsync(session, ending).ConfigureAwait(false);
+        }
+
+        return true;
+    }
+
+    /// <summary>Counts a stream's memory anew after its state left the process or came back.</summary>
+    public void Recount(StreamSession session)
+    {
+        lock (_admission)
+        {
+            if (_streams.TryGetValue(session.Name, out var listed) && listed == session)
+            {
+                var bytes = session.Keeping.Spilled ? 0 : session.StateBytes;
+                _stateBytes += bytes - session.CountedBytes;
+                session.CountedBytes = bytes;
+            }
+        }
+    }
+
+    private async Task EndAsync(StreamSession session, Failure ending)
     {
         lock (_admission)
         {
@@ -156,11 +299,12 @@ internal sealed partial class StreamDirectory(ModelCatalog models, IOptions<Stre
         var batcher = session.Model.Batcher;
         lock (batcher.Gate)
         {
-            session.Deleted = true;
+            (session.Deleted, session.Ending) = (true, ending);
+            session.Keeping.Claim = null;
         }
 
         session.RevokeLease();
-        batcher.Abandon(session, new Failure(FailureKind.Aborted, "STREAM_DELETED", $"stream '{session.Name}' was deleted"));
+        batcher.Abandon(session, ending);
         await batcher.BetweenStepsAsync(session, model =>
         {
             session.Model.Residency.Release(model, session);
@@ -168,43 +312,140 @@ internal sealed partial class StreamDirectory(ModelCatalog models, IOptions<Stre
         }).ConfigureAwait(false);
     }
 
-    /// <summary>Deletes the streams that nobody has used for <see cref="StreamsOptions.IdleTimeout"/>.</summary>
-    public async Task DeleteIdleAsync()
+    // One opening, release or deletion of a name at a time, so that claims follow what is in memory.
+    private async Task<NameHold> HoldNameAsync(string name)
     {
-        foreach (var (name, session) in _streams)
+        var mine = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        while (true)
         {
-            if (session.IdleFor(_options.IdleTimeout))
+            var holder = _heldNames.GetOrAdd(name, mine);
+            if (holder == mine)
             {
-                await DeleteAsync(session).ConfigureAwait(false);
-                Log.IdleStreamDeleted(logger, name, _options.IdleTimeout);
+                return new NameHold(_heldNames, name, mine);
             }
+
+            await holder.Task.ConfigureAwait(false);
         }
     }
 
-    private async Task<(StreamSession Session, bool Created)> FindOrCreateAsync(StreamRequest request)
+    // How its state began is null for a stream that was here already.
+    private async Task<(StreamSession Session, StateOrigin? Begun)> FindOrCreateAsync(StreamRequest request, OpenPolicy policy, bool isCall)
     {
         while (true)
         {
-            if (_streams.TryGetValue(request.Name, out var session))
+            if (_streams.TryGetValue(request.Name, out var session) && !session.Deleted)
             {
                 if (request.Mode == ResumeMode.MustCreate)
                 {
                     throw new FailureException(Exists(request.Name));
                 }
 
-                RequireSame(session, request);
-                return (session, false);
+                if (await _keeper.HoldsAsync(session, now: isCall).ConfigureAwait(false))
+                {
+                    RequireSame(session, request);
+                    return (session, null);
+                }
             }
 
-            if (request.Mode == ResumeMode.MustExist)
+            using var hold = await HoldNameAsync(request.Name).ConfigureAwait(false);
+            if (!_streams.ContainsKey(request.Name))
             {
-                throw new FailureException(Failure.StreamNotFound(request.Name));
+                var (begun, origin) = await BeginAsync(request, policy).ConfigureAwait(false);
+                RequireSame(begun, request);
+                return (begun, origin);
+            }
+        }
+    }
+
+    // Restores a stream from the store, or creates it. The name is held.
+    private async Task<(StreamSession Session, StateOrigin Origin)> BeginAsync(StreamRequest request, OpenPolicy policy)
+    {
+        await MakeRoomAsync(0).ConfigureAwait(false);
+        var opening = await _keeper.OpenAsync(request.Name, policy).ConfigureAwait(false);
+        try
+        {
+            if (opening.Checkpoint is not null && request.Mode == ResumeMode.MustCreate)
+            {
+                throw new FailureException(Exists(request.Name));
             }
 
-            // Null when another call created it meanwhile.
-            if (await TryCreateAsync(request).ConfigureAwait(false) is { } created)
+            if (opening is { Checkpoint: null, Refused: false } && request.Mode == ResumeMode.MustExist)
             {
-                return (created, true);
+                throw new FailureException(opening.Claim is null
+                    ? new Failure(FailureKind.Unavailable, "STORE_UNAVAILABLE", $"stream '{request.Name}' is not in memory and {opening.Notice}") { RetryAfter = TimeSpan.FromSeconds(1) }
+                    : Failure.StreamNotFound(request.Name));
+            }
+
+            var (session, refused) = opening.Checkpoint is { } checkpoint && request.Mode != ResumeMode.Reset
+                ? await RestoreAsync(request, checkpoint, opening).ConfigureAwait(false)
+                : (null, opening.Notice);
+            if (session is not null)
+            {
+                return (session, StateOrigin.Restored);
+            }
+
+            var (model, method) = Resolve(request);
+            var bytes = model.Engine.Model.StateBytes(method);
+            await MakeRoomAsync(bytes).ConfigureAwait(false);
+            var state = await CreateStateAsync(model, bytes, engine => engine.CreateState(method, request.Seed ?? 0)).ConfigureAwait(false);
+            var origin = opening.Refused || opening.Checkpoint is not null ? StateOrigin.Reset : StateOrigin.Fresh;
+            return (await AddAsync(request.Name, model, state, origin, Settings(request), opening with { Notice = refused }).ConfigureAwait(false), origin);
+        }
+        catch (FailureException)
+        {
+            await _keeper.GiveUpAsync(opening.Claim).ConfigureAwait(false);
+            throw;
+        }
+    }
+
+    // No session when the state can't be used, but why.
+    private async Task<(StreamSession? Session, string? Refused)> RestoreAsync(StreamRequest request, StoredCheckpoint checkpoint, KeptOpening opening)
+    {
+        var claim = opening.Claim!.Value;
+        var model = _models.All.FirstOrDefault(model => model.Engine.Model.Digest == checkpoint.Description.Model);
+        if (model is null)
+        {
+            return (null, await _keeper.RejectAsync(claim, checkpoint, $"foreign: it belongs to model {checkpoint.Description.Model}, which is not served here").ConfigureAwait(false));
+        }
+
+        await MakeRoomAsync(checkpoint.Snapshot.Length).ConfigureAwait(false);
+        StreamState state;
+        try
+        {
+            state = await CreateStateAsync(model, checkpoint.Snapshot.Length, engine => engine.Import(checkpoint.Snapshot)).ConfigureAwait(false);
+        }
+        catch (SnapshotException refused)
+        {
+            return (null, await _keeper.RejectAsync(claim, checkpoint, $"foreign: {refused.Message}").ConfigureAwait(false));
+        }
+
+        var record = StreamRecord.Read(checkpoint.Record);
+        var settings = record?.Settings ?? new StreamSettings();
+        settings = settings with { Frozen = request.Freeze ?? settings.Frozen, MaxCoalesce = request.MaxCoalesce ?? settings.MaxCoalesce };
+        var session = await AddAsync(request.Name, model, state, StateOrigin.Restored, settings, opening, session => session.Restore(record, checkpoint.Description.Sequence, checkpoint.Description.Number)).ConfigureAwait(false);
+        return (session, null);
+    }
+
+    // Streams that nobody uses make room in the store's favour, the longest idle first.
+    private async Task MakeRoomAsync(long bytes)
+    {
+        while (true)
+        {
+            Failure? full;
+            lock (_admission)
+            {
+                full = WhyFull(bytes);
+            }
+
+            if (full is null)
+            {
+                return;
+            }
+
+            var idlest = _keeper.OutlivesProcess ? _streams.Select(stream => stream.Value).Where(session => session.IdleFor(TimeSpan.Zero)).MinBy(session => session.UsedAt) : null;
+            if (idlest is null || !await ReleaseAsync(idlest, Failure.Unloaded(idlest.Name), onlyIdle: true).ConfigureAwait(false))
+            {
+                throw new FailureException(full);
             }
         }
     }
@@ -225,13 +466,29 @@ internal sealed partial class StreamDirectory(ModelCatalog models, IOptions<Stre
         return StateOrigin.Reset;
     }
 
-    private static Task<T> BetweenStepsAsync<T>(StreamSession session, Func<AdaptiveModel, StreamState, T> work) =>
-        session.Model.Batcher.BetweenStepsAsync(session, model =>
+    private static async Task<T> BetweenStepsAsync<T>(StreamSession session, Func<AdaptiveModel, StreamState, T> work)
+    {
+        while (true)
         {
-            var state = session.State ?? throw new FailureException(Failure.StreamNotFound(session.Name));
-            session.Model.Residency.Enter(model, [session]);
-            return work(model, state);
-        });
+            await session.BringBackAsync().ConfigureAwait(false);
+            var (done, result) = await session.Model.Batcher.BetweenStepsAsync(session, model =>
+            {
+                if (session.Keeping.Spilled)
+                {
+                    // It left again before its turn came.
+                    return (false, default);
+                }
+
+                var state = session.State ?? throw new FailureException(Failure.StreamNotFound(session.Name));
+                session.Model.Residency.Enter(model, [session]);
+                return (true, (T?)work(model, state));
+            }).ConfigureAwait(false);
+            if (done)
+            {
+                return result!;
+            }
+        }
+    }
 
     private static async Task<StreamState> CreateStateAsync(ServedModel model, long bytes, Func<AdaptiveModel, StreamState> create)
     {
@@ -259,34 +516,30 @@ internal sealed partial class StreamDirectory(ModelCatalog models, IOptions<Stre
         return session;
     });
 
-    private async Task<StreamSession?> TryCreateAsync(StreamRequest request)
+    // The name is held and free.
+    private async Task<StreamSession> AddAsync(string name, ServedModel model, StreamState state, StateOrigin origin, StreamSettings settings, KeptOpening opening, Action<StreamSession>? prepare = null)
     {
-        var (model, method) = Resolve(request);
-        var bytes = model.Engine.Model.StateBytes(method);
-        RequireRoom(request.Name, bytes);
-        var state = await CreateStateAsync(model, bytes, engine => engine.CreateState(method, request.Seed ?? 0)).ConfigureAwait(false);
-        return await TryAddAsync(request.Name, model, state, StateOrigin.Fresh, Settings(request)).ConfigureAwait(false);
-    }
-
-    // Null when the name is taken.
-    private async Task<StreamSession?> TryAddAsync(string name, ServedModel model, StreamState state, StateOrigin origin, StreamSettings settings)
-    {
-        var session = new StreamSession(name, model, state, origin, settings, _options, clock);
+        StreamSession session = null!;
+        session = new StreamSession(name, model, state, origin, settings, _options, _clock) { Notice = opening.Notice, BringBackAsync = () => BringBackAsync(session) };
+        session.Keeping.Claim = opening.Claim;
+        session.Keeping.OpenedBlind = opening.Claim is null;
+        session.Keeping.ConfirmedAt = _clock.GetTimestamp();
+        prepare?.Invoke(session);
         Failure? full;
-        var added = false;
         lock (_admission)
         {
             full = WhyFull(session.StateBytes);
-            if (full is null && _streams.TryAdd(name, session))
+            if (full is null)
             {
-                added = true;
+                _streams[name] = session;
                 session.CountedBytes = session.StateBytes;
                 _stateBytes += session.CountedBytes;
             }
         }
 
-        if (added)
+        if (full is null)
         {
+            _keeper.Began(opening.Claim is null ? null : origin);
             return await RegisterAsync(session).ConfigureAwait(false);
         }
 
@@ -295,17 +548,16 @@ internal sealed partial class StreamDirectory(ModelCatalog models, IOptions<Stre
             engine.Release(state);
             return true;
         }).ConfigureAwait(false);
-        return full is null ? null : throw new FailureException(full);
+        throw new FailureException(full);
     }
 
-    private void RequireRoom(string name, long bytes)
+    private async Task BringBackAsync(StreamSession session)
     {
-        lock (_admission)
+        var back = _keeper.BringBackAsync(session);
+        if (!back.IsCompletedSuccessfully)
         {
-            if (!_streams.ContainsKey(name) && WhyFull(bytes) is { } full)
-            {
-                throw new FailureException(full);
-            }
+            await back.ConfigureAwait(false);
+            Recount(session);
         }
     }
 
@@ -392,7 +644,7 @@ internal sealed partial class StreamDirectory(ModelCatalog models, IOptions<Stre
 
     private (ServedModel Model, MethodSettings Method) Resolve(StreamRequest request)
     {
-        var model = models.Find(request.Model);
+        var model = _models.Find(request.Model);
         var method = request.Method is { } choice ? Choose(model, choice) : model.DefaultMethod;
         return model.Engine.Model.WhyUnavailable(method) is { } reason
             ? throw new FailureException(new Failure(FailureKind.FailedPrecondition, "METHOD_UNAVAILABLE", $"model '{model.Name}' can't run {method.Name}: {reason}") { Field = "open.method" })
@@ -414,8 +666,20 @@ internal sealed partial class StreamDirectory(ModelCatalog models, IOptions<Stre
     private static Failure Exists(string name) =>
         new(FailureKind.AlreadyExists, "STREAM_EXISTS", $"stream '{name}' exists already; open it to continue it, delete it, or use another name");
 
+    private readonly struct NameHold(ConcurrentDictionary<string, TaskCompletionSource> held, string name, TaskCompletionSource hold) : IDisposable
+    {
+        public void Dispose()
+        {
+            held.TryRemove(KeyValuePair.Create(name, hold));
+            hold.SetResult();
+        }
+    }
+
     private static partial class Log
     {
+        [LoggerMessage(EventId = 11, Level = LogLevel.Information, Message = "IdleStreamUnloaded {Stream}: no step for {IdleTimeout}, it waits in the store")]
+        public static partial void IdleStreamUnloaded(ILogger logger, string stream, TimeSpan idleTimeout);
+
         [LoggerMessage(EventId = 10, Level = LogLevel.Information, Message = "IdleStreamDeleted {Stream}: no step for {IdleTimeout}")]
         public static partial void IdleStreamDeleted(ILogger logger, string stream, TimeSpan idleTimeout);
     }

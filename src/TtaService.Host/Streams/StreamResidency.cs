@@ -27,6 +27,7 @@ internal sealed class StreamResidency(TimeProvider clock)
                 MakeRoom(model, session.StateBytes, here);
                 model.Restore(state, session.ColdState);
                 session.ColdState = null;
+                session.Keeping.Evicted = false;
                 session.ResidentPlace = _resident.AddLast(session);
                 here++;
             }
@@ -52,6 +53,7 @@ internal sealed class StreamResidency(TimeProvider clock)
     {
         Forget(session);
         session.ColdState = null;
+        session.Keeping.Evicted = false;
         if (session.State is { } state)
         {
             model.Release(state);
@@ -77,6 +79,7 @@ internal sealed class StreamResidency(TimeProvider clock)
         {
             var coldest = _resident.First!.Value;
             coldest.ColdState = model.Evict(coldest.State!, clock.GetUtcNow());
+            coldest.Keeping.Evicted = true;
             Forget(coldest);
         }
     }

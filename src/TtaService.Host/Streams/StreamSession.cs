@@ -58,7 +58,8 @@ internal sealed record StreamDescription(
     bool Resident,
     DateTimeOffset Created,
     DateTimeOffset Updated,
-    DateTimeOffset ResetAt);
+    DateTimeOffset ResetAt,
+    string? Notice);
 
 /// <summary>One stream: its order, what it has answered, its settings. Everything that changes is guarded by the gate of its model's batcher.</summary>
 internal sealed class StreamSession
@@ -92,7 +93,49 @@ internal sealed class StreamSession
 
     public ulong Seed { get; private set; }
 
-    public DateTimeOffset Created { get; }
+    public DateTimeOffset Created { get; private set; }
+
+    /// <summary>Guards what changes.</summary>
+    public Lock Gate => _gate;
+
+    /// <summary>How the stream stands with the store.</summary>
+    public StreamKeeping Keeping { get; } = new();
+
+    /// <summary>What a client should know about how the state began; null when nothing.</summary>
+    public string? Notice { get; init; }
+
+    /// <summary>Brings the state back when it is in the store only.</summary>
+    public Func<Task> BringBackAsync { get; init; } = static () => Task.CompletedTask;
+
+    /// <summary>Why it takes no further work; null for deletion.</summary>
+    public Failure? Ending { get; set; }
+
+    /// <summary>A call has it open.</summary>
+    public bool IsOpen
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return _lease is not null;
+            }
+        }
+    }
+
+    /// <summary>When it was last used, a timestamp.</summary>
+    public long UsedAt
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return _usedTimestamp;
+            }
+        }
+    }
+
+    /// <summary>No work waits or runs.</summary>
+    public bool NothingWaits => Queue.Count == 0 && PendingSteps == 0 && Phase == StreamPhase.Idle;
 
     /// <summary>Null after release. Its content belongs to the engine's thread.</summary>
     public StreamState? State { get; private set; }
@@ -151,7 +194,27 @@ internal sealed class StreamSession
             (Steps, Frames) = (state.Steps, state.Frames);
             _resetAt = _updated = _clock.GetUtcNow();
             _resetTimestamp = _usedTimestamp = _clock.GetTimestamp();
+            Keeping.Change(_resetTimestamp);
         }
+    }
+
+    /// <summary>What the store keeps beside the state. Called under the gate, between steps.</summary>
+    public StreamRecord Record() => new(_settings, Created, _resetAt, Answered.Kept);
+
+    /// <summary>Goes on from what the store kept; called before anybody else knows the session.</summary>
+    public void Restore(StreamRecord? record, ulong sequence, long number)
+    {
+        Answered.Restore(sequence, record?.Answers ?? []);
+        if (record is not null)
+        {
+            Created = record.Created;
+            _resetAt = record.ResetAt;
+            // What the clock of the other machine says can't be in the future here.
+            var age = Math.Max(0, (_clock.GetUtcNow() - record.ResetAt).TotalSeconds);
+            _resetTimestamp -= (long)(age * _clock.TimestampFrequency);
+        }
+
+        Keeping.Stored(Keeping.Version, number, _clock.GetTimestamp());
     }
 
     /// <summary>Bytes of the stream's state.</summary>
@@ -183,6 +246,7 @@ internal sealed class StreamSession
             (Steps, Frames) = (steps, frames);
             _updated = _clock.GetUtcNow();
             _usedTimestamp = _clock.GetTimestamp();
+            Keeping.Change(_usedTimestamp);
         }
     }
 
@@ -192,6 +256,7 @@ internal sealed class StreamSession
         {
             _settings = change(_settings);
             _updated = _clock.GetUtcNow();
+            Keeping.Change(_clock.GetTimestamp());
         }
     }
 
@@ -246,7 +311,7 @@ internal sealed class StreamSession
     {
         lock (_gate)
         {
-            return new StreamDescription(Name, Model.Name, Method, Seed, _settings, Origin, Steps, Frames, Age, Answered.Last, StateBytes, State is { IsResident: true }, Created, _updated, _resetAt);
+            return new StreamDescription(Name, Model.Name, Method, Seed, _settings, Origin, Steps, Frames, Age, Answered.Last, StateBytes, State is { IsResident: true }, Created, _updated, _resetAt, Notice);
         }
     }
 }

@@ -25,7 +25,7 @@ public sealed class StreamsOptions
     [Range(0, 1 << 30)]
     public long KeptReplyBytes { get; set; } = 256 * 1024;
 
-    /// <summary>A stream without a step for this long is deleted when no call has it open. Default one day, so that a camera that is dark overnight keeps its state.</summary>
+    /// <summary>A stream without a step for this long leaves the process when no call has it open: to the store, where it waits for its next opening, or for good when the store is memory. Default one day.</summary>
     [Range(typeof(TimeSpan), "00:00:01", "365.00:00:00")]
     public TimeSpan IdleTimeout { get; set; } = TimeSpan.FromDays(1);
 
@@ -36,6 +36,10 @@ public sealed class StreamsOptions
     /// <summary>A duplex call without a message for this long ends; the stream stays. Default 10 minutes.</summary>
     [Range(typeof(TimeSpan), "00:00:00.010", "1.00:00:00")]
     public TimeSpan CallIdleTimeout { get; set; } = TimeSpan.FromMinutes(10);
+
+    /// <summary>A duplex call ends after this time, shortened by up to a fifth at random, so that clients open again and a load balancer can spread them anew; the stream stays. Default 0: never.</summary>
+    [Range(typeof(TimeSpan), "00:00:00", "365.00:00:00")]
+    public TimeSpan MaxCallAge { get; set; }
 
     /// <summary>A duplex call whose client does not read a reply within this time ends. Default 30 s.</summary>
     [Range(typeof(TimeSpan), "00:00:00.010", "01:00:00")]

@@ -49,7 +49,7 @@ internal sealed class TestHost : IAsyncDisposable
     }
 
     public static WebApplication Build(TimeProvider? clock, params string[] settings) =>
-        TtaHost.Build(["--Server:GrpcPort=0", "--Server:HttpPort=0", $"--Models:Path={ModelsPath}", .. settings], builder =>
+        TtaHost.Build(["--Server:GrpcPort=0", "--Server:HttpPort=0", $"--Models:Path={ModelsPath}", "--Store:Kind=memory", .. settings], builder =>
         {
             builder.Logging.SetMinimumLevel(LogLevel.Error);
             if (clock is not null)
