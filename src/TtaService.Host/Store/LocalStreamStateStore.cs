@@ -419,8 +419,9 @@ internal abstract class LocalStreamStateStore(StoreOptions options, CheckpointSe
 
                 victim = _entries
                     .Where(pair => pair.Key != stream && pair.Value.Kept.Count > 0 && pair.Value.Ownership.Owner is null)
+                    .OrderBy(pair => pair.Value.LastUsed)
                     .Select(pair => (pair.Key, pair.Value))
-                    .MinBy(pair => pair.Value.LastUsed);
+                    .FirstOrDefault();
                 if (victim.Entry is null)
                 {
                     throw new StoreFullException(

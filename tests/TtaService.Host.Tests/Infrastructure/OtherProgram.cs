@@ -1,0 +1,130 @@
+using System.Diagnostics;
+using System.Net;
+using System.Net.Sockets;
+using System.Runtime.InteropServices;
+
+namespace TtaService.Host.Tests.Infrastructure;
+
+/// <summary>A process of another program, for as long as the test needs it. What it prints is kept for the message of a failed start.</summary>
+internal sealed partial class OtherProgram : IAsyncDisposable
+{
+    private const int SigKill = 9;
+    private const int SigTerm = 15;
+    private const int SigCont = 18;
+    private const int SigStop = 19;
+
+    private readonly Process _process;
+    private readonly List<string> _printed = [];
+
+    private OtherProgram(Process process)
+    {
+        _process = process;
+        process.OutputDataReceived += (_, line) => Keep(line.Data);
+        process.ErrorDataReceived += (_, line) => Keep(line.Data);
+        process.BeginOutputReadLine();
+        process.BeginErrorReadLine();
+    }
+
+    public string Printed
+    {
+        get
+        {
+            lock (_printed)
+            {
+                return string.Join('\n', _printed);
+            }
+        }
+    }
+
+    public bool HasExited => _process.HasExited;
+
+    public int ExitCode => _process.ExitCode;
+
+    /// <summary>The program's path; skips the test when it is not installed.</summary>
+    public static string Require(string program)
+    {
+        foreach (var folder in new[] { "/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin" })
+        {
+            if (File.Exists(Path.Combine(folder, program)))
+            {
+                return Path.Combine(folder, program);
+            }
+        }
+
+        Assert.Skip($"{program} is not installed; apt-get install {program}");
+        return program;
+    }
+
+    public static int FreePort()
+    {
+        using var listener = new TcpListener(IPAddress.Loopback, 0);
+        listener.Start();
+        return ((IPEndPoint)listener.LocalEndpoint).Port;
+    }
+
+    public static OtherProgram Start(string program, IEnumerable<string> arguments, IReadOnlyDictionary<string, string>? environment = null)
+    {
+        var start = new ProcessStartInfo(program, arguments) { RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false };
+        foreach (var (name, value) in environment ?? new Dictionary<string, string>())
+        {
+            start.Environment[name] = value;
+        }
+
+        return new OtherProgram(Process.Start(start)!);
+    }
+
+    /// <summary>Waits until it is as wanted.</summary>
+    public async Task UntilAsync(Func<Task<bool>> wanted)
+    {
+        using var giveUp = new CancellationTokenSource(TimeSpan.FromSeconds(60));
+        while (!await wanted())
+        {
+            Assert.False(_process.HasExited || giveUp.IsCancellationRequested, $"{_process.StartInfo.FileName} did not come up: {Printed}");
+            await Task.Delay(20);
+        }
+    }
+
+    /// <summary>Ends it without a warning.</summary>
+    public Task KillAsync() => SignalAsync(SigKill, wait: true);
+
+    /// <summary>Asks it to end.</summary>
+    public Task TerminateAsync() => SignalAsync(SigTerm, wait: true);
+
+    public Task PauseAsync() => SignalAsync(SigStop, wait: false);
+
+    public Task ContinueAsync() => SignalAsync(SigCont, wait: false);
+
+    public async ValueTask DisposeAsync()
+    {
+        if (!_process.HasExited)
+        {
+            await KillAsync();
+        }
+
+        _process.Dispose();
+    }
+
+    [LibraryImport("libc", EntryPoint = "kill", SetLastError = true)]
+    private static partial int Signal(int process, int signal);
+
+    private async Task SignalAsync(int signal, bool wait)
+    {
+        Assert.Equal(0, Signal(_process.Id, signal));
+        if (wait)
+        {
+            using var giveUp = new CancellationTokenSource(TimeSpan.FromSeconds(60));
+            await _process.WaitForExitAsync(giveUp.Token);
+        }
+    }
+
+    private void Keep(string? line)
+    {
+        if (line is not null)
+        {
+            lock (_printed)
+            {
+                _printed.Add(line);
+            }
+        }
+    }
+}
