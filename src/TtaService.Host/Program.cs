@@ -14,6 +14,7 @@ internal static class Program
         {
             InspectCommand.Build(),
             MethodsCommand.Build(),
+            StreamCommand.Build(),
         };
         var parsed = root.Parse(arguments);
         if (parsed.Errors.Count > 0)

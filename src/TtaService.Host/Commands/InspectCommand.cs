@@ -25,7 +25,7 @@ internal static class InspectCommand
             var location = ModelLocation.Resolve(parsed.GetRequiredValue(model), parsed.GetValue(models));
             var choices = parsed.GetValue(methods) is { } list
                 ? MethodExpressions.Parse(list, [])
-                : [.. NormalizationMethods.All.Select(method => new MethodChoice(method.Name, MethodSettings.Create(method.Name)))];
+                : [.. NormalizationMethods.All.Select(method => new MethodChoice(method.Name, MethodSettings.Create(method.Name), []))];
             var report = Report(location, choices);
             var terminal = new Terminal(parsed.InvocationConfiguration);
             if (parsed.GetValue(json))

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using Google.Protobuf.WellKnownTypes;
 using TtaService.Engine.Normalization;
 
 namespace TtaService.Host.Commands;
@@ -7,7 +8,12 @@ namespace TtaService.Host.Commands;
 /// <summary>A method as the user wrote it: <c>ema{momentum=0.1}</c>.</summary>
 /// <param name="Label">What tables call it: the name, with the hyperparameters that were given.</param>
 /// <param name="Settings">The validated settings.</param>
-internal sealed record MethodChoice(string Label, MethodSettings Settings);
+/// <param name="Given">The hyperparameters that were given.</param>
+internal sealed record MethodChoice(string Label, MethodSettings Settings, JsonObject Given)
+{
+    /// <summary>The same for the wire.</summary>
+    public V1.Method ToWire() => new() { Name = Settings.Name, Hyperparameters = Struct.Parser.ParseJson(Given.ToJsonString()) };
+}
 
 /// <summary>Reads <c>source,ema{momentum=0.1},unmix_tns{components=16;temperature=0.05}</c> and <c>--set unmix_tns.components=16</c>.</summary>
 internal static class MethodExpressions
@@ -33,11 +39,15 @@ internal static class MethodExpressions
             targets.ForEach(method => method.Given[path[(dot + 1)..]] = Value(value));
         }
 
-        var choices = parsed.ConvertAll(method => new MethodChoice(Label(method.Name, method.Given), MethodSettings.Create(method.Name, method.Given)));
+        var choices = parsed.ConvertAll(method => new MethodChoice(Label(method.Name, method.Given), MethodSettings.Create(method.Name, method.Given), method.Given));
         return choices.GroupBy(choice => choice.Label).FirstOrDefault(group => group.Count() > 1) is { } twice
             ? throw CommandException.WrongUse($"--method lists {twice.Key} more than once; list each method with the same hyperparameters once")
             : choices;
     }
+
+    /// <summary>One method, where a list makes no sense.</summary>
+    public static MethodChoice ParseSingle(string expression) =>
+        Parse(expression, []) is [var choice] ? choice : throw CommandException.WrongUse($"--method '{expression}' lists several methods; give one");
 
     private static (string Name, JsonObject Given) ParseOne(string expression)
     {
