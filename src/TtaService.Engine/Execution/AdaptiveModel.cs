@@ -1,55 +1,418 @@
+using System.Globalization;
+using System.Numerics.Tensors;
+using TorchSharp;
 using TtaService.Engine.Normalization;
+using TtaService.Engine.Onnx;
 using TtaService.Engine.Streams;
+using static TorchSharp.torch;
+using Tensor = TorchSharp.torch.Tensor;
 
 namespace TtaService.Engine.Execution;
 
 /// <summary>A loaded model with per-stream adaptation. Not thread-safe: one thread owns it (see <see cref="InferenceEngine"/>).</summary>
 public sealed class AdaptiveModel : IDisposable
 {
+    private readonly ModelGraph _graph;
+    private readonly torch.Device _device;
+    private readonly InputNormalization _normalization;
+    private readonly Dictionary<MethodSettings, MethodRuntime> _runtimes = [];
+    private readonly ulong _modelKey;
+
+    private AdaptiveModel(ModelGraph graph, torch.Device device, InputNormalization normalization)
+    {
+        _graph = graph;
+        _device = device;
+        _normalization = normalization;
+        _modelKey = ulong.Parse(graph.Digest.AsSpan(0, 16), NumberStyles.HexNumber, CultureInfo.InvariantCulture);
+    }
+
     /// <summary>SHA-256 of the ONNX file, lower-case hex.</summary>
-    public string Digest => throw new NotImplementedException();
+    public string Digest => _graph.Digest;
 
     /// <summary>The normalization sites, in execution order.</summary>
-    public IReadOnlyList<NormalizationSite> Sites => throw new NotImplementedException();
+    public IReadOnlyList<NormalizationSite> Sites => _graph.Sites;
 
     /// <summary>Shape of the model's image input: [N,C,H,W], -1 for a dynamic axis.</summary>
-    public IReadOnlyList<long> InputShape => throw new NotImplementedException();
+    public IReadOnlyList<long> InputShape => _graph.Inputs[0].Shape;
 
     /// <summary>Names of the model's outputs.</summary>
-    public IReadOnlyList<string> OutputNames => throw new NotImplementedException();
+    public IReadOnlyList<string> OutputNames => [.. _graph.Outputs.Select(output => output.Name)];
 
     /// <summary>Loads a model.</summary>
-    /// <exception cref="Onnx.ModelLoadException">The file can't be served; the message lists why.</exception>
-    public static AdaptiveModel Load(string onnxPath, AdaptiveModelOptions? options = null) => throw new NotImplementedException();
+    /// <exception cref="ModelLoadException">The file can't be served; the message lists why.</exception>
+    public static AdaptiveModel Load(string onnxPath, AdaptiveModelOptions? options = null)
+    {
+        options ??= new AdaptiveModelOptions();
+        var device = ParseDevice(options.Device);
+        var graph = ModelGraph.Load(onnxPath, device);
+        if (graph.Inputs.Count != 1 || graph.Inputs[0].Shape.Count != 4)
+        {
+            var inputs = string.Join(", ", graph.Inputs.Select(input => $"{input.Name} [{string.Join(',', input.Shape)}]"));
+            graph.Dispose();
+            throw new ModelLoadException($"{onnxPath}: a vision model has one input [N,C,H,W]; this one has {inputs}");
+        }
+
+        return new AdaptiveModel(graph, device, options.InputNormalization);
+    }
 
     /// <summary>Null when the method can run on this model, else why not and what to do (a model whose BatchNormalization was folded away).</summary>
-    public string? WhyUnavailable(MethodSettings method) => throw new NotImplementedException();
+    public string? WhyUnavailable(MethodSettings method)
+    {
+        if (!NormalizationMethods.Find(method.Name)!.Create(method).ReadsFrames)
+        {
+            return null;
+        }
+
+        if (Sites.Count == 0)
+        {
+            return $"the model has no BatchNormalization nodes, so there is nothing for {method.Name} to adapt: its exporter folded them into the convolutions. "
+                + "Export again with torch.onnx.export(model.eval(), ..., training=torch.onnx.TrainingMode.PRESERVE) (add dynamo=False from PyTorch 2.9 on), or use method source";
+        }
+
+        var filter = new SiteFilter(method);
+        return Sites.Any(filter.Selects)
+            ? null
+            : $"sites_first and sites_pattern select none of the model's {Sites.Count} sites (the first is {Sites[0].Name})";
+    }
 
     /// <summary>Bytes of state that a stream of this method keeps.</summary>
-    public long StateBytes(MethodSettings method) => throw new NotImplementedException();
+    public long StateBytes(MethodSettings method) =>
+        sizeof(float) * (long)new StateLayout(Sites, NormalizationMethods.Find(method.Name)!.Create(method), new SiteFilter(method)).RowFloats;
 
     /// <summary>A fresh stream state.</summary>
     /// <exception cref="MethodSettingsException">The method can't run on this model (see <see cref="WhyUnavailable"/>).</exception>
-    public StreamState CreateState(MethodSettings method, ulong seed = 0) => throw new NotImplementedException();
+    public StreamState CreateState(MethodSettings method, ulong seed = 0)
+    {
+        if (WhyUnavailable(method) is { } reason)
+        {
+            throw new MethodSettingsException(reason);
+        }
+
+        if (!_runtimes.TryGetValue(method, out var runtime))
+        {
+            runtime = new MethodRuntime(method, Sites, _modelKey);
+            _runtimes.Add(method, runtime);
+        }
+
+        var state = new StreamState(runtime, seed, runtime.Arena.Rent());
+        runtime.Initialize(runtime.Arena.Row(state.Row), seed);
+        return state;
+    }
 
     /// <summary>Back to the initial state of the same seed.</summary>
-    public void Reset(StreamState state) => throw new NotImplementedException();
+    public void Reset(StreamState state)
+    {
+        RequireLive(state);
+        state.Runtime.Initialize(state.Runtime.Arena.Row(state.Row), state.Seed);
+        state.Steps = 0;
+        state.Frames = 0;
+    }
 
     /// <summary>Gives the state's memory back. Idempotent.</summary>
-    public void Release(StreamState state) => throw new NotImplementedException();
+    public void Release(StreamState state)
+    {
+        if (state.Row < 0)
+        {
+            return;
+        }
+
+        var runtime = state.Runtime;
+        runtime.Arena.Return(state.Row);
+        state.Row = -1;
+        if (runtime.Arena.Leased == 0)
+        {
+            // Settings come from clients: what nobody uses any more must not stay.
+            _runtimes.Remove(runtime.Settings);
+            runtime.Dispose();
+        }
+    }
 
     /// <summary>The state as safetensors (tta.stream.v1).</summary>
-    public byte[] Export(StreamState state, DateTimeOffset created) => throw new NotImplementedException();
+    public byte[] Export(StreamState state, DateTimeOffset created)
+    {
+        RequireLive(state);
+        return StreamSnapshot.Write(state, Digest, created);
+    }
 
     /// <summary>A state from a snapshot.</summary>
     /// <exception cref="SnapshotException">Not usable here; the message says why.</exception>
-    public StreamState Import(ReadOnlySpan<byte> snapshot) => throw new NotImplementedException();
+    public StreamState Import(ReadOnlySpan<byte> snapshot)
+    {
+        var content = StreamSnapshot.Check(snapshot, Digest);
+        if (WhyUnavailable(content.Method) is { } reason)
+        {
+            throw new SnapshotException(reason);
+        }
+
+        var state = CreateState(content.Method, content.Seed);
+        try
+        {
+            StreamSnapshot.Fill(content, snapshot, state.Runtime.Layout, state.Runtime.Arena.Row(state.Row));
+        }
+        catch (SnapshotException)
+        {
+            Release(state);
+            throw;
+        }
+
+        state.Steps = content.Steps;
+        state.Frames = content.Frames;
+        return state;
+    }
 
     /// <summary>Runs steps of different streams in one forward pass. Frames must share C, H, W. A step's state is committed only when the whole pass and its own statistics are finite.</summary>
-    public IReadOnlyList<StepResult> Run(IReadOnlyList<StreamStep> steps) => throw new NotImplementedException();
+    /// <param name="steps">At most one step of a stream.</param>
+    /// <returns>A result a step, in the order given.</returns>
+    public IReadOnlyList<StepResult> Run(IReadOnlyList<StreamStep> steps)
+    {
+        Check(steps);
+        var results = new StepResult[steps.Count];
+        var plain = new List<int>();
+        var adapted = new List<int>();
+        for (var i = 0; i < steps.Count; i++)
+        {
+            var runtime = steps[i].State.Runtime;
+            if (runtime.Method.Refuses(steps[i].Frames.Count) is { } reason)
+            {
+                results[i] = Unchanged(steps[i].State, StepStatus.Refused, reason);
+            }
+            else
+            {
+                // Without a site to adapt the folded graph answers, which is faster.
+                (runtime.Method.ReadsFrames ? adapted : plain).Add(i);
+            }
+        }
+
+        if (plain.Count > 0)
+        {
+            RunTogether(steps, plain, results, adapts: false);
+        }
+
+        if (adapted.Count > 0)
+        {
+            RunTogether(steps, adapted, results, adapts: true);
+        }
+
+        return results;
+    }
 
     /// <inheritdoc/>
-    public void Dispose() => throw new NotImplementedException();
+    public void Dispose()
+    {
+        foreach (var runtime in _runtimes.Values)
+        {
+            runtime.Dispose();
+        }
+
+        _runtimes.Clear();
+        _graph.Dispose();
+    }
+
+    private unsafe void RunTogether(IReadOnlyList<StreamStep> steps, List<int> indices, StepResult[] results, bool adapts)
+    {
+        var passes = new StepInPass[indices.Count];
+        var nextRows = new int[indices.Count];
+        var frames = 0;
+        for (var i = 0; i < passes.Length; i++)
+        {
+            var step = steps[indices[i]];
+            var arena = step.State.Runtime.Arena;
+            nextRows[i] = arena.Rent();
+            passes[i] = new StepInPass(step.State.Runtime, frames, step.Frames.Count, step.State.Frames, arena.Pointer(step.State.Row), arena.Pointer(nextRows[i]));
+            frames = checked(frames + step.Frames.Count);
+        }
+
+        try
+        {
+            var outputs = Forward([.. indices.Select(index => steps[index].Frames)], frames, adapts ? new ForwardPass(passes, get_num_threads()) : null);
+            for (var i = 0; i < passes.Length; i++)
+            {
+                results[indices[i]] = Finish(steps[indices[i]], passes[i], outputs, frames, ref nextRows[i]);
+            }
+        }
+        finally
+        {
+            for (var i = 0; i < passes.Length; i++)
+            {
+                steps[indices[i]].State.Runtime.Arena.Return(nextRows[i]);
+            }
+        }
+    }
+
+    private static StepResult Finish(StreamStep step, StepInPass pass, OutputTensor[] outputs, int frames, ref int nextRow)
+    {
+        var state = step.State;
+        var own = Array.ConvertAll(outputs, output => Slice(output, pass, frames));
+        if (!Array.TrueForAll(own, output => TensorPrimitives.IsFiniteAll<float>(output.Values)))
+        {
+            return Unchanged(state, StepStatus.NotFinite, "the model's outputs for this step are not finite; check the frames");
+        }
+
+        var arena = state.Runtime.Arena;
+        foreach (var tensor in state.Runtime.Layout.Tensors)
+        {
+            if (!TensorPrimitives.IsFiniteAll<float>(arena.Row(nextRow).Slice(tensor.Offset, tensor.Length)))
+            {
+                return Unchanged(state, StepStatus.NotFinite, $"the proposed statistics of {tensor.Name} are not finite; check the frames");
+            }
+        }
+
+        if (!step.Freeze)
+        {
+            (state.Row, nextRow) = (nextRow, state.Row);
+            state.Steps++;
+            state.Frames += step.Frames.Count;
+        }
+
+        return new StepResult { Status = StepStatus.Ok, Outputs = own, Steps = state.Steps, Frames = state.Frames };
+    }
+
+    private OutputTensor[] Forward(FrameBlock[] blocks, int frames, ForwardPass? pass)
+    {
+        using var scope = NewDisposeScope();
+        using var mode = inference_mode();
+        var outputs = _graph.Run([Upload(blocks, frames)], pass);
+        var read = new OutputTensor[outputs.Length];
+        for (var i = 0; i < read.Length; i++)
+        {
+            var shape = outputs[i].shape;
+            var values = outputs[i].to_type(ScalarType.Float32).cpu().contiguous();
+            read[i] = new OutputTensor(_graph.Outputs[i].Name, Array.ConvertAll(shape, extent => checked((int)extent)), values.data<float>().ToArray());
+        }
+
+        return read;
+    }
+
+    // [B,C,H,W] in channels-last memory, normalized on the way in.
+    private unsafe Tensor Upload(FrameBlock[] blocks, int frames)
+    {
+        var (channels, height, width) = (blocks[0].Channels, blocks[0].Height, blocks[0].Width);
+        var pixels = height * width;
+        var nhwc = empty([frames, height, width, channels], ScalarType.Float32);
+        using var storage = nhwc.storage<float>();
+        var destination = (float*)storage.data_ptr();
+        var table = new float[256];
+        var mean = _normalization.Mean;
+        foreach (var block in blocks)
+        {
+            for (var c = 0; c < channels; c++)
+            {
+                if (!block.Pixels.IsEmpty)
+                {
+                    for (var level = 0; level < table.Length; level++)
+                    {
+                        table[level] = ((level / 255f) - mean[c]) / _normalization.Std[c];
+                    }
+                }
+
+                for (var frame = 0; frame < block.Count; frame++)
+                {
+                    var from = ((frame * channels) + c) * pixels;
+                    var to = destination + ((long)frame * pixels * channels) + c;
+                    if (!block.Pixels.IsEmpty)
+                    {
+                        foreach (var level in block.Pixels.Span.Slice(from, pixels))
+                        {
+                            *to = table[level];
+                            to += channels;
+                        }
+                    }
+                    else
+                    {
+                        foreach (var value in block.Values.Span.Slice(from, pixels))
+                        {
+                            *to = value;
+                            to += channels;
+                        }
+                    }
+                }
+            }
+
+            destination += (long)block.Count * pixels * channels;
+        }
+
+        return nhwc.permute(0, 3, 1, 2).to(_device);
+    }
+
+    private static OutputTensor Slice(OutputTensor output, StepInPass pass, int frames)
+    {
+        if (output.Shape.Length == 0 || output.Shape[0] != frames)
+        {
+            throw new InvalidOperationException($"output {output.Name} has shape [{string.Join(',', output.Shape)}] for {frames} frames; its first axis must be the batch");
+        }
+
+        var floats = output.Values.Length / frames;
+        int[] shape = [pass.FrameCount, .. output.Shape.AsSpan(1)];
+        return new OutputTensor(output.Name, shape, output.Values.AsSpan(pass.FirstFrame * floats, pass.FrameCount * floats).ToArray());
+    }
+
+    private static StepResult Unchanged(StreamState state, StepStatus status, string message) =>
+        new() { Status = status, Message = message, Steps = state.Steps, Frames = state.Frames };
+
+    private void Check(IReadOnlyList<StreamStep> steps)
+    {
+        ArgumentOutOfRangeException.ThrowIfZero(steps.Count);
+        var first = steps[0].Frames;
+        var seen = new HashSet<StreamState>(ReferenceEqualityComparer.Instance);
+        foreach (var step in steps)
+        {
+            RequireLive(step.State);
+            var frames = step.Frames;
+            if (!seen.Add(step.State))
+            {
+                throw new ArgumentException("a batch holds at most one step of a stream", nameof(steps));
+            }
+
+            if ((frames.Channels, frames.Height, frames.Width) != (first.Channels, first.Height, first.Width))
+            {
+                throw new ArgumentException("the frames of a batch share channels, height and width", nameof(steps));
+            }
+
+            if (WhyUnfit(frames) is { } reason)
+            {
+                throw new ArgumentException(reason, nameof(steps));
+            }
+        }
+    }
+
+    /// <summary>Null when frames of this shape fit the model's input, else what is expected.</summary>
+    public string? WhyUnfit(FrameBlock frames)
+    {
+        var shape = InputShape;
+        var fits = Fits(shape[1], frames.Channels) && Fits(shape[2], frames.Height) && Fits(shape[3], frames.Width)
+            && (frames.Pixels.IsEmpty || frames.Channels == _normalization.Mean.Length);
+        return fits
+            ? null
+            : $"frames are {frames.Channels}x{frames.Height}x{frames.Width} (channels x height x width), the model takes {Extent(shape[1])}x{Extent(shape[2])}x{Extent(shape[3])}";
+
+        static bool Fits(long expected, int actual) => expected < 0 || expected == actual;
+
+        static string Extent(long extent) => extent < 0 ? "any" : extent.ToString(CultureInfo.InvariantCulture);
+    }
+
+    private void RequireLive(StreamState state)
+    {
+        ObjectDisposedException.ThrowIf(state.Row < 0, state);
+        if (!_runtimes.TryGetValue(state.Method, out var runtime) || !ReferenceEquals(runtime, state.Runtime))
+        {
+            throw new ArgumentException("the state belongs to another model", nameof(state));
+        }
+    }
+
+    private static torch.Device ParseDevice(string name)
+    {
+        try
+        {
+            var device = torch.device(name);
+            return device.type != DeviceType.CUDA || cuda.is_available()
+                ? device
+                : throw new ModelLoadException($"device '{name}' needs a libtorch with CUDA and a GPU; build with -p:Torch=cuda, or use device cpu");
+        }
+        catch (Exception e) when (e is ArgumentException or FormatException)
+        {
+            throw new ModelLoadException($"device '{name}' is not known; use cpu or cuda:N", e);
+        }
+    }
 }
 
 /// <summary>How a model is loaded.</summary>

@@ -1,0 +1,363 @@
+using System.Buffers;
+using System.Numerics.Tensors;
+using TorchSharp;
+using TtaService.Engine.Normalization;
+using TtaService.Engine.Onnx;
+using TtaService.Engine.Streams;
+using static TorchSharp.torch;
+using Tensor = TorchSharp.torch.Tensor;
+
+namespace TtaService.Engine.Execution;
+
+/// <summary>One forward pass of a batch: at every site each frame is normalized with the statistics of its own stream, and each stream's next state is proposed.</summary>
+/// <remarks>Frames lie in the order of their steps. Nothing is committed here: proposals go to rows of their own.</remarks>
+internal sealed unsafe class ForwardPass : ISiteNormalizer
+{
+    // Below this many values a second thread costs more than it gives.
+    private const int ParallelThreshold = 1 << 15;
+
+    private readonly IReadOnlyList<StepInPass> _steps;
+    private readonly int _threads;
+
+    public ForwardPass(IReadOnlyList<StepInPass> steps, int threads)
+    {
+        _steps = steps;
+        _threads = threads;
+    }
+
+    public Tensor Normalize(NormalizationSite site, Tensor x, bool mayOverwrite, Tensor? residual, Epilogue epilogue)
+    {
+        var shape = x.shape;
+        var frames = checked((int)shape[0]);
+        var channels = site.Channels;
+        var pixels = 1;
+        for (var i = 2; i < shape.Length; i++)
+        {
+            pixels = checked(pixels * (int)shape[i]);
+        }
+
+        var rented = ArrayPool<float>.Shared.Rent(4 * frames * channels);
+        try
+        {
+            fixed (float* statistics = rented, bias = site.Bias)
+            {
+                var work = new SiteWork(this, site, shape.Length > 2, frames, pixels, statistics, bias);
+                return x.device_type == DeviceType.CPU && x.dtype == ScalarType.Float32
+                    ? NormalizeInMemory(work, x, mayOverwrite, residual, epilogue)
+                    : NormalizeOnDevice(work, x, residual, epilogue);
+            }
+        }
+        finally
+        {
+            ArrayPool<float>.Shared.Return(rented);
+        }
+    }
+
+    private Tensor NormalizeInMemory(SiteWork work, Tensor x, bool mayOverwrite, Tensor? residual, Epilogue epilogue)
+    {
+        var channelsLast = IsChannelsLast(x);
+        var input = channelsLast || x.is_contiguous() ? x : x.contiguous();
+        var aligned = residual is null ? null : SameLayout(residual, channelsLast);
+        var output = mayOverwrite ? input : empty_like(input);
+        work.Input = Pointer(input);
+        work.Output = Pointer(output);
+        work.Residual = aligned is null ? null : Pointer(aligned);
+        work.ChannelsLast = channelsLast;
+        work.Epilogue = epilogue;
+        work.Run(_threads);
+        if (aligned is not null && !ReferenceEquals(aligned, residual))
+        {
+            aligned.Dispose();
+        }
+
+        if (!ReferenceEquals(input, x) && !ReferenceEquals(input, output))
+        {
+            input.Dispose();
+        }
+
+        return output;
+    }
+
+    // Any device and dtype by torch operators: float32 statistics there, the methods' small algebra here, one affine pass there.
+    private static Tensor NormalizeOnDevice(SiteWork work, Tensor x, Tensor? residual, Epilogue epilogue)
+    {
+        var (frames, channels) = (work.Frames, work.Site.Channels);
+        var wide = x.to_type(ScalarType.Float32);
+        if (work.NeedsStatistics)
+        {
+            var flat = wide.reshape(frames, channels, -1);
+            var origin = flat.narrow(2, 0, 1);
+            var centered = flat - origin;
+            var shifted = centered.mean([2L]);
+            var variance = ((centered * centered).mean([2L]) - (shifted * shifted)).clamp_min(0);
+            CopyToHost(shifted + origin.squeeze(2), work.InstanceMean, frames * channels);
+            CopyToHost(variance, work.InstanceVariance, frames * channels);
+        }
+
+        work.RunMethods();
+        long[] broadcast = [frames, channels, .. Enumerable.Repeat(1L, (int)x.dim() - 2)];
+        var scale = torch.tensor(new ReadOnlySpan<float>(work.Scale, frames * channels).ToArray(), broadcast).to(x.device);
+        var mean = torch.tensor(new ReadOnlySpan<float>(work.Mean, frames * channels).ToArray(), broadcast).to(x.device);
+        long[] perChannel = [1, .. broadcast.AsSpan(1)];
+        var bias = torch.tensor(work.Site.Bias, perChannel).to(x.device);
+        var y = (wide - mean).mul_(scale).add_(bias);
+        if (residual is not null)
+        {
+            y = y.add_(residual);
+        }
+
+        if (epilogue.Clamps)
+        {
+            y = y.clamp_(epilogue.Minimum, epilogue.Maximum);
+        }
+
+        return y.to_type(x.dtype);
+    }
+
+    private static void CopyToHost(Tensor source, float* destination, int length) =>
+        source.contiguous().cpu().data<float>().CopyTo(new Span<float>(destination, length));
+
+    private static bool IsChannelsLast(Tensor x)
+    {
+        var shape = x.shape;
+        var strides = x.stride();
+        if (shape.Length != 4 || strides[1] != 1)
+        {
+            return shape.Length == 2 && x.is_contiguous();
+        }
+
+        return strides[3] == shape[1] && strides[2] == shape[1] * shape[3] && strides[0] == shape[1] * shape[2] * shape[3];
+    }
+
+    private static Tensor SameLayout(Tensor tensor, bool channelsLast)
+    {
+        if (channelsLast ? IsChannelsLast(tensor) : tensor.is_contiguous())
+        {
+            return tensor;
+        }
+
+        return channelsLast && tensor.dim() == 4 ? tensor.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2) : tensor.contiguous();
+    }
+
+    private static float* Pointer(Tensor tensor)
+    {
+        // The storage pointer ignores the offset of a view.
+        using var storage = tensor.storage<float>();
+        return (float*)storage.data_ptr() + tensor.storage_offset();
+    }
+
+    /// <summary>The passes over one site's activations, shared by the threads that work on it.</summary>
+    private sealed class SiteWork(ForwardPass pass, NormalizationSite site, bool spatial, int frames, int pixels, float* memory, float* bias)
+    {
+        private readonly int _channels = site.Channels;
+
+        public NormalizationSite Site => site;
+
+        public int Frames => frames;
+
+        public float* Input { get; set; }
+
+        public float* Output { get; set; }
+
+        public float* Residual { get; set; }
+
+        public bool ChannelsLast { get; set; }
+
+        public Epilogue Epilogue { get; set; }
+
+        public float* InstanceMean => memory;
+
+        public float* InstanceVariance => memory + ((long)frames * _channels);
+
+        public float* Mean => memory + (2L * frames * _channels);
+
+        // The methods' variance becomes the scale in place.
+        public float* Scale => memory + (3L * frames * _channels);
+
+        public bool NeedsStatistics => pass._steps.Any(step => step.Runtime.Adapts(site));
+
+        public void Run(int threads)
+        {
+            var steps = pass._steps.Count;
+            var size = (long)frames * pixels * _channels;
+            if (threads == 1 || size < ParallelThreshold)
+            {
+                for (var i = 0; i < steps; i++)
+                {
+                    RunStep(pass._steps[i]);
+                }
+            }
+            else if (steps >= threads)
+            {
+                Parallel.For(0, threads, t =>
+                {
+                    for (var i = t * steps / threads; i < (t + 1) * steps / threads; i++)
+                    {
+                        RunStep(pass._steps[i]);
+                    }
+                });
+            }
+            else
+            {
+                RunFewSteps(threads);
+            }
+        }
+
+        public void RunMethods()
+        {
+            foreach (var step in pass._steps)
+            {
+                RunMethod(step);
+            }
+        }
+
+        private void RunStep(StepInPass step)
+        {
+            if (step.Runtime.Adapts(site))
+            {
+                for (var frame = step.FirstFrame; frame < step.FirstFrame + step.FrameCount; frame++)
+                {
+                    Statistics(frame);
+                }
+            }
+
+            RunMethod(step);
+            for (var frame = step.FirstFrame; frame < step.FirstFrame + step.FrameCount; frame++)
+            {
+                Apply(frame, 0, pixels);
+            }
+        }
+
+        // Few steps: threads share their frames, or the rows of a single frame.
+        private void RunFewSteps(int threads)
+        {
+            Parallel.For(0, threads, t =>
+            {
+                for (var frame = t * frames / threads; frame < (t + 1) * frames / threads; frame++)
+                {
+                    if (pass.StepOf(frame).Runtime.Adapts(site))
+                    {
+                        Statistics(frame);
+                    }
+                }
+            });
+            RunMethods();
+            Parallel.For(0, threads, t =>
+            {
+                if (frames >= threads || !ChannelsLast)
+                {
+                    for (var frame = t * frames / threads; frame < (t + 1) * frames / threads; frame++)
+                    {
+                        Apply(frame, 0, pixels);
+                    }
+
+                    return;
+                }
+
+                for (var frame = 0; frame < frames; frame++)
+                {
+                    Apply(frame, (int)((long)t * pixels / threads), (int)((t + 1L) * pixels / threads));
+                }
+            });
+        }
+
+        private void Statistics(int frame)
+        {
+            var x = Input + ((long)frame * pixels * _channels);
+            var mean = InstanceMean + ((long)frame * _channels);
+            var variance = InstanceVariance + ((long)frame * _channels);
+            if (ChannelsLast)
+            {
+                SiteKernels.StatisticsChannelsLast(x, pixels, _channels, mean, variance);
+            }
+            else
+            {
+                SiteKernels.StatisticsChannelsFirst(x, pixels, _channels, mean, variance);
+            }
+        }
+
+        private void RunMethod(StepInPass step)
+        {
+            var at = (long)step.FirstFrame * _channels;
+            var length = step.FrameCount * _channels;
+            var mean = new Span<float>(Mean + at, length);
+            var variance = new Span<float>(Scale + at, length);
+            var (offset, floats) = step.Runtime.Layout.At(site);
+            var view = new SiteStep
+            {
+                Site = site,
+                Frames = step.FrameCount,
+                Pixels = pixels,
+                Spatial = spatial,
+                FramesBefore = step.FramesBefore,
+                InstanceMean = new ReadOnlySpan<float>(InstanceMean + at, length),
+                InstanceVariance = new ReadOnlySpan<float>(InstanceVariance + at, length),
+                State = new ReadOnlySpan<float>(step.Row + offset, floats),
+                NextState = new Span<float>(step.NextRow + offset, floats),
+                Mean = mean,
+                Variance = variance,
+            };
+            if (step.Runtime.Adapts(site))
+            {
+                step.Runtime.Method.Forward(view);
+            }
+            else
+            {
+                view.UseSource();
+            }
+
+            // scale = weight / sqrt(variance + eps)
+            TensorPrimitives.Add(variance, site.Epsilon, variance);
+            TensorPrimitives.Sqrt(variance, variance);
+            for (var frame = 0; frame < step.FrameCount; frame++)
+            {
+                var scale = variance.Slice(frame * _channels, _channels);
+                TensorPrimitives.Divide(site.Weight, scale, scale);
+            }
+        }
+
+        private void Apply(int frame, int firstPixel, int lastPixel)
+        {
+            var at = (long)frame * pixels * _channels;
+            var scale = Scale + ((long)frame * _channels);
+            var mean = Mean + ((long)frame * _channels);
+            if (!ChannelsLast)
+            {
+                SiteKernels.ApplyChannelsFirst(Input + at, Output + at, Residual is null ? null : Residual + at, pixels, _channels, mean, scale, bias, Epilogue);
+                return;
+            }
+
+            at += (long)firstPixel * _channels;
+            SiteKernels.ApplyChannelsLast(Input + at, Output + at, Residual is null ? null : Residual + at, lastPixel - firstPixel, _channels, mean, scale, bias, Epilogue);
+        }
+    }
+
+    private StepInPass StepOf(int frame)
+    {
+        foreach (var step in _steps)
+        {
+            if (frame < step.FirstFrame + step.FrameCount)
+            {
+                return step;
+            }
+        }
+
+        throw new ArgumentOutOfRangeException(nameof(frame));
+    }
+}
+
+/// <summary>A step's place in a batch: its frames, and the rows it reads and proposes.</summary>
+internal sealed unsafe class StepInPass(MethodRuntime runtime, int firstFrame, int frameCount, long framesBefore, float* row, float* nextRow)
+{
+    public MethodRuntime Runtime => runtime;
+
+    public int FirstFrame => firstFrame;
+
+    public int FrameCount => frameCount;
+
+    public long FramesBefore => framesBefore;
+
+    public float* Row => row;
+
+    public float* NextRow => nextRow;
+}

@@ -1,0 +1,49 @@
+using TtaService.Engine.Normalization;
+
+namespace TtaService.Engine.Streams;
+
+/// <summary>Which floats of a stream's row belong to which site: offsets and named tensors of one method on one model.</summary>
+internal sealed class StateLayout
+{
+    // Sites start on a cache line, so that rows can be read with aligned vectors.
+    private const int Alignment = 16;
+
+    private readonly (int Offset, int Length)[] _sites;
+
+    public StateLayout(IReadOnlyList<NormalizationSite> sites, INormalizationMethod method, SiteFilter filter)
+    {
+        _sites = new (int, int)[sites.Count];
+        var tensors = new List<LayoutTensor>();
+        var offset = 0;
+        foreach (var site in sites)
+        {
+            var start = offset;
+            if (filter.Selects(site))
+            {
+                foreach (var tensor in method.StateAt(site))
+                {
+                    tensors.Add(new LayoutTensor($"{site.Name}.{tensor.Name}", tensor.Shape, offset, tensor.Length));
+                    offset = checked(offset + tensor.Length);
+                }
+            }
+
+            _sites[site.Index] = (start, offset - start);
+            offset = checked((offset + Alignment - 1) / Alignment * Alignment);
+        }
+
+        RowFloats = offset;
+        Tensors = tensors;
+    }
+
+    /// <summary>Floats of a row.</summary>
+    public int RowFloats { get; }
+
+    /// <summary>Every tensor of a row, in site order.</summary>
+    public IReadOnlyList<LayoutTensor> Tensors { get; }
+
+    /// <summary>Where a site's state lies in a row.</summary>
+    public (int Offset, int Length) At(NormalizationSite site) => _sites[site.Index];
+}
+
+/// <summary>One named tensor of a row.</summary>
+internal readonly record struct LayoutTensor(string Name, int[] Shape, int Offset, int Length);

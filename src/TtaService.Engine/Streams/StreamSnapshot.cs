@@ -1,0 +1,103 @@
+using System.Globalization;
+using System.Numerics.Tensors;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using TtaService.Engine.Normalization;
+
+namespace TtaService.Engine.Streams;
+
+/// <summary>A stream state as a safetensors file, format <c>tta.stream.v1</c>: one tensor a site and name, and what is needed to refuse it elsewhere.</summary>
+internal static class StreamSnapshot
+{
+    private const string Format = "tta.stream.v1";
+
+    /// <summary>The committed state as bytes.</summary>
+    public static byte[] Write(StreamState state, string modelDigest, DateTimeOffset created)
+    {
+        var metadata = new Dictionary<string, string>
+        {
+            ["format"] = Format,
+            ["model"] = modelDigest,
+            ["method"] = state.Method.Name,
+            ["hyperparameters"] = state.Method.Hyperparameters.ToJsonString(),
+            ["step"] = state.Steps.ToString(CultureInfo.InvariantCulture),
+            ["frames"] = state.Frames.ToString(CultureInfo.InvariantCulture),
+            ["seed"] = state.Seed.ToString(CultureInfo.InvariantCulture),
+            ["created"] = created.ToString("O", CultureInfo.InvariantCulture),
+        };
+        return Safetensors.Write(metadata, state.Runtime.Layout.Tensors, state.Runtime.Arena.Row(state.Row));
+    }
+
+    /// <summary>Checks everything that does not need a row: container, format, model, method, counters.</summary>
+    /// <exception cref="SnapshotException">Not usable here; the message says why.</exception>
+    public static Checked Check(ReadOnlySpan<byte> file, string modelDigest)
+    {
+        var content = Safetensors.Read(file);
+        var format = Required(content, "format");
+        if (format != Format)
+        {
+            throw new SnapshotException($"the snapshot's format is '{format}'; this version reads '{Format}'");
+        }
+
+        var model = Required(content, "model");
+        if (model != modelDigest)
+        {
+            throw new SnapshotException($"the snapshot belongs to model {model}, this model is {modelDigest}");
+        }
+
+        try
+        {
+            var method = MethodSettings.Create(Required(content, "method"), JsonNode.Parse(Required(content, "hyperparameters")) as JsonObject);
+            return new Checked(content, method, ulong.Parse(Required(content, "seed"), CultureInfo.InvariantCulture), Counter(content, "step"), Counter(content, "frames"));
+        }
+        catch (Exception e) when (e is MethodSettingsException or JsonException or FormatException or OverflowException)
+        {
+            throw new SnapshotException($"the snapshot's metadata can't be read: {e.Message}");
+        }
+    }
+
+    /// <summary>Copies the tensors into a row.</summary>
+    /// <exception cref="SnapshotException">A tensor is missing, unknown, of another shape or not finite.</exception>
+    public static void Fill(in Checked snapshot, ReadOnlySpan<byte> file, StateLayout layout, Span<float> row)
+    {
+        row.Clear();
+        foreach (var tensor in layout.Tensors)
+        {
+            if (!snapshot.Content.Contains(tensor.Name))
+            {
+                throw new SnapshotException($"the snapshot lacks tensor '{tensor.Name}'");
+            }
+
+            var shape = snapshot.Content.Shape(tensor.Name);
+            if (!shape.AsSpan().SequenceEqual(tensor.Shape))
+            {
+                throw new SnapshotException($"tensor '{tensor.Name}' is [{string.Join(',', shape)}], expected [{string.Join(',', tensor.Shape)}]");
+            }
+
+            var values = row.Slice(tensor.Offset, tensor.Length);
+            snapshot.Content.CopyTo(file, tensor.Name, values);
+            if (!TensorPrimitives.IsFiniteAll<float>(values))
+            {
+                throw new SnapshotException($"tensor '{tensor.Name}' holds values that are not finite");
+            }
+        }
+
+        var known = layout.Tensors.Select(tensor => tensor.Name).ToHashSet(StringComparer.Ordinal);
+        if (snapshot.Content.Names.FirstOrDefault(name => !known.Contains(name)) is { } unknown)
+        {
+            throw new SnapshotException($"the snapshot holds tensor '{unknown}', which its method does not have");
+        }
+    }
+
+    private static string Required(Safetensors content, string key) => content.Metadata.TryGetValue(key, out var value)
+        ? value
+        : throw new SnapshotException($"the snapshot's metadata lacks '{key}'");
+
+    private static long Counter(Safetensors content, string key)
+    {
+        var value = long.Parse(Required(content, key), NumberStyles.None, CultureInfo.InvariantCulture);
+        return value >= 0 ? value : throw new FormatException(key);
+    }
+
+    internal readonly record struct Checked(Safetensors Content, MethodSettings Method, ulong Seed, long Steps, long Frames);
+}
