@@ -81,10 +81,10 @@ internal static class InspectCommand
 
         if (report.SiteCount > 0)
         {
-            terminal.Console.Write(sites);
+            terminal.Write(sites);
         }
 
-        terminal.Console.Write(methods);
+        terminal.Write(methods);
     }
 
     private static Text Cell(FormattableString value) => new(FormattableString.Invariant(value));

@@ -63,10 +63,18 @@ internal static class MethodExpressions
         }
 
         var given = new JsonObject();
+        var last = "";
         foreach (var text in expression[(open + 1)..^1].Split([',', ';'], StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries))
         {
-            var (name, value) = Assignment(text, expression);
-            given[name] = Value(value);
+            if (last.Length > 0 && !text.Contains('=', StringComparison.Ordinal))
+            {
+                // A list as a value: sites_pattern=layer1*,layer2*.
+                given[last] = $"{given[last]},{text}";
+                continue;
+            }
+
+            (last, var value) = Assignment(text, expression);
+            given[last] = Value(value);
         }
 
         return (expression[..open].Trim(), given);

@@ -20,6 +20,11 @@ internal static class MethodsCommand
         {
             terminal.Line($"{method.Name}: {method.Summary}");
             terminal.Line($"  from {method.Source}");
+            if (method.Warning is { } warning)
+            {
+                terminal.Line($"  note: {warning}");
+            }
+
             if (method.Hyperparameters.Count > 0)
             {
                 var table = new Table { Border = TableBorder.Simple };
@@ -29,10 +34,9 @@ internal static class MethodsCommand
                     table.AddRow(new Text(hyperparameter.Name), new Text(hyperparameter.Default), new Text(hyperparameter.Range), new Text(hyperparameter.Summary));
                 }
 
-                terminal.Console.Write(table);
+                terminal.Write(table);
+                terminal.Line($"");
             }
-
-            terminal.Line($"");
         }
 
         return 0;

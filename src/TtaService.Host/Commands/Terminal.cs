@@ -1,5 +1,6 @@
 using System.CommandLine;
 using Spectre.Console;
+using Spectre.Console.Rendering;
 
 namespace TtaService.Host.Commands;
 
@@ -13,17 +14,7 @@ internal sealed class Terminal
     {
         (Output, Error) = (invocation.Output, invocation.Error);
         IsInteractive = ReferenceEquals(invocation.Output, System.Console.Out) && !System.Console.IsOutputRedirected;
-        Console = AnsiConsole.Create(new AnsiConsoleSettings
-        {
-            Ansi = IsInteractive ? AnsiSupport.Detect : AnsiSupport.No,
-            ColorSystem = IsInteractive ? ColorSystemSupport.Detect : ColorSystemSupport.NoColors,
-            Interactive = IsInteractive ? InteractionSupport.Detect : InteractionSupport.No,
-            Out = new AnsiConsoleOutput(invocation.Output),
-        });
-        if (!IsInteractive)
-        {
-            Console.Profile.Width = RedirectedWidth;
-        }
+        Console = IsInteractive ? AnsiConsole.Create(new AnsiConsoleSettings { Out = new AnsiConsoleOutput(Output) }) : Plain(Output);
     }
 
     public TextWriter Output { get; }
@@ -34,5 +25,36 @@ internal sealed class Terminal
 
     public bool IsInteractive { get; }
 
+    /// <summary>Writes a table or the like; without the padding at the ends of lines when redirected.</summary>
+    public void Write(IRenderable content)
+    {
+        if (IsInteractive)
+        {
+            Console.Write(content);
+            return;
+        }
+
+        using var text = new StringWriter();
+        var plain = Plain(text);
+        plain.Write(content);
+        foreach (var line in text.ToString().TrimEnd().Split('\n'))
+        {
+            Output.WriteLine(line.TrimEnd());
+        }
+    }
+
     public void Line(FormattableString text) => Output.WriteLine(FormattableString.Invariant(text));
+
+    private static IAnsiConsole Plain(TextWriter output)
+    {
+        var console = AnsiConsole.Create(new AnsiConsoleSettings
+        {
+            Ansi = AnsiSupport.No,
+            ColorSystem = ColorSystemSupport.NoColors,
+            Interactive = InteractionSupport.No,
+            Out = new AnsiConsoleOutput(output),
+        });
+        console.Profile.Width = RedirectedWidth;
+        return console;
+    }
 }

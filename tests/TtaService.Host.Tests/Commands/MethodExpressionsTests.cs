@@ -8,9 +8,9 @@ public sealed class MethodExpressionsTests
     [Fact]
     public void Parse_HyperparametersInBraces_AreSetAndShownInTheLabel()
     {
-        var choices = MethodExpressions.Parse("source, ema{momentum=0.25},unmix_tns{components=4;initialization=reference}", []);
+        var choices = MethodExpressions.Parse("source, ema{momentum=0.25},unmix_tns{components=4;initial=reference}", []);
 
-        Assert.Equal(["source", "ema{momentum=0.25}", "unmix_tns{components=4;initialization=reference}"], choices.Select(choice => choice.Label));
+        Assert.Equal(["source", "ema{momentum=0.25}", "unmix_tns{components=4;initial=reference}"], choices.Select(choice => choice.Label));
         Assert.Equal(0.25, (double)choices[1].Settings.Hyperparameters["momentum"]!);
         Assert.Equal(4, (int)choices[2].Settings.Hyperparameters["components"]!);
     }

@@ -32,7 +32,7 @@ internal sealed class DemoBoard(Terminal terminal, TimeProvider time, string met
                 terminal.Line($"{Elapsed.TotalSeconds,5:0} s  {Summary(Rows())}");
             }
 
-            terminal.Console.Write(Table());
+            terminal.Write(Table());
         }
 
         await cameras.ConfigureAwait(false);
