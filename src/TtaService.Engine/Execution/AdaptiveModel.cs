@@ -18,11 +18,12 @@ public sealed class AdaptiveModel : IDisposable
     private readonly Dictionary<MethodSettings, MethodRuntime> _runtimes = [];
     private readonly ulong _modelKey;
 
-    private AdaptiveModel(ModelGraph graph, torch.Device device, InputNormalization normalization)
+    private AdaptiveModel(ModelGraph graph, torch.Device device, AdaptiveModelOptions options)
     {
         _graph = graph;
         _device = device;
-        _normalization = normalization;
+        _normalization = options.InputNormalization;
+        ArenaBytes = options.ArenaBytes ?? GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / 4;
         _modelKey = ulong.Parse(graph.Digest.AsSpan(0, 16), NumberStyles.HexNumber, CultureInfo.InvariantCulture);
     }
 
@@ -38,6 +39,15 @@ public sealed class AdaptiveModel : IDisposable
     /// <summary>Names of the model's outputs.</summary>
     public IReadOnlyList<string> OutputNames => [.. _graph.Outputs.Select(output => output.Name)];
 
+    /// <summary>Most bytes of state that resident streams may take.</summary>
+    public long ArenaBytes { get; }
+
+    /// <summary>Bytes of state that resident streams take now.</summary>
+    public long ResidentBytes { get; private set; }
+
+    /// <summary>Streams whose state is resident.</summary>
+    public int ResidentStreams { get; private set; }
+
     /// <summary>Loads a model.</summary>
     /// <exception cref="ModelLoadException">The file can't be served; the message lists why.</exception>
     public static AdaptiveModel Load(string onnxPath, AdaptiveModelOptions? options = null)
@@ -52,7 +62,7 @@ public sealed class AdaptiveModel : IDisposable
             throw new ModelLoadException($"{onnxPath}: a vision model has one input [N,C,H,W]; this one has {inputs}");
         }
 
-        return new AdaptiveModel(graph, device, options.InputNormalization);
+        return new AdaptiveModel(graph, device, options);
     }
 
     /// <summary>Null when the method can run on this model, else why not and what to do (a model whose BatchNormalization was folded away).</summary>
@@ -81,6 +91,7 @@ public sealed class AdaptiveModel : IDisposable
 
     /// <summary>A fresh stream state.</summary>
     /// <exception cref="MethodSettingsException">The method can't run on this model (see <see cref="WhyUnavailable"/>).</exception>
+    /// <exception cref="ArenaFullException">No room for another resident stream; evict one.</exception>
     public StreamState CreateState(MethodSettings method, ulong seed = 0)
     {
         if (WhyUnavailable(method) is { } reason)
@@ -88,14 +99,9 @@ public sealed class AdaptiveModel : IDisposable
             throw new MethodSettingsException(reason);
         }
 
-        if (!_runtimes.TryGetValue(method, out var runtime))
-        {
-            runtime = new MethodRuntime(method, Sites, _modelKey);
-            _runtimes.Add(method, runtime);
-        }
-
-        var state = new StreamState(runtime, seed, runtime.Arena.Rent());
-        runtime.Initialize(runtime.Arena.Row(state.Row), seed);
+        var state = new StreamState(method, seed);
+        Admit(state);
+        state.Runtime!.Initialize(state.Runtime.Arena.Row(state.Row), seed);
         return state;
     }
 
@@ -103,7 +109,7 @@ public sealed class AdaptiveModel : IDisposable
     public void Reset(StreamState state)
     {
         RequireLive(state);
-        state.Runtime.Initialize(state.Runtime.Arena.Row(state.Row), state.Seed);
+        state.Runtime!.Initialize(state.Runtime.Arena.Row(state.Row), state.Seed);
         state.Steps = 0;
         state.Frames = 0;
     }
@@ -111,20 +117,48 @@ public sealed class AdaptiveModel : IDisposable
     /// <summary>Gives the state's memory back. Idempotent.</summary>
     public void Release(StreamState state)
     {
-        if (state.Row < 0)
+        if (state.Runtime is not { } runtime)
         {
             return;
         }
 
-        var runtime = state.Runtime;
         runtime.Arena.Return(state.Row);
-        state.Row = -1;
+        (state.Runtime, state.Row) = (null, -1);
+        ResidentStreams--;
+        ResidentBytes -= runtime.RowBytes;
         if (runtime.Arena.Leased == 0)
         {
             // Settings come from clients: what nobody uses any more must not stay.
             _runtimes.Remove(runtime.Settings);
             runtime.Dispose();
         }
+    }
+
+    /// <summary>Takes a stream out of memory: the snapshot holds its state until <see cref="Restore"/>.</summary>
+    public byte[] Evict(StreamState state, DateTimeOffset now)
+    {
+        var snapshot = Export(state, now);
+        Release(state);
+        return snapshot;
+    }
+
+    /// <summary>Brings an evicted stream back. A resident one stays as it is.</summary>
+    /// <exception cref="SnapshotException">The snapshot is not this stream's; the stream stays evicted.</exception>
+    /// <exception cref="ArenaFullException">No room for another resident stream; evict one.</exception>
+    public void Restore(StreamState state, ReadOnlySpan<byte> snapshot)
+    {
+        if (state.IsResident)
+        {
+            return;
+        }
+
+        var content = StreamSnapshot.Check(snapshot, Digest);
+        if (!content.Method.Equals(state.Method))
+        {
+            throw new SnapshotException($"the snapshot is of method {content.Method}, the stream's is {state.Method}");
+        }
+
+        Fill(state, content, snapshot);
     }
 
     /// <summary>The state as safetensors (tta.stream.v1).</summary>
@@ -136,6 +170,7 @@ public sealed class AdaptiveModel : IDisposable
 
     /// <summary>A state from a snapshot.</summary>
     /// <exception cref="SnapshotException">Not usable here; the message says why.</exception>
+    /// <exception cref="ArenaFullException">No room for another resident stream; evict one.</exception>
     public StreamState Import(ReadOnlySpan<byte> snapshot)
     {
         var content = StreamSnapshot.Check(snapshot, Digest);
@@ -144,19 +179,8 @@ public sealed class AdaptiveModel : IDisposable
             throw new SnapshotException(reason);
         }
 
-        var state = CreateState(content.Method, content.Seed);
-        try
-        {
-            StreamSnapshot.Fill(content, snapshot, state.Runtime.Layout, state.Runtime.Arena.Row(state.Row));
-        }
-        catch (SnapshotException)
-        {
-            Release(state);
-            throw;
-        }
-
-        state.Steps = content.Steps;
-        state.Frames = content.Frames;
+        var state = new StreamState(content.Method, content.Seed);
+        Fill(state, content, snapshot);
         return state;
     }
 
@@ -171,7 +195,7 @@ public sealed class AdaptiveModel : IDisposable
         var adapted = new List<int>();
         for (var i = 0; i < steps.Count; i++)
         {
-            var runtime = steps[i].State.Runtime;
+            var runtime = steps[i].State.Runtime!;
             if (runtime.Method.Refuses(steps[i].Frames.Count) is { } reason)
             {
                 results[i] = Unchanged(steps[i].State, StepStatus.Refused, reason);
@@ -208,6 +232,47 @@ public sealed class AdaptiveModel : IDisposable
         _graph.Dispose();
     }
 
+    // Gives the state a row, of undefined content.
+    private void Admit(StreamState state)
+    {
+        if (!_runtimes.TryGetValue(state.Method, out var runtime))
+        {
+            runtime = new MethodRuntime(state.Method, Sites, _modelKey);
+        }
+
+        if (ResidentBytes + runtime.RowBytes > ArenaBytes)
+        {
+            if (runtime.Arena.Leased == 0)
+            {
+                runtime.Dispose();
+            }
+
+            throw new ArenaFullException(ResidentStreams, ResidentBytes, ArenaBytes);
+        }
+
+        _runtimes[state.Method] = runtime;
+        (state.Runtime, state.Row) = (runtime, runtime.Arena.Rent());
+        ResidentStreams++;
+        ResidentBytes += runtime.RowBytes;
+    }
+
+    private void Fill(StreamState state, in StreamSnapshot.Checked content, ReadOnlySpan<byte> snapshot)
+    {
+        Admit(state);
+        try
+        {
+            StreamSnapshot.Fill(content, snapshot, state.Runtime!.Layout, state.Runtime.Arena.Row(state.Row));
+        }
+        catch (SnapshotException)
+        {
+            Release(state);
+            throw;
+        }
+
+        state.Steps = content.Steps;
+        state.Frames = content.Frames;
+    }
+
     private unsafe void RunTogether(IReadOnlyList<StreamStep> steps, List<int> indices, StepResult[] results, bool adapts)
     {
         var passes = new StepInPass[indices.Count];
@@ -216,7 +281,7 @@ public sealed class AdaptiveModel : IDisposable
         for (var i = 0; i < passes.Length; i++)
         {
             var step = steps[indices[i]];
-            var arena = step.State.Runtime.Arena;
+            var arena = step.State.Runtime!.Arena;
             nextRows[i] = arena.Rent();
             passes[i] = new StepInPass(step.State.Runtime, frames, step.Frames.Count, step.State.Frames, arena.Pointer(step.State.Row), arena.Pointer(nextRows[i]));
             frames = checked(frames + step.Frames.Count);
@@ -234,7 +299,7 @@ public sealed class AdaptiveModel : IDisposable
         {
             for (var i = 0; i < passes.Length; i++)
             {
-                steps[indices[i]].State.Runtime.Arena.Return(nextRows[i]);
+                steps[indices[i]].State.Runtime!.Arena.Return(nextRows[i]);
             }
         }
     }
@@ -248,7 +313,7 @@ public sealed class AdaptiveModel : IDisposable
             return Unchanged(state, StepStatus.NotFinite, "the model's outputs for this step are not finite; check the frames");
         }
 
-        var arena = state.Runtime.Arena;
+        var arena = state.Runtime!.Arena;
         foreach (var tensor in state.Runtime.Layout.Tensors)
         {
             if (!TensorPrimitives.IsFiniteAll<float>(arena.Row(nextRow).Slice(tensor.Offset, tensor.Length)))
@@ -392,7 +457,11 @@ public sealed class AdaptiveModel : IDisposable
 
     private void RequireLive(StreamState state)
     {
-        ObjectDisposedException.ThrowIf(state.Row < 0, state);
+        if (!state.IsResident)
+        {
+            throw new InvalidOperationException("the stream's state is not resident: it was released or evicted");
+        }
+
         if (!_runtimes.TryGetValue(state.Method, out var runtime) || !ReferenceEquals(runtime, state.Runtime))
         {
             throw new ArgumentException("the state belongs to another model", nameof(state));
@@ -423,4 +492,7 @@ public sealed record AdaptiveModelOptions
 
     /// <summary>How pixels become input values; default ImageNet's. Not used for float frames.</summary>
     public InputNormalization InputNormalization { get; init; } = InputNormalization.ImageNet;
+
+    /// <summary>Most bytes of state that resident streams may take. Default: a quarter of the memory that the process may use.</summary>
+    public long? ArenaBytes { get; init; }
 }

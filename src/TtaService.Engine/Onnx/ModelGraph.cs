@@ -1,6 +1,7 @@
 using TtaService.Engine.Normalization;
 using static TorchSharp.torch;
 namespace TtaService.Engine.Onnx;
+
 public sealed record GraphValue(string Name, IReadOnlyList<long> Shape, ScalarType Type);
 public sealed class ModelGraph : IDisposable
 {

@@ -29,8 +29,8 @@ internal sealed class MethodRuntime : IDisposable
 
     public StateArena Arena { get; }
 
-    /// <summary>Sites that the filter lets the method adapt.</summary>
-    public int SelectedSites => _selected.Count(selected => selected);
+    /// <summary>Bytes of a stream's row.</summary>
+    public long RowBytes => (long)Layout.RowFloats * sizeof(float);
 
     /// <summary>Whether the method decides at this site; elsewhere the source statistics do.</summary>
     public bool Adapts(NormalizationSite site) => _selected[site.Index] && Method.ReadsFrames;

@@ -25,7 +25,8 @@ internal static class StreamSnapshot
             ["seed"] = state.Seed.ToString(CultureInfo.InvariantCulture),
             ["created"] = created.ToString("O", CultureInfo.InvariantCulture),
         };
-        return Safetensors.Write(metadata, state.Runtime.Layout.Tensors, state.Runtime.Arena.Row(state.Row));
+        var runtime = state.Runtime!;
+        return Safetensors.Write(metadata, runtime.Layout.Tensors, runtime.Arena.Row(state.Row));
     }
 
     /// <summary>Checks everything that does not need a row: container, format, model, method, counters.</summary>
@@ -79,6 +80,11 @@ internal static class StreamSnapshot
             if (!TensorPrimitives.IsFiniteAll<float>(values))
             {
                 throw new SnapshotException($"tensor '{tensor.Name}' holds values that are not finite");
+            }
+
+            if ((tensor.Name.EndsWith("_var", StringComparison.Ordinal) || tensor.Name.EndsWith("_std", StringComparison.Ordinal)) && TensorPrimitives.Min<float>(values) < 0)
+            {
+                throw new SnapshotException($"tensor '{tensor.Name}' holds negative values");
             }
         }
 

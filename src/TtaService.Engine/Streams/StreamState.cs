@@ -2,18 +2,17 @@ using TtaService.Engine.Normalization;
 
 namespace TtaService.Engine.Streams;
 
-/// <summary>The adaptation state of one stream of one model. Made, stepped, reset and released by <see cref="Execution.AdaptiveModel"/>, on its thread.</summary>
+/// <summary>The adaptation state of one stream of one model. Made, stepped, reset, evicted and released by <see cref="Execution.AdaptiveModel"/>, on its thread.</summary>
 public sealed class StreamState
 {
-    internal StreamState(MethodRuntime runtime, ulong seed, int row)
+    internal StreamState(MethodSettings method, ulong seed)
     {
-        Runtime = runtime;
+        Method = method;
         Seed = seed;
-        Row = row;
     }
 
     /// <summary>The method and its hyperparameters.</summary>
-    public MethodSettings Method => Runtime.Settings;
+    public MethodSettings Method { get; }
 
     /// <summary>Seeds the initial components, so that a run can be repeated.</summary>
     public ulong Seed { get; }
@@ -24,8 +23,11 @@ public sealed class StreamState
     /// <summary>Committed frames since the start or the last reset.</summary>
     public long Frames { get; internal set; }
 
-    internal MethodRuntime Runtime { get; }
+    /// <summary>Whether the state is in memory; a step needs that.</summary>
+    public bool IsResident => Runtime is not null;
 
-    /// <summary>The committed row in the arena; -1 once released.</summary>
-    internal int Row { get; set; }
+    internal MethodRuntime? Runtime { get; set; }
+
+    /// <summary>The committed row in the arena; -1 while not resident.</summary>
+    internal int Row { get; set; } = -1;
 }
