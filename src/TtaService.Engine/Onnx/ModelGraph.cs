@@ -1,15 +1,109 @@
+using TorchSharp;
 using TtaService.Engine.Normalization;
 using static TorchSharp.torch;
+
 namespace TtaService.Engine.Onnx;
 
-public sealed record GraphValue(string Name, IReadOnlyList<long> Shape, ScalarType Type);
+/// <summary>An input or output of a model.</summary>
+/// <param name="Name">Its name in the graph.</param>
+/// <param name="Shape">Extents, -1 for a dynamic axis.</param>
+public sealed record GraphValue(string Name, IReadOnlyList<long> Shape);
+
+/// <summary>An ONNX graph, compiled once to a list of instructions over tensors. Not thread-safe.</summary>
 public sealed class ModelGraph : IDisposable
 {
-    public static ModelGraph Load(string path, Device device) => throw new NotSupportedException(path);
-    public string Digest { get; } = "";
-    public IReadOnlyList<GraphValue> Inputs { get; } = [];
-    public IReadOnlyList<GraphValue> Outputs { get; } = [];
-    public IReadOnlyList<NormalizationSite> Sites { get; } = [];
-    internal Tensor[] Run(IReadOnlyList<Tensor> inputs, ISiteNormalizer? sites) => Sites.Count == 0 ? [] : [inputs[0]];
-    public void Dispose() { }
+    private readonly GraphCompiler _compiler;
+    private readonly Program _adaptive;
+    private readonly Lazy<Program> _folded;
+    private Tensor?[] _values = [];
+    private readonly int[] _inputs;
+    private readonly int[] _outputs;
+
+    private ModelGraph(string digest, GraphCompiler compiler)
+    {
+        Digest = digest;
+        Inputs = compiler.Inputs;
+        Outputs = compiler.Outputs;
+        Sites = compiler.Sites;
+        _compiler = compiler;
+        _inputs = compiler.InputSlots;
+        _outputs = compiler.OutputSlots;
+        _adaptive = compiler.Compile(foldsBatchNorm: false);
+        _folded = new Lazy<Program>(() => compiler.Compile(foldsBatchNorm: true));
+    }
+
+    /// <summary>SHA-256 of the ONNX file, lower-case hex.</summary>
+    public string Digest { get; }
+
+    /// <summary>The graph's inputs, initializers left out.</summary>
+    public IReadOnlyList<GraphValue> Inputs { get; }
+
+    /// <summary>The graph's outputs.</summary>
+    public IReadOnlyList<GraphValue> Outputs { get; }
+
+    /// <summary>The BatchNormalization nodes, in execution order.</summary>
+    public IReadOnlyList<NormalizationSite> Sites { get; }
+
+    /// <summary>Reads and compiles a model.</summary>
+    /// <exception cref="ModelLoadException">The message lists everything that can't be run, with node names.</exception>
+    public static ModelGraph Load(string path, Device device)
+    {
+        var (model, opset, digest) = OnnxReader.Read(path);
+        // What compiling leaves behind besides the constants goes with the scope.
+        using var scope = NewDisposeScope();
+        using var mode = no_grad();
+        return new ModelGraph(digest, new GraphCompiler(path, model.Graph, opset, device));
+    }
+
+    /// <summary>Runs the graph. The caller holds a dispose scope; outputs belong to it, intermediates die at their last use.</summary>
+    /// <param name="inputs">In the order of <see cref="Inputs"/>.</param>
+    /// <param name="sites">Decides at the sites; null runs the source statistics, folded into the convolutions.</param>
+    internal Tensor[] Run(IReadOnlyList<Tensor> inputs, ISiteNormalizer? sites)
+    {
+        var program = sites is null ? _folded.Value : _adaptive;
+        if (_values.Length < program.Constants.Length)
+        {
+            _values = new Tensor?[program.Constants.Length];
+        }
+
+        var values = _values;
+        program.Constants.CopyTo(values, 0);
+        try
+        {
+            for (var i = 0; i < _inputs.Length; i++)
+            {
+                values[_inputs[i]] = inputs[i].alias();
+            }
+
+            foreach (var instruction in program.Instructions)
+            {
+                instruction.Run(values, sites);
+                foreach (var slot in instruction.Dying)
+                {
+                    values[slot]?.Dispose();
+                    values[slot] = null;
+                }
+            }
+
+            return [.. _outputs.Select(slot => values[slot]!.alias())];
+        }
+        finally
+        {
+            for (var slot = 0; slot < values.Length; slot++)
+            {
+                if (slot >= program.Constants.Length || program.Constants[slot] is null)
+                {
+                    values[slot]?.Dispose();
+                }
+
+                values[slot] = null;
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _compiler.Dispose();
+    }
 }

@@ -1,0 +1,488 @@
+using TorchSharp;
+using TtaService.Engine.Normalization;
+using TtaService.Engine.Onnx.Operators;
+using TtaService.Engine.Onnx.Wire;
+using static TorchSharp.torch;
+
+namespace TtaService.Engine.Onnx;
+
+/// <summary>Turns a checked graph into programs: folds constants, finds the sites, fuses what follows them, and plans when values die.</summary>
+internal sealed class GraphCompiler : IDisposable
+{
+    // Operators whose result is memory of its own, which a site behind them may overwrite.
+    private static readonly HashSet<string> Fresh = ["Conv", "ConvTranspose", "Gemm", "MatMul", "Concat", "MaxPool", "AveragePool"];
+
+    private readonly GraphProto _graph;
+    private readonly Device _device;
+    private readonly Dictionary<string, Tensor> _constants = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, int> _slots = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, int> _uses = new(StringComparer.Ordinal);
+    private readonly List<CompiledNode> _nodes = [];
+    private readonly HashSet<Tensor> _owned = new(ReferenceEqualityComparer.Instance);
+    private readonly List<string> _problems = [];
+    private int _slotCount;
+
+    public GraphCompiler(string path, GraphProto graph, long opset, Device device)
+    {
+        _graph = graph;
+        _device = device;
+        ReadConstants(path);
+        var initializers = _constants.Keys.ToHashSet(StringComparer.Ordinal);
+        Inputs = [.. graph.Input.Where(input => !initializers.Contains(input.Name)).Select(Describe)];
+        Outputs = [.. graph.Output.Select(Describe)];
+        var defined = Inputs.Select(input => input.Name).Concat(initializers).ToHashSet(StringComparer.Ordinal);
+        CountUses();
+        foreach (var proto in graph.Node)
+        {
+            Add(proto, opset, defined);
+        }
+
+        foreach (var output in graph.Output.Where(output => !defined.Contains(output.Name)))
+        {
+            _problems.Add($"output '{output.Name}' is made by no node");
+        }
+
+        if (_problems.Count > 0)
+        {
+            Dispose();
+            throw new ModelLoadException($"{path} can't be served:\n{string.Join('\n', _problems.Distinct())}");
+        }
+
+        Sites = [.. _nodes.Where(node => node.Site is not null).Select(node => node.Site!)];
+        InputSlots = [.. Inputs.Select(input => Slot(input.Name))];
+        OutputSlots = [.. Outputs.Select(output => Slot(output.Name))];
+        foreach (var name in _constants.Keys.ToList())
+        {
+            // Shape values stay in host memory.
+            var constant = _constants[name];
+            Own(_constants[name] = constant.is_floating_point() ? constant.to(device) : constant);
+        }
+    }
+
+    public IReadOnlyList<GraphValue> Inputs { get; }
+
+    public IReadOnlyList<GraphValue> Outputs { get; }
+
+    public IReadOnlyList<NormalizationSite> Sites { get; } = [];
+
+    public int[] InputSlots { get; } = [];
+
+    public int[] OutputSlots { get; } = [];
+
+    /// <summary>A program that asks at the sites, or one with the source statistics folded into the convolutions before them.</summary>
+    public Program Compile(bool foldsBatchNorm)
+    {
+        var constants = new Dictionary<int, Tensor>();
+        foreach (var (name, constant) in _constants)
+        {
+            constants[Slot(name)] = constant;
+        }
+
+        var producers = new Dictionary<string, CompiledNode>(StringComparer.Ordinal);
+        foreach (var node in _nodes)
+        {
+            foreach (var output in node.Proto.Output)
+            {
+                producers[output] = node;
+            }
+        }
+
+        var chains = Chains(producers);
+        var swallowed = chains.Values.SelectMany(chain => chain.Members).ToHashSet();
+        var byLast = chains.Values.ToDictionary(chain => chain.Last);
+        var foldedConvolutions = foldsBatchNorm
+            ? _nodes.Where(node => node.Site is not null && Foldable(producers, node)).ToDictionary(node => producers[node.Proto.Input[0]], node => node)
+            : [];
+        var instructions = new List<Instruction>();
+        foreach (var node in _nodes)
+        {
+            if (byLast.TryGetValue(node, out var chain))
+            {
+                instructions.Add(Emit(chain, producers, constants, foldsBatchNorm));
+            }
+            else if (!swallowed.Contains(node) && !foldedConvolutions.ContainsKey(node))
+            {
+                instructions.Add(new KernelInstruction(node.Kernel!, Relaid(node, constants), [.. node.Proto.Output.Select(OutputSlot)]));
+            }
+        }
+
+        PlanDeaths(instructions, constants);
+        var filled = new Tensor?[_slotCount];
+        foreach (var (slot, constant) in constants)
+        {
+            filled[slot] = constant;
+        }
+
+        return new Program(instructions, filled);
+    }
+
+    public void Dispose()
+    {
+        foreach (var constant in _owned)
+        {
+            constant.Dispose();
+        }
+
+        _owned.Clear();
+    }
+
+    private void ReadConstants(string path)
+    {
+        var decoder = new TensorDecoder(Path.GetDirectoryName(Path.GetFullPath(path))!);
+        foreach (var initializer in _graph.Initializer)
+        {
+            try
+            {
+                _constants[initializer.Name] = decoder.Decode(initializer);
+            }
+            catch (ModelLoadException e)
+            {
+                _problems.Add(e.Message);
+                _constants[initializer.Name] = zeros(1);
+            }
+        }
+    }
+
+    private void CountUses()
+    {
+        foreach (var name in _graph.Node.SelectMany(node => node.Input).Concat(_graph.Output.Select(output => output.Name)))
+        {
+            _uses[name] = _uses.GetValueOrDefault(name) + 1;
+        }
+    }
+
+    private void Add(NodeProto proto, long opset, HashSet<string> defined)
+    {
+        var node = new Node(proto, opset, _constants, _problems);
+        foreach (var input in proto.Input.Where(input => input.Length > 0 && !defined.Contains(input)))
+        {
+            node.Refuse($"reads '{input}', which nothing before it makes (the graph is cyclic, unsorted or incomplete)");
+        }
+
+        foreach (var output in proto.Output.Where(output => output.Length > 0 && !defined.Add(output)))
+        {
+            node.Refuse($"writes '{output}', which exists already");
+        }
+
+        if (proto.Domain is not ("" or "ai.onnx"))
+        {
+            node.Refuse($"operators of domain '{proto.Domain}' are not supported");
+            return;
+        }
+
+        var before = _problems.Count;
+        if (proto.OpType == "BatchNormalization")
+        {
+            if (Site(node, proto) is { } site)
+            {
+                _nodes.Add(new CompiledNode(proto, node, null, site));
+            }
+
+            return;
+        }
+
+        if (OperatorRegistry.Find(proto.OpType) is not { } op)
+        {
+            node.Refuse("the operator is not supported");
+            return;
+        }
+
+        foreach (var attribute in node.AttributeNames.Where(attribute => !op.Attributes.Contains(attribute)))
+        {
+            node.Refuse($"attribute '{attribute}' is not supported");
+        }
+
+        var kernel = op.Compile(node);
+        if (_problems.Count == before && _problems.Count == 0 && proto.Input.All(input => input.Length == 0 || _constants.ContainsKey(input)))
+        {
+            Fold(proto, node, kernel);
+            return;
+        }
+
+        _nodes.Add(new CompiledNode(proto, node, kernel, null));
+    }
+
+    // What depends on constants alone is computed now.
+    private void Fold(NodeProto proto, Node node, Kernel kernel)
+    {
+        try
+        {
+            var results = kernel([.. proto.Input.Select(input => input.Length == 0 ? null : _constants[input])]);
+            for (var i = 0; i < proto.Output.Count; i++)
+            {
+                _constants[proto.Output[i]] = results[i];
+            }
+        }
+        catch (Exception e) when (e is not OutOfMemoryException)
+        {
+            node.Refuse($"can't be computed from its constants ({e.GetType().Name})");
+        }
+    }
+
+    private NormalizationSite? Site(Node node, NodeProto proto)
+    {
+        var index = _nodes.Count(other => other.Site is not null);
+        if (node.Int("training_mode", 0) != 0 || proto.Output.Count > 1)
+        {
+            node.Refuse("is in training mode; export with model.eval() and training=torch.onnx.TrainingMode.PRESERVE");
+            return null;
+        }
+
+        if (node.Int("spatial", 1) == 0)
+        {
+            node.Refuse("spatial=0 is not supported");
+            return null;
+        }
+
+        var parameters = new float[4][];
+        for (var i = 0; i < 4; i++)
+        {
+            if (node.Constant(i + 1) is not { } constant)
+            {
+                node.Refuse($"input {i + 1} ('{(proto.Input.Count > i + 1 ? proto.Input[i + 1] : "")}') is not a constant");
+                return null;
+            }
+
+            parameters[i] = constant.Singles();
+        }
+
+        if (parameters.Any(parameter => parameter.Length != parameters[0].Length))
+        {
+            node.Refuse($"its parameters have {string.Join(", ", parameters.Select(parameter => parameter.Length))} values; all need one a channel");
+            return null;
+        }
+
+        if (parameters[3].Any(variance => !(variance >= 0)) || parameters.Any(parameter => parameter.Any(value => !float.IsFinite(value))))
+        {
+            node.Refuse("its statistics are not finite, or a variance is negative");
+            return null;
+        }
+
+        // PyTorch's name of the module; exporters without names leave the node's.
+        var name = proto.Input[1].EndsWith(".weight", StringComparison.Ordinal) ? proto.Input[1][..^".weight".Length] : node.Name;
+        var unique = name;
+        for (var i = 2; _nodes.Any(other => other.Site?.Name == unique); i++)
+        {
+            unique = $"{name}#{i}";
+        }
+
+        return new NormalizationSite(index, unique, node.Float("epsilon", 1e-5f), 1 - node.Float("momentum", 0.9f), parameters[0], parameters[1], parameters[2], parameters[3]);
+    }
+
+    // A site and what can be done in its pass: the sum with a shortcut, then a clamp.
+    private Dictionary<CompiledNode, Chain> Chains(Dictionary<string, CompiledNode> producers)
+    {
+        var consumers = new Dictionary<string, CompiledNode>(StringComparer.Ordinal);
+        foreach (var node in _nodes)
+        {
+            foreach (var input in node.Proto.Input)
+            {
+                consumers[input] = node;
+            }
+        }
+
+        var order = _nodes.Select((node, index) => (node, index)).ToDictionary(pair => pair.node, pair => pair.index);
+        var chains = new Dictionary<CompiledNode, Chain>();
+        var takenAdds = new HashSet<CompiledNode>();
+        foreach (var site in _nodes.Where(node => node.Site is not null))
+        {
+            var chain = new Chain(site);
+            var next = Next(site);
+            if (next is { Proto.OpType: "Add" } && !takenAdds.Contains(next))
+            {
+                var other = next.Proto.Input.FirstOrDefault(input => input != chain.Output);
+                var later = other is not null && producers.TryGetValue(other, out var producer) && producer.Site is not null && order[producer] > order[site] && _uses[other] == 1;
+                if (other is not null && !_constants.ContainsKey(other) && !later)
+                {
+                    takenAdds.Add(next);
+                    chain.Residual = other;
+                    chain.Take(next);
+                    next = Next(next);
+                }
+            }
+
+            if (next is not null && Clamp(next) is { } epilogue)
+            {
+                chain.Epilogue = epilogue;
+                chain.Take(next);
+            }
+
+            chains[site] = chain;
+        }
+
+        return chains;
+
+        CompiledNode? Next(CompiledNode node) =>
+            _uses.GetValueOrDefault(node.Proto.Output[0]) == 1 && consumers.TryGetValue(node.Proto.Output[0], out var consumer) ? consumer : null;
+    }
+
+    private static Epilogue? Clamp(CompiledNode node)
+    {
+        if (node.Proto.OpType == "Relu")
+        {
+            return Epilogue.Relu;
+        }
+
+        if (node.Proto.OpType != "Clip")
+        {
+            return null;
+        }
+
+        var (low, high) = Activations.Bounds(node.View);
+        var computed = node.View.Opset >= 11
+            && ((node.View.Inputs > 1 && node.Proto.Input[1].Length > 0 && low is null) || (node.View.Inputs > 2 && node.Proto.Input[2].Length > 0 && high is null));
+        return computed ? null : new Epilogue(low ?? float.NegativeInfinity, high ?? float.PositiveInfinity);
+    }
+
+    private bool Foldable(Dictionary<string, CompiledNode> producers, CompiledNode site) =>
+        producers.TryGetValue(site.Proto.Input[0], out var producer)
+        && producer.Proto.OpType == "Conv"
+        && _uses[site.Proto.Input[0]] == 1
+        && producer.View.Constant(1) is not null
+        && (producer.Proto.Input.Count < 3 || producer.View.Constant(2) is not null);
+
+    private Instruction Emit(Chain chain, Dictionary<string, CompiledNode> producers, Dictionary<int, Tensor> constants, bool folds)
+    {
+        var site = chain.Site.Site!;
+        var input = chain.Site.Proto.Input[0];
+        var residual = chain.Residual is null ? -1 : Slot(chain.Residual);
+        var output = Slot(chain.Output);
+        if (!folds)
+        {
+            var owns = producers.TryGetValue(input, out var producer) && Fresh.Contains(producer.Proto.OpType);
+            return new SiteInstruction(site, Slot(input), residual, output, chain.Epilogue, owns);
+        }
+
+        int[] sources = residual < 0 ? [] : [residual];
+        if (Foldable(producers, chain.Site))
+        {
+            var convolution = producers[input];
+            var (weight, bias) = FoldInto(convolution, site);
+            var kernel = convolution.Kernel!;
+            int[] slots = [Slot(convolution.Proto.Input[0]), New(weight, constants), New(bias, constants)];
+            return new KernelInstruction(arguments => kernel(arguments.AsSpan(0, 3).ToArray()), [.. slots, .. sources], [output], residual, chain.Epilogue);
+        }
+
+        var (mean, variance, gamma, beta) = (Device(site.Mean), Device(site.Variance), Device(site.Weight), Device(site.Bias));
+        return new KernelInstruction(
+            arguments => [nn.functional.batch_norm(arguments[0]!, mean, variance, gamma, beta, training: false, eps: site.Epsilon)],
+            [Slot(input), .. sources],
+            [output],
+            residual,
+            chain.Epilogue);
+    }
+
+    private (Tensor Weight, Tensor Bias) FoldInto(CompiledNode convolution, NormalizationSite site)
+    {
+        using var scope = NewDisposeScope();
+        var weight = _constants[convolution.Proto.Input[1]];
+        var scale = tensor(site.Weight) / (tensor(site.Variance) + site.Epsilon).sqrt();
+        long[] perFilter = [-1, .. Enumerable.Repeat(1L, (int)weight.dim() - 1)];
+        var own = convolution.Proto.Input.Count > 2 ? _constants[convolution.Proto.Input[2]].cpu() : zeros(site.Channels);
+        var folded = ChannelsLast(weight.cpu() * scale.reshape(perFilter)).to(_device);
+        var bias = (((own - tensor(site.Mean)) * scale) + tensor(site.Bias)).to(_device);
+        Own(folded);
+        Own(bias);
+        return (folded, bias);
+    }
+
+    // Convolutions read their weights channels-last, as their activations lie.
+    private int[] Relaid(CompiledNode node, Dictionary<int, Tensor> constants)
+    {
+        int[] slots = [.. node.Proto.Input.Select(input => input.Length == 0 ? -1 : Slot(input))];
+        if (node.Proto.OpType == "Conv" && node.View.Constant(1) is { } weight && weight.dim() == 4)
+        {
+            var relaid = Slot($"{node.Proto.Input[1]}\nchannels_last");
+            if (!constants.ContainsKey(relaid))
+            {
+                var name = $"{node.Proto.Input[1]}\nchannels_last";
+                Own(_constants[name] = ChannelsLast(_constants[node.Proto.Input[1]]));
+                constants[relaid] = _constants[name];
+            }
+
+            slots[1] = relaid;
+        }
+
+        return slots;
+    }
+
+    private static Tensor ChannelsLast(Tensor weight) =>
+        weight.dim() == 4 ? weight.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2) : weight;
+
+    private void PlanDeaths(List<Instruction> instructions, Dictionary<int, Tensor> constants)
+    {
+        var alive = OutputSlots.ToHashSet();
+        for (var i = instructions.Count - 1; i >= 0; i--)
+        {
+            var instruction = instructions[i];
+            var dying = instruction.Inputs.Concat(instruction.Outputs).Where(slot => slot >= 0 && !constants.ContainsKey(slot) && !alive.Contains(slot)).Distinct().ToArray();
+            instruction.Dying = dying;
+            alive.UnionWith(dying);
+        }
+    }
+
+    private Tensor Device(float[] values) => Own(tensor(values).to(_device));
+
+    private int New(Tensor constant, Dictionary<int, Tensor> constants)
+    {
+        constants[_slotCount] = constant;
+        return _slotCount++;
+    }
+
+    private Tensor Own(Tensor constant)
+    {
+        if (_owned.Add(constant))
+        {
+            constant.DetachFromDisposeScope();
+        }
+
+        return constant;
+    }
+
+    private int OutputSlot(string name) => name.Length == 0 ? -1 : Slot(name);
+
+    private int Slot(string name)
+    {
+        if (!_slots.TryGetValue(name, out var slot))
+        {
+            slot = _slotCount++;
+            _slots.Add(name, slot);
+        }
+
+        return slot;
+    }
+
+    private static GraphValue Describe(ValueInfoProto value) => new(
+        value.Name,
+        [.. value.Type?.TensorType?.Shape?.Dim.Select(dim => dim.ValueCase == TensorShapeProto.Types.Dimension.ValueOneofCase.DimValue && dim.DimValue > 0 ? dim.DimValue : -1) ?? []]);
+
+    private sealed record CompiledNode(NodeProto Proto, Node View, Kernel? Kernel, NormalizationSite? Site);
+
+    private sealed class Chain
+    {
+        public Chain(CompiledNode site)
+        {
+            Site = site;
+            Last = site;
+            Members = [site];
+        }
+
+        public CompiledNode Site { get; }
+
+        public CompiledNode Last { get; private set; }
+
+        public List<CompiledNode> Members { get; }
+
+        public string Output => Last.Proto.Output[0];
+
+        public string? Residual { get; set; }
+
+        public Epilogue Epilogue { get; set; } = Epilogue.None;
+
+        public void Take(CompiledNode node)
+        {
+            Members.Add(node);
+            Last = node;
+        }
+    }
+}

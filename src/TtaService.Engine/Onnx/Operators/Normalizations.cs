@@ -1,0 +1,74 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace TtaService.Engine.Onnx.Operators;
+
+/// <summary>Normalizations that are no adaptation sites, and what inference leaves out. BatchNormalization is the graph's own.</summary>
+internal static class Normalizations
+{
+    public static IEnumerable<Operator> All { get; } =
+    [
+        new("InstanceNormalization", ["epsilon"], node =>
+        {
+            var epsilon = node.Float("epsilon", 1e-5f);
+            return inputs => [nn.functional.instance_norm(inputs[0]!, weight: inputs[1], bias: inputs[2], use_input_stats: true, eps: epsilon)];
+        }),
+        new("LayerNormalization", ["axis", "epsilon", "stash_type"], node =>
+        {
+            if (node.Outputs > 1)
+            {
+                node.Refuse("the Mean and InvStdDev outputs are not supported");
+            }
+
+            var (axis, epsilon) = (node.Int("axis", -1), node.Float("epsilon", 1e-5f));
+            return inputs =>
+            {
+                var x = inputs[0]!;
+                var shape = x.shape[(int)HostValues.Axis(axis, x.dim())..];
+                using var weight = inputs[1]!.expand(shape);
+                using var bias = inputs.Length > 2 ? inputs[2]?.expand(shape) : null;
+                return [nn.functional.layer_norm(x, shape, weight, bias, epsilon)];
+            };
+        }),
+        new("GroupNormalization", ["epsilon", "num_groups", "stash_type"], node =>
+        {
+            var (groups, epsilon) = (node.Int("num_groups", 1), node.Float("epsilon", 1e-5f));
+            var perGroup = node.Opset < 21;
+            return inputs =>
+            {
+                var x = inputs[0]!;
+                var repeat = x.shape[1] / groups;
+                using var weight = perGroup ? inputs[1]!.repeat_interleave(repeat) : inputs[1]!.alias();
+                using var bias = perGroup ? inputs[2]!.repeat_interleave(repeat) : inputs[2]!.alias();
+                return [nn.functional.group_norm(x, groups, weight, bias, epsilon)];
+            };
+        }),
+        new("LRN", ["alpha", "beta", "bias", "size"], node =>
+        {
+            var (alpha, beta, bias, size) = (node.Float("alpha", 1e-4f), node.Float("beta", 0.75f), node.Float("bias", 1), node.Int("size", 1));
+            return inputs =>
+            {
+                var x = inputs[0]!;
+                using var squares = (x * x).unsqueeze(1);
+                long[] pads = [.. new long[2 * ((int)x.dim() - 2)], (size - 1) / 2, size / 2];
+                using var padded = nn.functional.pad(squares, pads);
+                using var sums = padded.unfold(2, size, 1).sum([-1L]).squeeze(1);
+                return [x / (sums * (alpha / size) + bias).pow(beta)];
+            };
+        }),
+        new("Dropout", ["ratio", "seed"], node =>
+        {
+            if (node.Outputs > 1)
+            {
+                node.Refuse("the Mask output is not supported");
+            }
+
+            if (node.Constant(2) is { } training && training.to_type(ScalarType.Int64).item<long>() != 0)
+            {
+                node.Refuse("training_mode is set; export the model in evaluation mode");
+            }
+
+            return inputs => [inputs[0]!.alias()];
+        }),
+    ];
+}

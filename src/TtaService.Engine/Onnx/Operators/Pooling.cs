@@ -1,0 +1,150 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace TtaService.Engine.Onnx.Operators;
+
+/// <summary>MaxPool, AveragePool, LpPool and their global forms.</summary>
+internal static class Pooling
+{
+    private static readonly string[] Shared = ["auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "strides"];
+
+    public static IEnumerable<Operator> All { get; } =
+    [
+        new("MaxPool", [.. Shared, "storage_order"], MaxPool),
+        new("AveragePool", [.. Shared, "count_include_pad"], AveragePool),
+        new("LpPool", [.. Shared, "p"], LpPool),
+        new("GlobalAveragePool", [], _ => inputs => [inputs[0]!.mean(Spatial(inputs[0]!), keepdim: true)]),
+        new("GlobalMaxPool", [], _ => inputs => [inputs[0]!.amax(Spatial(inputs[0]!), keepdim: true)]),
+        new("GlobalLpPool", ["p"], node =>
+        {
+            var p = node.Int("p", 2);
+            return inputs => [inputs[0]!.abs().pow(p).sum(Spatial(inputs[0]!), keepdim: true).pow(1.0 / p)];
+        }),
+    ];
+
+    private static long[] Spatial(Tensor x) => [.. Enumerable.Range(2, (int)x.dim() - 2).Select(axis => (long)axis)];
+
+    private static Kernel MaxPool(Node node)
+    {
+        if (node.Outputs > 1)
+        {
+            node.Refuse("the Indices output is not supported");
+        }
+
+        var window = new Window(node, null);
+        var ceil = node.Int("ceil_mode", 0) != 0;
+        return inputs =>
+        {
+            var x = inputs[0]!;
+            var rank = (int)x.dim() - 2;
+            var plan = Plan(window, x, ceil);
+            using var padded = plan.Padded(x, double.NegativeInfinity);
+            using var pooled = rank switch
+            {
+                1 => nn.functional.max_pool1d(padded, window.Kernel![0], plan.Strides[0], 0, plan.Dilations[0]),
+                2 => nn.functional.max_pool2d(padded, window.Kernel!, plan.Strides, [0, 0], plan.Dilations),
+                _ => nn.functional.max_pool3d(padded, window.Kernel!, plan.Strides, [0, 0, 0], plan.Dilations),
+            };
+            return [pooled.alias()];
+        };
+    }
+
+    private static Kernel AveragePool(Node node)
+    {
+        var window = new Window(node, null);
+        var ceil = node.Int("ceil_mode", 0) != 0;
+        var includePad = node.Int("count_include_pad", 0) != 0;
+        return inputs =>
+        {
+            var x = inputs[0]!;
+            var plan = Plan(window, x, ceil);
+            using var sums = Sum(plan, window, x);
+            if (!includePad || plan.HasOverhang || plan.Dilations.Any(d => d != 1))
+            {
+                // How many values each window holds: pads count only if asked for, the overhang of ceil_mode never does.
+                using var ones = torch.ones([1, 1, .. x.shape.AsSpan(2)], x.dtype, x.device);
+                using var counted = includePad ? plan.Padded(ones, 1, overhang: false) : null;
+                using var counts = Sum(includePad ? plan.WithoutPads() : plan, window, counted ?? ones);
+                return [sums / counts];
+            }
+
+            return [sums / window.Kernel!.Aggregate(1L, (product, extent) => product * extent)];
+        };
+    }
+
+    private static Kernel LpPool(Node node)
+    {
+        var window = new Window(node, null);
+        var ceil = node.Int("ceil_mode", 0) != 0;
+        var p = node.Int("p", 2);
+        return inputs =>
+        {
+            using var powers = inputs[0]!.abs().pow(p);
+            using var sums = Sum(Plan(window, powers, ceil), window, powers);
+            return [sums.pow(1.0 / p)];
+        };
+    }
+
+    // Sliding sums by a grouped convolution with ones: exact, and it knows dilation, which torch's average pooling does not.
+    private static Tensor Sum(PoolPlan plan, Window window, Tensor x)
+    {
+        var rank = (int)x.dim() - 2;
+        var channels = x.shape[1];
+        using var padded = plan.Padded(x, 0);
+        using var kernel = torch.ones([channels, 1, .. window.Kernel!], x.dtype, x.device);
+        if (plan.Dilations.All(d => d == 1) && rank == 2)
+        {
+            using var average = nn.functional.avg_pool2d(padded, window.Kernel!, plan.Strides, [0, 0]);
+            return average * (window.Kernel![0] * window.Kernel[1]);
+        }
+
+        return rank switch
+        {
+            1 => nn.functional.conv1d(padded, kernel, null, plan.Strides[0], 0, plan.Dilations[0], channels),
+            2 => nn.functional.conv2d(padded, kernel, null, plan.Strides, [0, 0], plan.Dilations, channels),
+            _ => nn.functional.conv3d(padded, kernel, null, plan.Strides, [0, 0, 0], plan.Dilations, channels),
+        };
+    }
+
+    private static PoolPlan Plan(Window window, Tensor x, bool ceil)
+    {
+        var rank = (int)x.dim() - 2;
+        var input = x.shape[2..];
+        var pads = (long[])window.Pads(input, window.Kernel!).Clone();
+        var (strides, dilations) = (window.Strides(rank), window.Dilations(rank));
+        var overhang = new long[rank];
+        for (var i = 0; i < rank && ceil; i++)
+        {
+            var span = input[i] + pads[i] + pads[i + rank] - ((window.Kernel![i] - 1) * dilations[i]) - 1;
+            var output = ((span + strides[i] - 1) / strides[i]) + 1;
+            // A last window that would start in the end pad is dropped, as torch does and later opsets ask.
+            if ((output - 1) * strides[i] >= input[i] + pads[i])
+            {
+                output--;
+            }
+
+            overhang[i] = Math.Max(0, ((output - 1) * strides[i]) - span);
+        }
+
+        return new PoolPlan(strides, dilations, pads, overhang);
+    }
+
+    private sealed record PoolPlan(long[] Strides, long[] Dilations, long[] Pads, long[] Overhang)
+    {
+        public bool HasOverhang => Overhang.Any(extent => extent > 0);
+
+        public PoolPlan WithoutPads() => this with { Pads = new long[Pads.Length] };
+
+        public Tensor Padded(Tensor x, double value, bool overhang = true)
+        {
+            var rank = Strides.Length;
+            var pads = (long[])Pads.Clone();
+            for (var i = 0; i < rank && overhang; i++)
+            {
+                pads[i + rank] += Overhang[i];
+            }
+
+            return pads.All(pad => pad == 0) ? x.alias() : nn.functional.pad(x, Window.TorchPads(pads), PaddingModes.Constant, value);
+        }
+    }
+}

@@ -1,0 +1,138 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace TtaService.Engine.Onnx.Operators;
+
+/// <summary>Resize and Upsample: separable interpolation, one small matrix an axis, so that every coordinate mode is the published formula.</summary>
+internal static class Resizing
+{
+    public static IEnumerable<Operator> All { get; } =
+    [
+        new("Resize", ["coordinate_transformation_mode", "cubic_coeff_a", "exclude_outside", "mode", "nearest_mode", "antialias", "axes", "extrapolation_value", "keep_aspect_ratio_policy"], Resize),
+        new("Upsample", ["mode", "scales"], Resize),
+    ];
+
+    private static Kernel Resize(Node node)
+    {
+        var upsample = node.Type == "Upsample" || node.Opset < 11;
+        var mode = node.Text("mode", "nearest");
+        var coordinates = upsample ? "asymmetric" : node.Text("coordinate_transformation_mode", "half_pixel");
+        var nearest = upsample ? "floor" : node.Text("nearest_mode", "round_prefer_floor");
+        var a = node.Float("cubic_coeff_a", -0.75f);
+        var excludeOutside = node.Int("exclude_outside", 0) != 0;
+        if (mode is not ("nearest" or "linear" or "cubic"))
+        {
+            node.Refuse($"mode '{mode}' is not supported");
+        }
+
+        if (coordinates is not ("half_pixel" or "asymmetric" or "align_corners" or "pytorch_half_pixel" or "half_pixel_symmetric"))
+        {
+            node.Refuse($"coordinate_transformation_mode '{coordinates}' is not supported");
+        }
+
+        if (node.Int("antialias", 0) != 0)
+        {
+            node.Refuse("antialias is not supported");
+        }
+
+        if (node.Text("keep_aspect_ratio_policy", "stretch") != "stretch")
+        {
+            node.Refuse("keep_aspect_ratio_policy other than stretch is not supported");
+        }
+
+        return inputs =>
+        {
+            var x = inputs[0]!;
+            var rank = (int)x.dim();
+            var scalesAt = upsample ? 1 : 2;
+            var scales = node.Floats("scales") ?? (inputs.Length > scalesAt && inputs[scalesAt] is { } s && s.numel() > 0 ? s.Singles() : null);
+            var sizes = !upsample && inputs.Length > 3 ? inputs[3]?.Longs() : null;
+            var axes = node.Ints("axes") ?? [.. Enumerable.Range(0, rank).Select(axis => (long)axis)];
+            var y = x.alias();
+            for (var i = 0; i < axes.Length; i++)
+            {
+                var axis = HostValues.Axis(axes[i], rank);
+                var input = x.shape[(int)axis];
+                var output = sizes is not null ? sizes[i] : (long)Math.Floor((double)input * scales![i]);
+                var scale = sizes is not null ? (double)output / input : scales![i];
+                if (output == input && scale == 1)
+                {
+                    continue;
+                }
+
+                using var old = y;
+                if (mode == "nearest")
+                {
+                    long[] rows = [.. Enumerable.Range(0, (int)output).Select(o => Nearest(Position(o, input, output, scale, coordinates), input, nearest))];
+                    using var index = tensor(rows).to(x.device);
+                    y = old.index_select(axis, index);
+                    continue;
+                }
+
+                using var weights = tensor(Weights(mode, input, output, scale, coordinates, a, excludeOutside), [input, output]).to(x.device);
+                using var last = old.transpose(axis, -1);
+                using var product = matmul(last, weights);
+                y = product.transpose(axis, -1);
+            }
+
+            return [y];
+        };
+    }
+
+    private static double Position(long o, long input, long output, double scale, string coordinates) => coordinates switch
+    {
+        "asymmetric" => o / scale,
+        "align_corners" => output == 1 ? 0 : o * (input - 1.0) / (output - 1),
+        "pytorch_half_pixel" => output > 1 ? ((o + 0.5) / scale) - 0.5 : 0,
+        "half_pixel_symmetric" => ((o + 0.5) / scale) - 0.5 + (input / 2.0 * (1 - (output / (scale * input)))),
+        _ => ((o + 0.5) / scale) - 0.5,
+    };
+
+    private static long Nearest(double position, long input, string mode) => Math.Clamp(
+        (long)(mode switch
+        {
+            "floor" => Math.Floor(position),
+            "ceil" => Math.Ceiling(position),
+            "round_prefer_ceil" => Math.Floor(position + 0.5),
+            _ => Math.Ceiling(position - 0.5),
+        }),
+        0,
+        input - 1);
+
+    // [input, output]
+    private static float[] Weights(string mode, long input, long output, double scale, string coordinates, double a, bool excludeOutside)
+    {
+        var weights = new float[input * output];
+        var reach = mode == "cubic" ? 2 : 1;
+        for (var o = 0L; o < output; o++)
+        {
+            var position = Position(o, input, output, scale, coordinates);
+            var origin = (long)Math.Floor(position);
+            var taps = new List<(long At, double Weight)>();
+            for (var k = origin - reach + 1; k <= origin + reach; k++)
+            {
+                var distance = Math.Abs(position - k);
+                var weight = mode == "cubic" ? Cubic(distance, a) : Math.Max(0, 1 - distance);
+                if (!excludeOutside || (k >= 0 && k < input))
+                {
+                    taps.Add((Math.Clamp(k, 0, input - 1), weight));
+                }
+            }
+
+            var total = excludeOutside ? taps.Sum(tap => tap.Weight) : 1;
+            foreach (var (at, weight) in taps)
+            {
+                weights[(at * output) + o] += (float)(weight / total);
+            }
+        }
+
+        return weights;
+    }
+
+    private static double Cubic(double d, double a) => d switch
+    {
+        <= 1 => ((((a + 2) * d) - (a + 3)) * d * d) + 1,
+        < 2 => (((((d - 5) * d) + 8) * d) - 4) * a,
+        _ => 0,
+    };
+}
