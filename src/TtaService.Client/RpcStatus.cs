@@ -1,0 +1,44 @@
+using Google.Protobuf;
+using Google.Rpc;
+using Grpc.Core;
+
+namespace TtaService.Client;
+
+/// <summary>What a call's end says about trying again.</summary>
+internal static class RpcStatus
+{
+    /// <summary>True for an end that says nothing about the request: the connection broke, the server stops, the call was idle.</summary>
+    public static bool MayReconnect(this RpcException ended) =>
+        ended.StatusCode == StatusCode.Unavailable
+        || ended.Status.DebugException is HttpRequestException or IOException
+        || ended.Detail<ErrorInfo>()?.Reason == "CALL_IDLE";
+
+    /// <summary>The delay that the server asks for, zero when it names none.</summary>
+    public static TimeSpan RetryDelay(this RpcException ended) => ended.Detail<RetryInfo>()?.RetryDelay?.ToTimeSpan() ?? TimeSpan.Zero;
+
+    private static T? Detail<T>(this RpcException ended)
+        where T : class, IMessage, new()
+    {
+        if (ended.Trailers.GetValueBytes("grpc-status-details-bin") is not { } bytes)
+        {
+            return null;
+        }
+
+        try
+        {
+            foreach (var detail in Google.Rpc.Status.Parser.ParseFrom(bytes).Details)
+            {
+                if (detail.TryUnpack<T>(out var found))
+                {
+                    return found;
+                }
+            }
+        }
+        catch (InvalidProtocolBufferException)
+        {
+            // A proxy's own details; the status code has to do.
+        }
+
+        return null;
+    }
+}

@@ -1,0 +1,58 @@
+using Grpc.Core;
+using Microsoft.Extensions.Options;
+using TtaService.Host.Streams;
+using TtaService.V1;
+
+namespace TtaService.Host.Grpc;
+
+/// <summary>Puts calls into steps and outcomes into replies.</summary>
+internal sealed class AdaptationService(
+    StreamDirectory directory,
+    StepReader steps,
+    IOptions<StreamsOptions> streams,
+    IHostApplicationLifetime lifetime,
+    TimeProvider clock) : V1.AdaptationService.AdaptationServiceBase
+{
+    private readonly StreamsOptions _streams = streams.Value;
+
+    public override async Task<InferReply> Infer(InferRequest request, ServerCallContext context)
+    {
+        var open = request.Open ?? new OpenStream();
+        var step = request.Step ?? throw new FailureException(Failure.Invalid("STEP_MISSING", "step", "the request has no step; send at least one frame"));
+        var content = StreamRequests.Read(open.Reply);
+        if (open.Stream.Length > 0)
+        {
+            var (session, origin) = await directory.VisitAsync(StreamRequests.Read(open, StreamRequests.CheckedName(open.Stream, "open.stream"))).ConfigureAwait(false);
+            return await InferAsync(session, origin, step, content, context).ConfigureAwait(false);
+        }
+
+        var unlisted = await directory.CreateUnlistedAsync(StreamRequests.Read(open, string.Empty)).ConfigureAwait(false);
+        try
+        {
+            return await InferAsync(unlisted, Streams.StateOrigin.Fresh, step, content, context).ConfigureAwait(false);
+        }
+        finally
+        {
+            await directory.DeleteAsync(unlisted).ConfigureAwait(false);
+        }
+    }
+
+    public override async Task StreamInfer(IAsyncStreamReader<StreamInferRequest> requestStream, IServerStreamWriter<StreamInferReply> responseStream, ServerCallContext context)
+    {
+        using var call = new DuplexCall(requestStream, responseStream, context, directory, steps, _streams, clock, lifetime.ApplicationStopping);
+        await call.RunAsync().ConfigureAwait(false);
+    }
+
+    private async Task<InferReply> InferAsync(StreamSession session, Streams.StateOrigin origin, StepRequest step, ReplyContent content, ServerCallContext context)
+    {
+        var submission = steps.Read(session.Model, step, content, context.CancellationToken);
+        var outcome = await session.Model.Batcher.SubmitAsync(session, submission).ConfigureAwait(false);
+        return outcome.Answer is { } answer
+            ? new InferReply
+            {
+                Opened = Replies.Opened(session.Describe(), origin, _streams.MaxPendingSteps, steps.MaxFramesPerStep),
+                Step = Replies.Step(step.Sequence, answer, origin),
+            }
+            : throw new FailureException(outcome.Failure!);
+    }
+}

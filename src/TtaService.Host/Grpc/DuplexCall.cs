@@ -1,0 +1,167 @@
+using System.Threading.Channels;
+using Grpc.Core;
+using TtaService.Host.Streams;
+using TtaService.V1;
+
+namespace TtaService.Host.Grpc;
+
+/// <summary>One StreamInfer call: reads steps ahead up to a limit, answers them in order, and ends for one of the reasons a call ends.</summary>
+internal sealed class DuplexCall(
+    IAsyncStreamReader<StreamInferRequest> requests,
+    IServerStreamWriter<StreamInferReply> replies,
+    ServerCallContext context,
+    StreamDirectory directory,
+    StepReader steps,
+    StreamsOptions options,
+    TimeProvider clock,
+    CancellationToken stopping) : IDisposable
+{
+    private readonly CancellationTokenSource _idle = new();
+
+    public async Task RunAsync()
+    {
+        await using var idleTimer = clock.CreateTimer(static source => ((CancellationTokenSource)source!).Cancel(), _idle, options.FirstMessageTimeout, Timeout.InfiniteTimeSpan);
+        var open = await ReadOpenAsync().ConfigureAwait(false);
+        var name = StreamRequests.CheckedName(open.Stream, "open.stream");
+        var content = StreamRequests.Read(open.Reply);
+        var (lease, origin) = await directory.OpenAsync(StreamRequests.Read(open, name)).ConfigureAwait(false);
+        using (lease)
+        {
+            await replies.WriteAsync(new StreamInferReply { Opened = Replies.Opened(lease.Session.Describe(), origin, options.MaxPendingSteps, steps.MaxFramesPerStep) }).ConfigureAwait(false);
+            idleTimer.Change(options.CallIdleTimeout, Timeout.InfiniteTimeSpan);
+            await PumpAsync(lease, content, origin, idleTimer).ConfigureAwait(false);
+        }
+    }
+
+    public void Dispose() => _idle.Dispose();
+
+    private async Task<OpenStream> ReadOpenAsync()
+    {
+        using var reading = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken, stopping, _idle.Token);
+        try
+        {
+            if (!await requests.MoveNext(reading.Token).ConfigureAwait(false))
+            {
+                throw new FailureException(Failure.Invalid("OPEN_MISSING", "open", "the call ended without a message; the first message opens the stream"));
+            }
+        }
+        catch (Exception interrupted) when (interrupted is OperationCanceledException or RpcException { StatusCode: StatusCode.Cancelled })
+        {
+            context.CancellationToken.ThrowIfCancellationRequested();
+            throw new FailureException(stopping.IsCancellationRequested
+                ? Failure.Stopping()
+                : new Failure(FailureKind.DeadlineExceeded, "OPEN_TIMEOUT", $"no message came within {options.FirstMessageTimeout.TotalSeconds:0.###} s (Streams:FirstMessageTimeout); open the stream first"));
+        }
+
+        return requests.Current.Open ?? throw new FailureException(Failure.Invalid("OPEN_MISSING", "open", "the first message must open the stream; steps come after it"));
+    }
+
+    private async Task PumpAsync(StreamLease lease, ReplyContent content, Streams.StateOrigin origin, ITimer idleTimer)
+    {
+        // Ends the reading; steps that were read are still answered unless the client or the stream is gone.
+        using var ending = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken, stopping, _idle.Token, lease.Lost);
+        using var abandoned = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken, lease.Lost);
+        using var slots = new SemaphoreSlim(options.MaxPendingSteps);
+        var pending = Channel.CreateUnbounded<PendingReply>(new UnboundedChannelOptions { SingleReader = true, SingleWriter = true });
+        var writing = WriteAsync(pending.Reader, slots, origin, ending);
+        Exception? refused = null;
+        try
+        {
+            while (await requests.MoveNext(ending.Token).ConfigureAwait(false))
+            {
+                idleTimer.Change(Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+                var step = requests.Current.Step
+                    ?? throw new FailureException(Failure.Invalid("STEP_MISSING", "step", "every message after the first must be a step; a call opens one stream, once"));
+                await slots.WaitAsync(ending.Token).ConfigureAwait(false);
+                pending.Writer.TryWrite(new PendingReply(step.Sequence, Submit(lease.Session, step, content, abandoned.Token)));
+                idleTimer.Change(options.CallIdleTimeout, Timeout.InfiniteTimeSpan);
+            }
+        }
+        catch (FailureException failure)
+        {
+            refused = failure;
+        }
+        catch (Exception interrupted) when (interrupted is OperationCanceledException or IOException or RpcException { StatusCode: StatusCode.Cancelled })
+        {
+            // Why is told below.
+        }
+        finally
+        {
+            pending.Writer.Complete();
+        }
+
+        await writing.ConfigureAwait(false);
+        context.CancellationToken.ThrowIfCancellationRequested();
+        if (WhyEnded(lease) is { } why)
+        {
+            throw new FailureException(why);
+        }
+
+        if (refused is not null)
+        {
+            throw refused;
+        }
+    }
+
+    private Failure? WhyEnded(StreamLease lease)
+    {
+        if (lease.Lost.IsCancellationRequested)
+        {
+            return lease.Session.Deleted
+                ? new Failure(FailureKind.Aborted, "STREAM_DELETED", $"stream '{lease.Session.Name}' was deleted")
+                : new Failure(FailureKind.Aborted, "STREAM_TAKEN_OVER", $"another call opened stream '{lease.Session.Name}'; one call at a time has a stream open");
+        }
+
+        if (stopping.IsCancellationRequested)
+        {
+            return Failure.Stopping();
+        }
+
+        return _idle.IsCancellationRequested
+            ? new Failure(FailureKind.DeadlineExceeded, "CALL_IDLE", $"no step came within {options.CallIdleTimeout.TotalSeconds:0.###} s (Streams:CallIdleTimeout); the stream stays, open it again")
+            : null;
+    }
+
+    private Task<StepOutcome> Submit(StreamSession session, StepRequest step, ReplyContent content, CancellationToken cancel)
+    {
+        try
+        {
+            return session.Model.Batcher.SubmitAsync(session, steps.Read(session.Model, step, content, cancel));
+        }
+        catch (FailureException refused)
+        {
+            return Task.FromResult<StepOutcome>(refused.Failure);
+        }
+    }
+
+    private async Task WriteAsync(ChannelReader<PendingReply> pending, SemaphoreSlim slots, Streams.StateOrigin origin, CancellationTokenSource ending)
+    {
+        try
+        {
+            await foreach (var (sequence, outcome) in pending.ReadAllAsync().ConfigureAwait(false))
+            {
+                var ended = await outcome.ConfigureAwait(false);
+                var reply = ended.Answer is { } answer
+                    ? new StreamInferReply { Step = Replies.Step(sequence, answer, origin) }
+                    : new StreamInferReply { Error = ended.Failure!.ToStepError(sequence) };
+                await replies.WriteAsync(reply).WaitAsync(options.ReplyTimeout, clock, context.CancellationToken).ConfigureAwait(false);
+                slots.Release();
+            }
+        }
+        catch (TimeoutException)
+        {
+            // Its window is full, so no status would reach it either.
+            context.GetHttpContext().Abort();
+        }
+        catch (Exception gone) when (gone is OperationCanceledException or IOException or InvalidOperationException)
+        {
+            // Nobody is there to answer.
+        }
+        finally
+        {
+            await ending.CancelAsync().ConfigureAwait(false);
+        }
+    }
+
+    private readonly record struct PendingReply(ulong Sequence, Task<StepOutcome> Outcome);
+}

@@ -1,0 +1,65 @@
+using Grpc.Core;
+using TtaService.Engine.Normalization;
+using TtaService.Host.Streams;
+using TtaService.V1;
+using NormalizationSite = TtaService.V1.NormalizationSite;
+
+namespace TtaService.Host.Grpc;
+
+/// <summary>The models that are served and what their streams can ask for.</summary>
+internal sealed class ModelsService(ModelCatalog models) : V1.ModelsService.ModelsServiceBase
+{
+    public override Task<ListModelsResponse> ListModels(ListModelsRequest request, ServerCallContext context)
+    {
+        var response = new ListModelsResponse();
+        response.Models.AddRange(models.All.Select(Summarize));
+        return Task.FromResult(response);
+    }
+
+    public override Task<Model> GetModel(GetModelRequest request, ServerCallContext context)
+    {
+        var model = models.Find(request.Name);
+        var wire = Summarize(model);
+        wire.Sites.AddRange(model.Engine.Model.Sites.Select(site => new NormalizationSite { Name = site.Name, Channels = site.Channels }));
+        wire.Methods.AddRange(NormalizationMethods.All.Select(method => Describe(model, method)));
+        return Task.FromResult(wire);
+    }
+
+    private static Model Summarize(ServedModel model)
+    {
+        var engine = model.Engine.Model;
+        var wire = new Model
+        {
+            Name = model.Name,
+            Digest = engine.Digest,
+            DefaultMethod = Replies.ToWire(model.DefaultMethod),
+            Preprocessing = Replies.ToWire(model.Folder.PreprocessingJson),
+            SiteChannels = engine.Sites.Sum(site => (long)site.Channels),
+        };
+        wire.InputShape.AddRange(engine.InputShape);
+        wire.OutputNames.AddRange(engine.OutputNames);
+        wire.Labels.AddRange(model.Folder.Labels);
+        return wire;
+    }
+
+    private static ModelMethod Describe(ServedModel model, MethodDescription method)
+    {
+        var settings = MethodSettings.Create(method.Name);
+        var unavailable = model.Engine.Model.WhyUnavailable(settings);
+        var wire = new ModelMethod
+        {
+            Name = method.Name,
+            Summary = method.Summary,
+            Source = method.Source,
+            Available = unavailable is null,
+            UnavailableReason = unavailable ?? string.Empty,
+            StateBytes = unavailable is null ? model.Engine.Model.StateBytes(settings) : 0,
+        };
+        foreach (var hyperparameter in method.Hyperparameters)
+        {
+            wire.Hyperparameters.Add(new Hyperparameter { Name = hyperparameter.Name, Summary = hyperparameter.Summary, DefaultValue = hyperparameter.Default, Range = hyperparameter.Range });
+        }
+
+        return wire;
+    }
+}

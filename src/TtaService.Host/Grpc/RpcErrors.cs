@@ -1,0 +1,61 @@
+using Google.Protobuf.WellKnownTypes;
+using Google.Rpc;
+using Grpc.Core;
+using TtaService.Host.Streams;
+using TtaService.V1;
+
+namespace TtaService.Host.Grpc;
+
+/// <summary>Failures as gRPC sees them: a status with google.rpc details, or an in-band error of one step.</summary>
+internal static class RpcErrors
+{
+    /// <summary>ErrorInfo's domain.</summary>
+    public const string Domain = "tta.v1";
+
+    public static RpcException ToRpcException(this Failure failure)
+    {
+        var status = new Google.Rpc.Status { Code = (int)CodeOf(failure.Kind), Message = failure.Message };
+        status.Details.Add(Any.Pack(new ErrorInfo { Domain = Domain, Reason = failure.Reason }));
+        if (failure.Field is { } field)
+        {
+            status.Details.Add(Any.Pack(new BadRequest { FieldViolations = { new BadRequest.Types.FieldViolation { Field = field, Description = failure.Message, Reason = failure.Reason } } }));
+        }
+
+        if (failure.RetryAfter is { } delay)
+        {
+            status.Details.Add(Any.Pack(new RetryInfo { RetryDelay = Duration.FromTimeSpan(delay) }));
+        }
+
+        return status.ToRpcException();
+    }
+
+    public static StepError ToStepError(this Failure failure, ulong sequence)
+    {
+        var error = new StepError { Sequence = sequence, Code = (int)CodeOf(failure.Kind), Message = failure.Message, Reason = failure.Reason };
+        if (failure.Field is { } field)
+        {
+            error.Metadata["field"] = field;
+        }
+
+        if (failure.RetryAfter is { } delay)
+        {
+            error.RetryDelay = Duration.FromTimeSpan(delay);
+        }
+
+        return error;
+    }
+
+    private static Code CodeOf(FailureKind kind) => kind switch
+    {
+        FailureKind.InvalidArgument => Code.InvalidArgument,
+        FailureKind.NotFound => Code.NotFound,
+        FailureKind.AlreadyExists => Code.AlreadyExists,
+        FailureKind.FailedPrecondition => Code.FailedPrecondition,
+        FailureKind.ResourceExhausted => Code.ResourceExhausted,
+        FailureKind.DeadlineExceeded => Code.DeadlineExceeded,
+        FailureKind.Cancelled => Code.Cancelled,
+        FailureKind.Aborted => Code.Aborted,
+        FailureKind.Unavailable => Code.Unavailable,
+        _ => Code.Internal,
+    };
+}

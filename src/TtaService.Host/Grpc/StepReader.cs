@@ -1,0 +1,123 @@
+using System.Runtime.InteropServices;
+using Google.Protobuf.Collections;
+using Microsoft.Extensions.Options;
+using TtaService.Engine.Execution;
+using TtaService.Host.Frames;
+using TtaService.Host.Streams;
+using TtaService.V1;
+
+namespace TtaService.Host.Grpc;
+
+/// <summary>Puts a step of the wire into a submission: checks what costs nothing at once, leaves the decoding for the pool.</summary>
+internal sealed class StepReader(IOptions<BatchingOptions> batching)
+{
+    private static readonly TimeSpan MaxTimeout = TimeSpan.FromDays(1);
+
+    public int MaxFramesPerStep { get; } = batching.Value.MaxFramesPerStep;
+
+    public StepSubmission Read(ServedModel model, StepRequest step, ReplyContent content, CancellationToken cancel)
+    {
+        var frames = step.Frames;
+        if (frames.Count is 0 || frames.Count > MaxFramesPerStep)
+        {
+            throw new FailureException(Failure.Invalid("FRAME_COUNT_OUT_OF_RANGE", "step.frames", $"a step has 1 to {MaxFramesPerStep} frames (Batching:MaxFramesPerStep), not {frames.Count}"));
+        }
+
+        var kind = frames[0].ContentCase;
+        var bytes = 0L;
+        for (var i = 0; i < frames.Count; i++)
+        {
+            var frame = frames[i];
+            if ((frame.ContentCase == Frame.ContentOneofCase.Tensor) != (kind == Frame.ContentOneofCase.Tensor))
+            {
+                throw new FailureException(Failure.Invalid("FRAME_KINDS_MIXED", Field(i), "the frames of a step are all images or all tensors"));
+            }
+
+            bytes += frame.ContentCase switch
+            {
+                Frame.ContentOneofCase.Encoded => frame.Encoded.Length,
+                Frame.ContentOneofCase.Raw => frame.Raw.Data.Length,
+                // Twice: as it came, and as floats.
+                Frame.ContentOneofCase.Tensor => 2L * frame.Tensor.Data.Length,
+                _ => throw new FailureException(Failure.Invalid("FRAME_EMPTY", Field(i), "the frame has no content; set encoded, raw or tensor")),
+            };
+        }
+
+        return new StepSubmission
+        {
+            Sequence = step.Sequence,
+            Freeze = step.HasFreeze ? step.Freeze : null,
+            Frames = frames.Count,
+            Bytes = kind == Frame.ContentOneofCase.Tensor ? bytes : bytes + ((long)frames.Count * model.Frames.FrameBytes),
+            Timeout = step.Timeout is null ? null : ReadTimeout(step.Timeout),
+            Content = content,
+            Decode = kind == Frame.ContentOneofCase.Tensor ? () => ReadTensors(model, frames) : () => ReadImages(model, frames),
+            Cancel = cancel,
+        };
+    }
+
+    private static TimeSpan ReadTimeout(Google.Protobuf.WellKnownTypes.Duration timeout)
+    {
+        // ToTimeSpan throws on values that are not normalized.
+        var seconds = timeout.Seconds + (timeout.Nanos / 1e9);
+        return seconds > 0 && seconds <= MaxTimeout.TotalSeconds
+            ? TimeSpan.FromSeconds(seconds)
+            : throw new FailureException(Failure.Invalid("TIMEOUT_OUT_OF_RANGE", "step.timeout", $"a timeout is more than 0 and at most {MaxTimeout.TotalSeconds} s, not {seconds} s"));
+    }
+
+    private static DecodedFrames ReadTensors(ServedModel model, RepeatedField<Frame> frames)
+    {
+        var shape = CheckedShape(frames[0].Tensor, 0);
+        var floats = shape[0] * shape[1] * shape[2];
+        var values = new float[checked(floats * frames.Count)];
+        for (var i = 0; i < frames.Count; i++)
+        {
+            var tensor = frames[i].Tensor;
+            if (!CheckedShape(tensor, i).AsSpan().SequenceEqual(shape))
+            {
+                throw new FailureException(Failure.Invalid("TENSOR_SHAPES_DIFFER", Field(i), $"the tensors of a step have one shape; this one is [{string.Join(',', tensor.Shape)}], the first [{string.Join(',', shape)}]"));
+            }
+
+            var target = values.AsSpan(i * floats, floats);
+            MemoryMarshal.Cast<byte, float>(tensor.Data.Span).CopyTo(target);
+            foreach (var value in target)
+            {
+                if (!float.IsFinite(value))
+                {
+                    throw new FailureException(Failure.Invalid("TENSOR_NOT_FINITE", Field(i), $"the tensor holds {value}; every value must be finite"));
+                }
+            }
+        }
+
+        return Fitting(model, FrameBlock.FromValues(values, frames.Count, shape[0], shape[1], shape[2]), null);
+    }
+
+    private static int[] CheckedShape(FloatTensor tensor, int index)
+    {
+        var shape = tensor.Shape;
+        var elements = 1L;
+        foreach (var extent in shape)
+        {
+            elements = extent < 1 || elements > int.MaxValue ? 0 : elements * extent;
+        }
+
+        if (shape.Count != 3 || elements == 0 || tensor.Data.Length != sizeof(float) * elements)
+        {
+            var first = string.Join(',', shape.Take(8));
+            throw new FailureException(Failure.Invalid("TENSOR_SIZE_WRONG", Field(index), $"a tensor has shape [C,H,W], each at least 1, and 4*C*H*W bytes; this one has [{first}{(shape.Count > 8 ? ",…" : string.Empty)}] and {tensor.Data.Length} bytes"));
+        }
+
+        return [.. shape];
+    }
+
+    private static DecodedFrames ReadImages(ServedModel model, RepeatedField<Frame> frames)
+    {
+        throw new InvalidOperationException(model.Name + frames.Count);
+    }
+
+    private static DecodedFrames Fitting(ServedModel model, FrameBlock block, IDisposable? memory) => model.Engine.Model.WhyUnfit(block) is { } reason
+        ? throw new FailureException(Failure.Invalid("FRAME_SHAPE_WRONG", "step.frames", reason))
+        : new DecodedFrames(block, memory);
+
+    private static string Field(int index) => $"step.frames[{index}]";
+}

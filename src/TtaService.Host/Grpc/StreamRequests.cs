@@ -1,0 +1,152 @@
+using System.Buffers;
+using System.Text.Json.Nodes;
+using Google.Protobuf.Collections;
+using Google.Protobuf.WellKnownTypes;
+using TtaService.Host.Streams;
+using TtaService.V1;
+using Method = TtaService.V1.Method;
+using Stream = TtaService.V1.Stream;
+
+namespace TtaService.Host.Grpc;
+
+/// <summary>What clients say about streams, checked and put into the host's words.</summary>
+internal static class StreamRequests
+{
+    private const int MaxNameLength = 128;
+    private const int MaxLabels = 16;
+    private const int MaxLabelLength = 128;
+    private const int MaxCoalesce = 1024;
+    private static readonly SearchValues<char> NameCharacters = SearchValues.Create("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:-");
+
+    /// <summary>The name, when it may be a stream's.</summary>
+    public static string CheckedName(string name, string field)
+    {
+        if (name.Length is 0 or > MaxNameLength || name.AsSpan().ContainsAnyExcept(NameCharacters))
+        {
+            throw new FailureException(Failure.Invalid("STREAM_NAME_INVALID", field, $"a stream's name has 1 to {MaxNameLength} characters of A-Z a-z 0-9 _ . : -; this one has {name.Length}{(name.Length is 0 or > MaxNameLength ? string.Empty : $" and is '{name}'")}"));
+        }
+
+        return name;
+    }
+
+    public static StreamRequest Read(OpenStream open, string name) => new()
+    {
+        Name = name,
+        Model = open.Model,
+        Method = Read(open.Method, "open.method"),
+        Seed = open.HasSeed ? open.Seed : null,
+        Freeze = open.HasFreeze ? open.Freeze : null,
+        MaxCoalesce = open.HasMaxCoalesce ? CheckedCoalesce(open.MaxCoalesce, "open.max_coalesce") : null,
+        Mode = open.ResumePolicy switch
+        {
+            ResumePolicy.Unspecified => ResumeMode.ContinueOrCreate,
+            ResumePolicy.MustExist => ResumeMode.MustExist,
+            ResumePolicy.MustCreate => ResumeMode.MustCreate,
+            ResumePolicy.Reset => ResumeMode.Reset,
+            _ => throw new FailureException(Failure.Invalid("RESUME_POLICY_INVALID", "open.resume_policy", $"resume policy {(int)open.ResumePolicy} does not exist")),
+        },
+    };
+
+    public static StreamRequest Read(Stream stream) => new()
+    {
+        Name = CheckedName(stream.Name, "stream.name"),
+        Model = stream.Model,
+        Method = Read(stream.Method, "stream.method"),
+        Seed = stream.Seed,
+        Freeze = stream.Frozen,
+        MaxCoalesce = stream.MaxCoalesce == 0 ? null : CheckedCoalesce(stream.MaxCoalesce, "stream.max_coalesce"),
+        Labels = CheckedLabels(stream.Labels),
+        Mode = ResumeMode.MustCreate,
+    };
+
+    /// <summary>The change that an update asks for.</summary>
+    public static Func<StreamSettings, StreamSettings> ReadUpdate(Stream stream, FieldMask? mask)
+    {
+        if (mask is null || mask.Paths.Count == 0)
+        {
+            throw new FailureException(Failure.Invalid("UPDATE_MASK_EMPTY", "update_mask", "the update mask names no field; it may name frozen, max_coalesce, labels"));
+        }
+
+        Func<StreamSettings, StreamSettings> change = settings => settings;
+        foreach (var path in mask.Paths)
+        {
+            var before = change;
+            switch (path)
+            {
+                case "frozen":
+                    var frozen = stream.Frozen;
+                    change = settings => before(settings) with { Frozen = frozen };
+                    break;
+                case "max_coalesce":
+                    var coalesce = stream.MaxCoalesce == 0 ? 1 : CheckedCoalesce(stream.MaxCoalesce, "stream.max_coalesce");
+                    change = settings => before(settings) with { MaxCoalesce = coalesce };
+                    break;
+                case "labels":
+                    var labels = CheckedLabels(stream.Labels);
+                    change = settings => before(settings) with { Labels = labels };
+                    break;
+                default:
+                    throw new FailureException(Failure.Invalid("UPDATE_MASK_INVALID", "update_mask", $"'{Clip(path)}' can't be updated; frozen, max_coalesce and labels can. A method or seed changes by opening the stream with RESUME_POLICY_RESET, a model by deleting the stream"));
+            }
+        }
+
+        return change;
+    }
+
+    public static ReplyContent Read(ReplyOptions? options)
+    {
+        var topK = options is { HasTopK: true } ? options.TopK : ReplyContent.DefaultTopK;
+        return topK is >= 0 and <= ReplyContent.MaximumTopK
+            ? new ReplyContent(topK, options?.RawOutputs ?? false)
+            : throw new FailureException(Failure.Invalid("TOP_K_OUT_OF_RANGE", "open.reply.top_k", $"top_k is 0 to {ReplyContent.MaximumTopK}, not {topK}"));
+    }
+
+    /// <summary>Text of a client for a message: not longer than a name may be.</summary>
+    public static string Clip(string text) => text.Length <= MaxNameLength ? text : string.Concat(text.AsSpan(0, MaxNameLength), "…");
+
+    private static MethodChoice? Read(Method? method, string field) => method is null
+        ? null
+        : new MethodChoice(method.Name, method.Hyperparameters is { } values ? ReadHyperparameters(values, field) : null);
+
+    private static JsonObject ReadHyperparameters(Struct values, string field)
+    {
+        var json = new JsonObject();
+        foreach (var (name, value) in values.Fields)
+        {
+            json[name] = value.KindCase switch
+            {
+                Value.KindOneofCase.NumberValue when double.IsFinite(value.NumberValue) => Number(value.NumberValue),
+                Value.KindOneofCase.StringValue => JsonValue.Create(value.StringValue),
+                Value.KindOneofCase.BoolValue => JsonValue.Create(value.BoolValue),
+                _ => throw new FailureException(Failure.Invalid("METHOD_INVALID", field, $"hyperparameter '{Clip(name)}' must be a finite number, a string or a boolean")),
+            };
+        }
+
+        return json;
+    }
+
+    // The wire knows only doubles; a whole number must pass where an integer is asked for.
+    private static JsonValue Number(double value) => Math.Floor(value) == value && Math.Abs(value) < 1L << 53 ? JsonValue.Create((long)value) : JsonValue.Create(value);
+
+    private static int CheckedCoalesce(int value, string field) => value is >= 1 and <= MaxCoalesce
+        ? value
+        : throw new FailureException(Failure.Invalid("MAX_COALESCE_OUT_OF_RANGE", field, $"max_coalesce is 1 to {MaxCoalesce}, not {value}"));
+
+    private static Dictionary<string, string> CheckedLabels(MapField<string, string> labels)
+    {
+        if (labels.Count > MaxLabels)
+        {
+            throw new FailureException(Failure.Invalid("TOO_MANY_LABELS", "stream.labels", $"a stream has at most {MaxLabels} labels, not {labels.Count}"));
+        }
+
+        foreach (var (name, value) in labels)
+        {
+            if (name.Length is 0 or > MaxLabelLength || value.Length > MaxLabelLength)
+            {
+                throw new FailureException(Failure.Invalid("LABEL_INVALID", "stream.labels", $"a label's name has 1 to {MaxLabelLength} characters and its value at most {MaxLabelLength}; label '{Clip(name)}' has {name.Length} and {value.Length}"));
+            }
+        }
+
+        return labels.ToDictionary(StringComparer.Ordinal);
+    }
+}

@@ -1,0 +1,97 @@
+using System.Buffers.Text;
+using System.Text;
+using Google.Protobuf;
+using Google.Protobuf.WellKnownTypes;
+using Grpc.Core;
+using TtaService.Host.Streams;
+using TtaService.V1;
+using Stream = TtaService.V1.Stream;
+
+namespace TtaService.Host.Grpc;
+
+/// <summary>The stream resource.</summary>
+internal sealed class StreamsService(StreamDirectory directory, ModelCatalog models) : V1.StreamsService.StreamsServiceBase
+{
+    private const int DefaultPageSize = 100;
+    private const int MaxPageSize = 1000;
+
+    public override async Task<Stream> CreateStream(CreateStreamRequest request, ServerCallContext context)
+    {
+        var stream = request.Stream ?? throw new FailureException(Failure.Invalid("STREAM_MISSING", "stream", "the request has no stream"));
+        var session = await directory.CreateAsync(StreamRequests.Read(stream)).ConfigureAwait(false);
+        return Replies.ToWire(session.Describe());
+    }
+
+    public override Task<Stream> GetStream(GetStreamRequest request, ServerCallContext context) => Task.FromResult(Replies.ToWire(Find(request.Name).Describe()));
+
+    public override Task<ListStreamsResponse> ListStreams(ListStreamsRequest request, ServerCallContext context)
+    {
+        if (request.PageSize is < 0 or > MaxPageSize)
+        {
+            throw new FailureException(Failure.Invalid("PAGE_SIZE_OUT_OF_RANGE", "page_size", $"page_size is 0 (meaning {DefaultPageSize}) to {MaxPageSize}, not {request.PageSize}"));
+        }
+
+        if (request.Model.Length > 0)
+        {
+            _ = models.Find(request.Model);
+        }
+
+        var (streams, more) = directory.List(request.Model, ReadToken(request.PageToken), request.PageSize == 0 ? DefaultPageSize : request.PageSize);
+        var response = new ListStreamsResponse();
+        response.Streams.AddRange(streams.Select(session => Replies.ToWire(session.Describe())));
+        if (more)
+        {
+            response.NextPageToken = Base64Url.EncodeToString(Encoding.ASCII.GetBytes(streams[^1].Name));
+        }
+
+        return Task.FromResult(response);
+    }
+
+    public override Task<Stream> UpdateStream(UpdateStreamRequest request, ServerCallContext context)
+    {
+        var stream = request.Stream ?? throw new FailureException(Failure.Invalid("STREAM_MISSING", "stream", "the request has no stream"));
+        var session = Find(stream.Name, "stream.name");
+        session.Update(StreamRequests.ReadUpdate(stream, request.UpdateMask));
+        return Task.FromResult(Replies.ToWire(session.Describe()));
+    }
+
+    public override async Task<Stream> ResetStream(ResetStreamRequest request, ServerCallContext context)
+    {
+        var session = Find(request.Name);
+        await StreamDirectory.ResetAsync(session).ConfigureAwait(false);
+        return Replies.ToWire(session.Describe());
+    }
+
+    public override async Task<Empty> DeleteStream(DeleteStreamRequest request, ServerCallContext context)
+    {
+        await directory.DeleteAsync(Find(request.Name)).ConfigureAwait(false);
+        return new Empty();
+    }
+
+    public override async Task<ExportStreamResponse> ExportStream(ExportStreamRequest request, ServerCallContext context)
+    {
+        var snapshot = await directory.ExportAsync(Find(request.Name)).ConfigureAwait(false);
+        return new ExportStreamResponse { Snapshot = UnsafeByteOperations.UnsafeWrap(snapshot) };
+    }
+
+    public override async Task<Stream> ImportStream(ImportStreamRequest request, ServerCallContext context)
+    {
+        var session = await directory.ImportAsync(StreamRequests.CheckedName(request.Name, "name"), request.Model, request.Snapshot.Memory).ConfigureAwait(false);
+        return Replies.ToWire(session.Describe());
+    }
+
+    private StreamSession Find(string name, string field = "name") => directory.Get(StreamRequests.CheckedName(name, field));
+
+    private static string ReadToken(string token)
+    {
+        if (token.Length == 0)
+        {
+            return string.Empty;
+        }
+
+        var name = new byte[Base64Url.GetMaxDecodedLength(token.Length)];
+        return token.Length <= 256 && Base64Url.TryDecodeFromChars(token, name, out var length)
+            ? Encoding.ASCII.GetString(name, 0, length)
+            : throw new FailureException(Failure.Invalid("PAGE_TOKEN_INVALID", "page_token", "page_token is not one that ListStreams gave; leave it out to start from the first page"));
+    }
+}

@@ -1,0 +1,47 @@
+using System.Diagnostics;
+using Microsoft.Extensions.Options;
+using TtaService.Engine.Execution;
+using TtaService.Host.Models;
+using TtaService.Host.Streams;
+
+namespace TtaService.Host.Hosting;
+
+/// <summary>Loads the models before the listeners open; a model that can't be served ends the start with its reasons.</summary>
+internal sealed partial class ModelLoading(
+    ModelCatalog catalog,
+    DecodeSlots decoding,
+    IOptions<ModelsOptions> models,
+    IOptions<BatchingOptions> batching,
+    IOptions<StreamsOptions> streams,
+    TimeProvider clock,
+    ILogger<ModelLoading> logger) : IHostedService
+{
+    public async Task StartAsync(CancellationToken cancellationToken)
+    {
+        var repository = Path.GetFullPath(models.Value.Path);
+        foreach (var folder in ModelRepository.Load(repository))
+        {
+            var began = Stopwatch.GetTimestamp();
+            var options = new AdaptiveModelOptions
+            {
+                Device = models.Value.Device,
+                InputNormalization = folder.InputNormalization,
+                ArenaBytes = models.Value.ArenaBytes > 0 ? models.Value.ArenaBytes : null,
+            };
+            var engine = await InferenceEngine.StartAsync(folder.OnnxPath, options).ConfigureAwait(false);
+            var residency = new StreamResidency(clock);
+            var batcher = new StepBatcher(engine, residency, batching.Value, streams.Value, decoding, new AnswerWriter(folder.Labels), clock, logger);
+            catalog.Add(new ServedModel(folder, engine, residency, batcher, folder.DefaultMethod));
+            var took = Stopwatch.GetElapsedTime(began);
+            Log.ModelLoaded(logger, folder.Name, engine.Model.Digest, engine.Model.Sites.Count, took);
+        }
+    }
+
+    public Task StopAsync(CancellationToken cancellationToken) => Task.CompletedTask;
+
+    private static partial class Log
+    {
+        [LoggerMessage(EventId = 30, Level = LogLevel.Information, Message = "ModelLoaded {Model} {Digest}: {Sites} normalization sites, loaded in {Took}")]
+        public static partial void ModelLoaded(ILogger logger, string model, string digest, int sites, TimeSpan took);
+    }
+}

@@ -1,0 +1,20 @@
+using System.ComponentModel.DataAnnotations;
+
+namespace TtaService.Host.Hosting;
+
+/// <summary>Which models are served and where they run, section <c>Models</c>.</summary>
+public sealed class ModelsOptions
+{
+    /// <summary>The model repository: a folder with a folder a model. Relative to the current directory. Default <c>models</c>.</summary>
+    [Required]
+    public string Path { get; set; } = "models";
+
+    /// <summary><c>cpu</c> or <c>cuda:N</c>. Default cpu.</summary>
+    [Required]
+    [RegularExpression("cpu|cuda(:[0-9]{1,3})?")]
+    public string Device { get; set; } = "cpu";
+
+    /// <summary>Bytes of stream state that are kept at hand per model; the least recently used streams leave beyond it and come back on their next step. Default 0: a quarter of the memory that the process may use.</summary>
+    [Range(0, long.MaxValue)]
+    public long ArenaBytes { get; set; }
+}

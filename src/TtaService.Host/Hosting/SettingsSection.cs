@@ -1,0 +1,88 @@
+using System.ComponentModel.DataAnnotations;
+using System.Globalization;
+using System.Reflection;
+using Microsoft.Extensions.Options;
+
+namespace TtaService.Host.Hosting;
+
+/// <summary>Binds a section of the configuration to its options and checks them at start. Every error names its key.</summary>
+internal static class SettingsSection
+{
+    public static void Add<T>(IServiceCollection services, string section)
+        where T : class
+    {
+        services.AddOptions<T>()
+            .Configure<IConfiguration>((options, configuration) => Bind(options, configuration.GetSection(section)))
+            .ValidateOnStart();
+        services.AddSingleton<IValidateOptions<T>>(new Validation<T>(section));
+    }
+
+    // Key by key, so that one start names all the keys that are wrong.
+    private static void Bind<T>(T options, IConfigurationSection section)
+        where T : class
+    {
+        var properties = typeof(T).GetProperties().Where(property => property.CanWrite).ToDictionary(property => property.Name, StringComparer.OrdinalIgnoreCase);
+        var problems = new List<string>();
+        foreach (var key in section.GetChildren())
+        {
+            if (!properties.TryGetValue(key.Key, out var property))
+            {
+                problems.Add($"{key.Path} is not a setting; {section.Path} has {string.Join(", ", properties.Keys)}");
+                continue;
+            }
+
+            try
+            {
+                property.SetValue(options, key.Get(property.PropertyType));
+            }
+            catch (InvalidOperationException)
+            {
+                problems.Add($"{key.Path} is '{key.Value}', which is not {KindOf(property.PropertyType)}");
+            }
+        }
+
+        if (problems.Count > 0)
+        {
+            throw new OptionsValidationException(section.Path, typeof(T), problems);
+        }
+    }
+
+    private static string KindOf(Type type) => Type.GetTypeCode(type) switch
+    {
+        TypeCode.Int32 or TypeCode.Int64 => "a whole number",
+        TypeCode.Single or TypeCode.Double => "a number",
+        TypeCode.Boolean => "true or false",
+        _ when type == typeof(TimeSpan) => "a time span such as 00:00:10",
+        _ => $"a {type.Name}",
+    };
+
+    private sealed class Validation<T>(string section) : IValidateOptions<T>
+        where T : class
+    {
+        public ValidateOptionsResult Validate(string? name, T options)
+        {
+            var problems = new List<string>();
+            foreach (var property in typeof(T).GetProperties())
+            {
+                var value = property.GetValue(options);
+                foreach (var rule in property.GetCustomAttributes<ValidationAttribute>())
+                {
+                    if (!rule.IsValid(value))
+                    {
+                        problems.Add($"{section}:{property.Name} is '{Convert.ToString(value, CultureInfo.InvariantCulture)}', it must be {Describe(rule)}");
+                    }
+                }
+            }
+
+            return problems.Count == 0 ? ValidateOptionsResult.Success : ValidateOptionsResult.Fail(problems);
+        }
+
+        private static string Describe(ValidationAttribute rule) => rule switch
+        {
+            RangeAttribute range => string.Create(CultureInfo.InvariantCulture, $"{range.Minimum} to {range.Maximum}"),
+            RegularExpressionAttribute pattern => $"of the form {pattern.Pattern}",
+            RequiredAttribute => "set",
+            _ => rule.FormatErrorMessage(string.Empty),
+        };
+    }
+}

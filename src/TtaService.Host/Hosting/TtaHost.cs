@@ -1,0 +1,64 @@
+using System.Net;
+using Microsoft.AspNetCore.Hosting.Server;
+using Microsoft.AspNetCore.Hosting.Server.Features;
+using Microsoft.AspNetCore.Server.Kestrel.Core;
+using Microsoft.Extensions.Options;
+
+namespace TtaService.Host.Hosting;
+
+/// <summary>Puts the server together.</summary>
+internal static partial class TtaHost
+{
+    /// <summary>The server, not started yet.</summary>
+    /// <param name="arguments">Settings as <c>--Server:GrpcPort=9001</c>; they win over environment variables (<c>Server__GrpcPort</c>), and those over appsettings.json.</param>
+    /// <param name="configure">Changes to the host before it is built.</param>
+    public static WebApplication Build(string[] arguments, Action<WebApplicationBuilder>? configure = null)
+    {
+        var builder = WebApplication.CreateBuilder(new WebApplicationOptions { Args = arguments, ContentRootPath = AppContext.BaseDirectory });
+        builder.Services.AddTtaService();
+        builder.Services.AddOptions<KestrelServerOptions>().Configure<IOptions<ServerOptions>>((kestrel, server) => Listen(kestrel, server.Value));
+        builder.Services.AddOptions<HostOptions>().Configure<IOptions<ServerOptions>>((host, server) => host.ShutdownTimeout = server.Value.ShutdownTimeout);
+        configure?.Invoke(builder);
+        var host = builder.Build();
+        host.MapTtaService();
+        host.Lifetime.ApplicationStarted.Register(() => WarnWhenReachable(host));
+        return host;
+    }
+
+    /// <summary>Where a started server listens for gRPC and for HTTP; ports that were 0 are known by then.</summary>
+    public static (Uri Grpc, Uri Http) Addresses(WebApplication host)
+    {
+        var addresses = host.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.ToArray();
+        return (new Uri(addresses[0]), new Uri(addresses[1]));
+    }
+
+    // Two listeners: without TLS a port speaks either HTTP/2 or HTTP/1.1.
+    private static void Listen(KestrelServerOptions kestrel, ServerOptions server)
+    {
+        var address = ListenAddressAttribute.Parse(server.Address)!;
+        kestrel.AddServerHeader = false;
+        kestrel.Limits.MaxConcurrentConnections = server.MaxConnections;
+        kestrel.Limits.Http2.MaxStreamsPerConnection = server.MaxCallsPerConnection;
+        kestrel.Limits.Http2.KeepAlivePingDelay = server.KeepAlivePingDelay;
+        kestrel.Limits.Http2.KeepAlivePingTimeout = server.KeepAlivePingTimeout;
+        // A call that is not read fills its own window of 768 KiB; the connection's must hold several, or its other calls stand still too.
+        kestrel.Limits.Http2.InitialConnectionWindowSize = 16 * 1024 * 1024;
+        kestrel.Listen(address, server.GrpcPort, listener => listener.Protocols = HttpProtocols.Http2);
+        kestrel.Listen(address, server.HttpPort, listener => listener.Protocols = HttpProtocols.Http1);
+    }
+
+    private static void WarnWhenReachable(WebApplication host)
+    {
+        var address = host.Services.GetRequiredService<IOptions<ServerOptions>>().Value.Address;
+        if (!IPAddress.IsLoopback(ListenAddressAttribute.Parse(address)!))
+        {
+            Log.ReachableWithoutAuthentication(host.Logger, address);
+        }
+    }
+
+    private static partial class Log
+    {
+        [LoggerMessage(EventId = 40, Level = LogLevel.Warning, Message = "Listening on {Address} in cleartext and without authentication: let only a trusted network reach it, or set Server:Address to localhost")]
+        public static partial void ReachableWithoutAuthentication(ILogger logger, string address);
+    }
+}

@@ -1,0 +1,60 @@
+using Microsoft.Extensions.DependencyInjection.Extensions;
+using Microsoft.Extensions.Diagnostics.HealthChecks;
+using Microsoft.Extensions.Options;
+using TtaService.Host.Grpc;
+using TtaService.Host.Hosting;
+using TtaService.Host.Streams;
+
+namespace Microsoft.Extensions.DependencyInjection;
+
+internal static class TtaServiceCollectionExtensions
+{
+    /// <summary>Adds the engine with its models, the streams, and the gRPC services. Settings come from the sections Models, Batching, Streams and Server.</summary>
+    public static IServiceCollection AddTtaService(this IServiceCollection services)
+    {
+        services.TryAddSingleton(TimeProvider.System);
+        AddSettings(services);
+        AddStreams(services);
+        AddGrpcServices(services);
+        AddHealth(services);
+        return services;
+    }
+
+    private static void AddSettings(IServiceCollection services)
+    {
+        SettingsSection.Add<ServerOptions>(services, "Server");
+        SettingsSection.Add<ModelsOptions>(services, "Models");
+        SettingsSection.Add<BatchingOptions>(services, "Batching");
+        SettingsSection.Add<StreamsOptions>(services, "Streams");
+    }
+
+    private static void AddStreams(IServiceCollection services)
+    {
+        services.TryAddSingleton<ModelCatalog>();
+        services.TryAddSingleton(provider => new DecodeSlots(provider.GetRequiredService<IOptions<BatchingOptions>>().Value));
+        services.TryAddSingleton<StreamDirectory>();
+        services.AddHostedService<ModelLoading>();
+        services.AddHostedService<IdleStreamSweeper>();
+    }
+
+    private static void AddGrpcServices(IServiceCollection services)
+    {
+        services.TryAddSingleton<StepReader>();
+        services.AddGrpc(grpc => grpc.Interceptors.Add<RpcErrorInterceptor>());
+        services.AddOptions<global::Grpc.AspNetCore.Server.GrpcServiceOptions>()
+            .Configure<IOptions<ServerOptions>>((grpc, server) => grpc.MaxReceiveMessageSize = server.Value.MaxMessageBytes);
+        services.AddGrpcReflection();
+    }
+
+    private static void AddHealth(IServiceCollection services)
+    {
+        services.AddGrpcHealthChecks(health =>
+        {
+            health.Services.Map(string.Empty, check => check.Name == ReadinessCheck.Name);
+            health.Services.Map("readiness", check => check.Name == ReadinessCheck.Name);
+            health.Services.Map("liveness", _ => false);
+        }).AddCheck<ReadinessCheck>(ReadinessCheck.Name);
+        // Watchers hear of a change within a second.
+        services.Configure<HealthCheckPublisherOptions>(publisher => (publisher.Delay, publisher.Period) = (TimeSpan.Zero, TimeSpan.FromSeconds(1)));
+    }
+}

@@ -1,0 +1,30 @@
+using TtaService.Engine.Execution;
+using TtaService.Engine.Normalization;
+using TtaService.Host.Models;
+
+namespace TtaService.Host.Streams;
+
+/// <summary>A model that is loaded: its folder, its engine, and what stands before the engine.</summary>
+internal sealed class ServedModel(ModelFolder folder, InferenceEngine engine, StreamResidency residency, StepBatcher batcher, MethodSettings defaultMethod) : IAsyncDisposable
+{
+    public string Name => Folder.Name;
+
+    public ModelFolder Folder { get; } = folder;
+
+    public InferenceEngine Engine { get; } = engine;
+
+    public StreamResidency Residency { get; } = residency;
+
+    public StepBatcher Batcher { get; } = batcher;
+
+    public Frames.FramePipeline Frames { get; } = new();
+
+    /// <summary>For streams that name no method.</summary>
+    public MethodSettings DefaultMethod { get; } = defaultMethod;
+
+    public async ValueTask DisposeAsync()
+    {
+        await Batcher.DisposeAsync().ConfigureAwait(false);
+        await Engine.DisposeAsync().ConfigureAwait(false);
+    }
+}
