@@ -12,10 +12,12 @@ internal static class Program
     {
         var root = new RootCommand("Serves ONNX vision models over gRPC and adapts their normalization to each camera stream.")
         {
+            ServeCommand.Build(),
             InspectCommand.Build(),
             MethodsCommand.Build(),
             StreamCommand.Build(),
         };
+        ServeCommand.AddTo(root);
         var parsed = root.Parse(arguments);
         if (parsed.Errors.Count > 0)
         {

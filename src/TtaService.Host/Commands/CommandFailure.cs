@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.CommandLine.Parsing;
 using Grpc.Core;
 using Microsoft.Extensions.Options;
+using TtaService.Client;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Onnx;
 using TtaService.Engine.Streams;
@@ -20,6 +21,7 @@ internal static class CommandFailure
         OptionsValidationException options => (string.Join(Environment.NewLine, options.Failures), CommandException.Usage),
         ModelLoadException or SnapshotException => (failure.Message, CommandException.Failure),
         RpcException rpc => ($"the server answered {rpc.StatusCode}: {rpc.Status.Detail}", CommandException.Failure),
+        StepFailedException step => ($"the server refused a step: {step.Message}", CommandException.Failure),
         IOException or UnauthorizedAccessException => (failure.Message, CommandException.Failure),
         OperationCanceledException => ("interrupted", Interrupted),
         _ => null,

@@ -1,7 +1,9 @@
 using System.CommandLine;
+using System.CommandLine.Parsing;
 using System.Globalization;
 using Google.Protobuf;
 using Grpc.Net.Client;
+using TtaService.Client;
 using TtaService.V1;
 
 namespace TtaService.Host.Commands;
@@ -10,6 +12,9 @@ namespace TtaService.Host.Commands;
 internal static class StreamCommand
 {
     private static readonly string[] ImageExtensions = [".png", ".jpg", ".jpeg", ".webp"];
+
+    // A person waits at the prompt, so a server that is not there should be reported soon.
+    private static readonly AdaptationStreamOptions FewAttempts = new() { MaxAttempts = 3 };
 
     public static Command Build()
     {
@@ -31,36 +36,35 @@ internal static class StreamCommand
             }
 
             using var channel = GrpcChannel.ForAddress(parsed.GetRequiredValue(address));
-            await SendAsync(new Terminal(parsed.InvocationConfiguration), new AdaptationService.AdaptationServiceClient(channel), open, images, parsed.GetValue(batch), cancel).ConfigureAwait(false);
+            var opened = await AdaptationStream.OpenAsync(channel.CreateCallInvoker(), open, FewAttempts, cancel).ConfigureAwait(false);
+            await using var disposal = opened.ConfigureAwait(false);
+            await SendAsync(new Terminal(parsed.InvocationConfiguration), opened, images, parsed.GetValue(batch), cancel).ConfigureAwait(false);
         });
         return command;
     }
 
-    private static async Task SendAsync(Terminal terminal, AdaptationService.AdaptationServiceClient client, OpenStream open, IReadOnlyList<string> images, int batch, CancellationToken cancel)
+    private static async Task SendAsync(Terminal terminal, AdaptationStream stream, IReadOnlyList<string> images, int batch, CancellationToken cancel)
     {
-        using var call = await StreamCall.OpenAsync(client, open, cancel).ConfigureAwait(false);
-        terminal.Line($"stream {call.Opened.Stream}, model {call.Opened.Model}, method {call.Opened.Method.Name}, {call.Opened.Age?.Steps ?? 0} steps so far");
-        foreach (var warning in call.Opened.Warnings)
+        terminal.Line($"stream {stream.Opened.Stream}, model {stream.Opened.Model}, method {stream.Opened.Method.Name}, {stream.Opened.Age?.Steps ?? 0} steps so far");
+        foreach (var warning in stream.Opened.Warnings)
         {
             terminal.Line($"warning: {warning}");
         }
 
         foreach (var step in images.Chunk(batch))
         {
-            var frames = new List<ByteString>(step.Length);
+            var frames = new List<Frame>(step.Length);
             foreach (var path in step)
             {
-                frames.Add(UnsafeByteOperations.UnsafeWrap(await File.ReadAllBytesAsync(path, cancel).ConfigureAwait(false)));
+                frames.Add(new Frame { Encoded = UnsafeByteOperations.UnsafeWrap(await File.ReadAllBytesAsync(path, cancel).ConfigureAwait(false)) });
             }
 
-            var reply = await call.StepAsync(frames, cancel).ConfigureAwait(false);
+            var reply = await stream.StepAsync(frames, cancel: cancel).ConfigureAwait(false);
             foreach (var (path, prediction) in step.Zip(reply.Predictions))
             {
                 terminal.Line($"{reply.Step,6}  {path}  {string.Join(", ", prediction.Top.Select(Show))}");
             }
         }
-
-        await call.CompleteAsync(cancel).ConfigureAwait(false);
     }
 
     private static string Show(LabelScore score) =>
@@ -82,7 +86,7 @@ internal static class StreamCommand
         return images.Count > 0 ? images : throw CommandException.WrongUse($"{path} holds no image ({string.Join(' ', ImageExtensions)}); give a folder that does");
     }
 
-    private static Uri? ParseAddress(System.CommandLine.Parsing.ArgumentResult result)
+    private static Uri? ParseAddress(ArgumentResult result)
     {
         if (Uri.TryCreate(result.Tokens[0].Value, UriKind.Absolute, out var address) && address.Scheme is "http" or "https")
         {

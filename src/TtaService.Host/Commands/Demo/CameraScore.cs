@@ -10,18 +10,11 @@ internal sealed class CameraScore(string camera, string domain)
     private long _sourceCorrect;
     private long _adaptedCorrect;
 
-    public void ChangeDomain(string domain)
+    public void Count(string domain, int frames, int sourceCorrect, int adaptedCorrect)
     {
         lock (_lock)
         {
             _domain = domain;
-        }
-    }
-
-    public void Count(int frames, int sourceCorrect, int adaptedCorrect)
-    {
-        lock (_lock)
-        {
             _frames += frames;
             _sourceCorrect += sourceCorrect;
             _adaptedCorrect += adaptedCorrect;
