@@ -349,7 +349,8 @@ internal sealed class GraphCompiler : IDisposable
         var output = Slot(chain.Output);
         if (!folds)
         {
-            var owns = producers.TryGetValue(input, out var producer) && Fresh.Contains(producer.Proto.OpType);
+            // A concatenation of one tensor is that tensor.
+            var owns = producers.TryGetValue(input, out var producer) && Fresh.Contains(producer.Proto.OpType) && (producer.Proto.OpType != "Concat" || producer.Proto.Input.Count > 1);
             return new SiteInstruction(site, Slot(input), residual, output, chain.Epilogue, owns);
         }
 

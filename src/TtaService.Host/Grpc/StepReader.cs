@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Runtime.InteropServices;
 using Google.Protobuf.Collections;
 using Microsoft.Extensions.Options;
@@ -112,7 +113,55 @@ internal sealed class StepReader(IOptions<BatchingOptions> batching)
 
     private static DecodedFrames ReadImages(ServedModel model, RepeatedField<Frame> frames)
     {
-        throw new InvalidOperationException(model.Name + frames.Count);
+        var pipeline = model.Frames;
+        var bytes = (int)pipeline.FrameBytes;
+        var memory = MemoryPool<byte>.Shared.Rent(bytes * frames.Count);
+        try
+        {
+            for (var i = 0; i < frames.Count; i++)
+            {
+                ReadImage(pipeline, frames[i], i, memory.Memory.Span.Slice(i * bytes, bytes));
+            }
+
+            return Fitting(model, FrameBlock.FromPixels(memory.Memory[..(bytes * frames.Count)], frames.Count, pipeline.Channels, pipeline.Height, pipeline.Width), memory);
+        }
+        catch
+        {
+            memory.Dispose();
+            throw;
+        }
+    }
+
+    private static void ReadImage(FramePipeline pipeline, Frame frame, int index, Span<byte> target)
+    {
+        try
+        {
+            if (frame.ContentCase == Frame.ContentOneofCase.Encoded)
+            {
+                pipeline.DecodeEncoded(frame.Encoded.Span, target);
+                return;
+            }
+
+            var raw = frame.Raw;
+            var channels = raw.Format switch
+            {
+                RawImage.Types.Format.Rgb8 => 3,
+                RawImage.Types.Format.Gray8 => 1,
+                _ => throw new FailureException(Failure.Invalid("RAW_FORMAT_UNKNOWN", Field(index), $"raw format {(int)raw.Format} does not exist; use RGB8 or GRAY8")),
+            };
+            var packed = (long)raw.Width * channels;
+            var stride = raw.Stride == 0 ? packed : raw.Stride;
+            if (raw.Width < 1 || raw.Height < 1 || stride < packed || raw.Data.Length < (stride * (raw.Height - 1)) + packed)
+            {
+                throw new FailureException(Failure.Invalid("RAW_SIZE_WRONG", Field(index), $"a raw image of {raw.Width}x{raw.Height} {raw.Format} with stride {raw.Stride} has {raw.Data.Length} bytes; width and height are at least 1, the stride at least width * {channels} (0 for that), the data at least stride * (height - 1) + width * {channels}"));
+            }
+
+            pipeline.DecodeRaw(raw.Data.Span, raw.Width, raw.Height, (int)stride, channels, target);
+        }
+        catch (FrameException refused)
+        {
+            throw new FailureException(Failure.Invalid(refused.Reason, Field(index), refused.Message));
+        }
     }
 
     private static DecodedFrames Fitting(ServedModel model, FrameBlock block, IDisposable? memory) => model.Engine.Model.WhyUnfit(block) is { } reason

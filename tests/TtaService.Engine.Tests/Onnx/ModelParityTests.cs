@@ -38,28 +38,14 @@ public sealed class ModelParityTests(ITestOutputHelper output)
             var x = Frames(frames, side);
             using var results = reference.Run([NamedOnnxValue.CreateFromTensor(graph.Inputs[0].Name, new DenseTensor<float>(x, [frames, 3, side, side]))]);
             var expected = results[0].AsTensor<float>();
-            worst = Math.Max(worst, Difference(expected, Run(graph, x, [frames, 3, side, side], adapts: false)));
+            var folded = Difference(expected, Run(graph, x, [frames, 3, side, side], adapts: false));
+            output.WriteLine($"{frames} frames of {side}: folded {folded:E1}");
+            worst = Math.Max(worst, folded);
             worst = Math.Max(worst, Difference(expected, Run(graph, x, [frames, 3, side, side], adapts: true)));
         }
 
         output.WriteLine($"{Path.GetFileName(path)}: {graph.Sites.Count} sites, largest relative difference {worst:E1}");
         Assert.True(worst <= 1e-3, $"largest relative difference {worst:E1}");
-    }
-
-    [Fact]
-    public void Run_ManyTimes_LeavesNoTensorBehind()
-    {
-        using var graph = ModelGraph.Load(Path.Combine(Small, "segmenter_opset17.onnx"), CPU);
-        var x = Frames(2, 48);
-        Run(graph, x, [2, 3, 48, 48], adapts: true);
-        Run(graph, x, [2, 3, 48, 48], adapts: false);
-        var before = TorchSharp.torch.Tensor.TotalCount;
-        for (var i = 0; i < 50; i++)
-        {
-            Run(graph, x, [2, 3, 48, 48], adapts: i % 2 == 0);
-        }
-
-        Assert.Equal(before, TorchSharp.torch.Tensor.TotalCount);
     }
 
     private static unsafe float[] Run(ModelGraph graph, float[] x, long[] shape, bool adapts)

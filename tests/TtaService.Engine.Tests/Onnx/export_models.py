@@ -61,7 +61,8 @@ class Dense(nn.Module):
 
     def forward(self, x):
         x = self.conv0(x)
-        x = torch.cat([x, self.conv1(functional.relu(self.bn1(x)))], 1)
+        # A concatenation of one, as torchvision's DenseNet begins: its BatchNorm must not overwrite x.
+        x = torch.cat([x, self.conv1(functional.relu(self.bn1(torch.cat([x], 1))))], 1)
         x = torch.cat([x, self.conv2(functional.relu(self.bn2(x)))], 1)
         x = functional.avg_pool2d(functional.relu(self.bn3(x)), 2, ceil_mode=True)
         return self.bn4(self.fc(x.mean([2, 3])))
@@ -148,6 +149,10 @@ def main():
             for name, make in SMALL.items():
                 torch.manual_seed(0)
                 export(randomize(make()), 48, folder / f"{name}_opset{opset}.onnx", opset)
+        # The default export folds BatchNormalization away.
+        torch.manual_seed(0)
+        torch.onnx.export(randomize(Bottleneck()), torch.zeros(1, 3, 48, 48), str(folder / "folded.onnx"), opset_version=17,
+                          dynamic_axes={"image": {0: "batch", 2: "height", 3: "width"}}, input_names=["image"], output_names=["output"])
         return
     for name in names or CLASSIFIERS + SEGMENTERS:
         torch.manual_seed(0)

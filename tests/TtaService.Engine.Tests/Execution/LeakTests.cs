@@ -1,0 +1,39 @@
+using TorchSharp;
+using TtaService.Engine.Execution;
+using TtaService.Engine.Normalization;
+
+namespace TtaService.Engine.Tests.Execution;
+
+/// <summary>Counts live tensors of the whole process, so nothing else may run beside it.</summary>
+[Collection(nameof(LeakTests))]
+[CollectionDefinition(nameof(LeakTests), DisableParallelization = true)]
+public sealed class LeakTests
+{
+    [Theory]
+    [InlineData("bottleneck_opset17.onnx")]
+    [InlineData("segmenter_opset17.onnx")]
+    [InlineData("detector_opset11.onnx")]
+    public void Run_ManySteps_LeavesNoTensorAndNoRowBehind(string name)
+    {
+        using var model = AdaptiveModel.Load(Path.Combine(AppContext.BaseDirectory, "Data", "onnx", name));
+        var frames = FrameBlock.FromValues(new float[4 * 3 * 32 * 32], 4, 3, 32, 32);
+        var states = NormalizationMethods.All.Select(method => model.CreateState(MethodSettings.Create(method.Name))).ToList();
+        List<StreamStep> batch = [.. states.Select(state => new StreamStep(state, frames))];
+        model.Run(batch);
+        var (tensors, resident) = (torch.Tensor.TotalCount, model.ResidentBytes);
+        for (var i = 0; i < 100; i++)
+        {
+            model.Run(batch);
+        }
+
+        Assert.Equal(tensors, torch.Tensor.TotalCount);
+        Assert.Equal(resident, model.ResidentBytes);
+        foreach (var state in states)
+        {
+            model.Release(state);
+        }
+
+        Assert.Equal(0, model.ResidentBytes);
+        Assert.Equal(0, model.ResidentStreams);
+    }
+}

@@ -1,0 +1,122 @@
+using Grpc.Net.Client;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
+using TtaService.Host.Hosting;
+using TtaService.Host.Streams;
+using TtaService.V1;
+
+namespace TtaService.Host.Tests.Infrastructure;
+
+/// <summary>The real server on loopback ports of its own, with the tiny model of Data/models.</summary>
+internal sealed class TestHost : IAsyncDisposable
+{
+    public const string Model = "tiny";
+
+    private readonly GrpcChannel _channel;
+
+    private TestHost(WebApplication host)
+    {
+        Host = host;
+        (Grpc, Http) = TtaHost.Addresses(host);
+        _channel = Connect();
+        Adaptation = new AdaptationService.AdaptationServiceClient(_channel);
+        Streams = new StreamsService.StreamsServiceClient(_channel);
+        Models = new ModelsService.ModelsServiceClient(_channel);
+    }
+
+    public WebApplication Host { get; }
+
+    public Uri Grpc { get; }
+
+    public Uri Http { get; }
+
+    public AdaptationService.AdaptationServiceClient Adaptation { get; }
+
+    public StreamsService.StreamsServiceClient Streams { get; }
+
+    public ModelsService.ModelsServiceClient Models { get; }
+
+    public static string ModelsPath { get; } = Path.Combine(AppContext.BaseDirectory, "Data", "models");
+
+    public static async Task<TestHost> StartAsync(params string[] settings) => await StartAsync(null, settings);
+
+    public static async Task<TestHost> StartAsync(TimeProvider? clock, params string[] settings)
+    {
+        var host = Build(clock, settings);
+        await host.StartAsync();
+        return new TestHost(host);
+    }
+
+    public static WebApplication Build(TimeProvider? clock, params string[] settings) =>
+        TtaHost.Build(["--Server:GrpcPort=0", "--Server:HttpPort=0", $"--Models:Path={ModelsPath}", .. settings], builder =>
+        {
+            builder.Logging.SetMinimumLevel(LogLevel.Error);
+            if (clock is not null)
+            {
+                builder.Services.AddSingleton(clock);
+            }
+        });
+
+    /// <summary>A connection of its own.</summary>
+    public GrpcChannel Connect() => GrpcChannel.ForAddress(Grpc, new GrpcChannelOptions { MaxReceiveMessageSize = null });
+
+    /// <summary>Keeps the device busy until the result is disposed, so that steps wait.</summary>
+    public async Task<IDisposable> OccupyEngineAsync()
+    {
+        var engine = Host.Services.GetRequiredService<ModelCatalog>().Find(Model).Engine;
+        var entered = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        var release = new ManualResetEventSlim();
+        _ = engine.InvokeAsync(_ =>
+        {
+            entered.SetResult();
+            release.Wait();
+            return true;
+        });
+        await entered.Task;
+        return new Release(release);
+    }
+
+    /// <summary>Waits until the stream is as wanted.</summary>
+    public async Task UntilAsync(string stream, Func<StreamSession, bool> wanted)
+    {
+        var session = Host.Services.GetRequiredService<StreamDirectory>().Get(stream);
+        using var giveUp = new CancellationTokenSource(TimeSpan.FromSeconds(60));
+        while (true)
+        {
+            lock (session.Model.Batcher.Gate)
+            {
+                if (wanted(session))
+                {
+                    return;
+                }
+            }
+
+            await Task.Delay(2, giveUp.Token);
+        }
+    }
+
+    /// <summary>The stream's exported state.</summary>
+    public async Task<byte[]> ExportAsync(string stream) => (await Streams.ExportStreamAsync(new ExportStreamRequest { Name = stream })).Snapshot.ToByteArray();
+
+    public async Task<V1.Stream> GetAsync(string stream) => await Streams.GetStreamAsync(new GetStreamRequest { Name = stream });
+
+    /// <summary>One step by a unary call.</summary>
+    public async Task<StepReply> StepAsync(string stream, Frame frame, ulong sequence = 0, string? method = null) => (await Adaptation.InferAsync(new InferRequest
+    {
+        Open = new OpenStream { Stream = stream, Model = Model, Method = method is null ? null : new Method { Name = method }, Reply = new ReplyOptions { RawOutputs = true } },
+        Step = new StepRequest { Sequence = sequence, Frames = { frame } },
+    })).Step;
+
+    public async ValueTask DisposeAsync()
+    {
+        _channel.Dispose();
+        await Host.StopAsync();
+        await Host.DisposeAsync();
+    }
+
+    private sealed class Release(ManualResetEventSlim release) : IDisposable
+    {
+        public void Dispose() => release.Set();
+    }
+}
