@@ -13,9 +13,12 @@ internal static class Program
         var root = new RootCommand("Serves ONNX vision models over gRPC and adapts their normalization to each camera stream.")
         {
             ServeCommand.Build(),
+            DemoCommand.Build(),
+            EvaluateCommand.Build(),
             InspectCommand.Build(),
             MethodsCommand.Build(),
             StreamCommand.Build(),
+            OnnxTestCommand.Build(),
         };
         ServeCommand.AddTo(root);
         var parsed = root.Parse(arguments);
