@@ -332,7 +332,8 @@ public sealed class AdaptiveModel : IDisposable
         return new StepResult { Status = StepStatus.Ok, Outputs = own, Steps = state.Steps, Frames = state.Frames };
     }
 
-    private OutputTensor[] Forward(FrameBlock[] blocks, int frames, ForwardPass? pass)
+    // Internal for the benchmarks, which run the same graph with other normalizers.
+    internal OutputTensor[] Forward(FrameBlock[] blocks, int frames, ISiteNormalizer? pass)
     {
         using var scope = NewDisposeScope();
         using var mode = inference_mode();
