@@ -33,7 +33,10 @@ void Add(string name, string description, Action<Report, BenchmarkOptions> run)
         torch.set_num_threads(options.Threads);
         var report = new Report(Console.Out, options.Threads);
         report.Begin();
-        run(report, options);
+        // On a thread of its own, as the engine runs: glibc serves it from another arena than the main thread.
+        var worker = new Thread(() => run(report, options));
+        worker.Start();
+        worker.Join();
     });
     root.Add(command);
 }

@@ -52,6 +52,7 @@ public sealed class AdaptiveModel : IDisposable
     /// <exception cref="ModelLoadException">The file can't be served; the message lists why.</exception>
     public static AdaptiveModel Load(string onnxPath, AdaptiveModelOptions? options = null)
     {
+        NativeHeap.KeepFreedMemory();
         options ??= new AdaptiveModelOptions();
         var device = ParseDevice(options.Device);
         var graph = ModelGraph.Load(onnxPath, device);
