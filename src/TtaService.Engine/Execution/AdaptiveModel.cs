@@ -52,6 +52,7 @@ public sealed class AdaptiveModel : IDisposable
     /// <exception cref="ModelLoadException">The file can't be served; the message lists why.</exception>
     public static AdaptiveModel Load(string onnxPath, AdaptiveModelOptions? options = null)
     {
+        NativeHeap.KeepFreedMemory();
         options ??= new AdaptiveModelOptions();
         var device = ParseDevice(options.Device);
         var graph = ModelGraph.Load(onnxPath, device);
@@ -332,7 +333,8 @@ public sealed class AdaptiveModel : IDisposable
         return new StepResult { Status = StepStatus.Ok, Outputs = own, Steps = state.Steps, Frames = state.Frames };
     }
 
-    private OutputTensor[] Forward(FrameBlock[] blocks, int frames, ForwardPass? pass)
+    // Internal for the benchmarks, which run the same graph with other normalizers.
+    internal OutputTensor[] Forward(FrameBlock[] blocks, int frames, ISiteNormalizer? pass)
     {
         using var scope = NewDisposeScope();
         using var mode = inference_mode();
