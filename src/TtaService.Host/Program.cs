@@ -24,7 +24,9 @@ internal static class Program
         var parsed = root.Parse(arguments);
         if (parsed.Errors.Count > 0)
         {
-            await error.WriteLineAsync($"tta: {parsed.Errors[0].Message} See: {CommandFailure.HelpFor(parsed)}").ConfigureAwait(false);
+            // A wrong value says more than a missing option.
+            var worst = parsed.Errors.OrderBy(problem => problem.Message.EndsWith("is required.", StringComparison.Ordinal)).First();
+            await error.WriteLineAsync($"tta: {worst.Message} See: {CommandFailure.HelpFor(parsed)}").ConfigureAwait(false);
             return CommandException.Usage;
         }
 

@@ -46,13 +46,13 @@ internal sealed class ModelFolder
         return new ModelFolder(full, ModelManifest.Read(full));
     }
 
-    /// <summary>The method of streams that name none: model.json's, or unmix_tns where the model has sites to adapt.</summary>
+    /// <summary>The method of streams that name none: model.json's, or adaptive where the model has sites to adapt.</summary>
     /// <exception cref="ModelLoadException">model.json names a method that does not exist, or that this model can't run.</exception>
     public MethodSettings DefaultMethod(AdaptiveModel model)
     {
         if (_manifest.DefaultMethod is not { } entry)
         {
-            return MethodSettings.Create(model.Sites.Count > 0 ? "unmix_tns" : "source");
+            return MethodSettings.Create(model.Sites.Count > 0 ? "adaptive" : "source");
         }
 
         try

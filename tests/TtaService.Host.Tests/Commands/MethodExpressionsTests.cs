@@ -12,7 +12,7 @@ public sealed class MethodExpressionsTests
 
         Assert.Equal(["source", "ema{momentum=0.25}", "unmix_tns{components=4;initial=reference}"], choices.Select(choice => choice.Label));
         Assert.Equal(0.25, (double)choices[1].Settings.Hyperparameters["momentum"]!);
-        Assert.Equal(4, (int)choices[2].Settings.Hyperparameters["components"]!);
+        Assert.Equal(4, (long)choices[2].Settings.Hyperparameters["components"]!);
     }
 
     [Fact]

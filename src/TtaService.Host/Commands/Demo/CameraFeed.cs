@@ -17,7 +17,9 @@ internal sealed record LabelledFrame(Frame Frame, int Label);
 /// <param name="seed">Seeds the order.</param>
 internal sealed class CameraFeed(LabelledImages images, IReadOnlyList<EvaluationDomain> domains, int first, int switchAfter, int seed)
 {
-    private readonly int[] _order = StreamOrders.Correlated(images.Labels, seed);
+    private const int ImagesPerCamera = 1000;
+
+    private readonly int[] _order = Order(images, seed);
     private long _sent;
 
     public string Domain => Current.Name;
@@ -37,6 +39,10 @@ internal sealed class CameraFeed(LabelledImages images, IReadOnlyList<Evaluation
 
         return frames;
     }
+
+    // Few enough images that a demo of seconds sees several classes.
+    private static int[] Order(LabelledImages images, int seed) =>
+        [.. EvaluationPlan.Streams(images.Labels, 1, DomainSetting.Single, StreamOrder.Correlated, seed, limit: ImagesPerCamera)[0].Select(sample => sample.Image)];
 
     private static byte[] Png(Image image)
     {
