@@ -46,8 +46,16 @@ internal sealed record ModelManifest
         }
         catch (JsonException broken)
         {
-            throw new ModelLoadException($"{path}{(broken.LineNumber is { } line ? $", line {line + 1}" : string.Empty)}: {broken.Message.Split(" Path:")[0]}", broken);
+            throw new ModelLoadException($"{path}{(broken.LineNumber is { } line ? $", line {line + 1}" : string.Empty)}: {Explain(broken)}", broken);
         }
+    }
+
+    private static string Explain(JsonException broken)
+    {
+        var quoted = broken.Message.Split('\'');
+        return broken.Message.Contains("could not be mapped", StringComparison.Ordinal) && quoted.Length > 1
+            ? $"'{quoted[1]}' is not a key of this object; labels, labels_file, preprocessing, default_method and limits are, with their own keys below them"
+            : broken.Message.Split(" Path:")[0];
     }
 
     private ModelManifest Checked(string path, string folder)
