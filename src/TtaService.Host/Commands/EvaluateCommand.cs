@@ -5,6 +5,7 @@ using System.Text.Json;
 using Spectre.Console;
 using TtaService.Engine.Evaluation;
 using TtaService.Engine.Execution;
+using TtaService.Engine.Streams;
 using TtaService.Host.Commands.Evaluation;
 
 namespace TtaService.Host.Commands;
@@ -85,7 +86,7 @@ internal static class EvaluateCommand
     {
         if (snapshot.Length > 0)
         {
-            var state = model.Import(snapshot);
+            var state = Import(model, snapshot);
             model.Release(state);
             return given is null || given == state.Method.Name
                 ? [new MethodChoice(state.Method.Name, state.Method, [])]
@@ -102,6 +103,18 @@ internal static class EvaluateCommand
         }
 
         return choices;
+    }
+
+    private static StreamState Import(AdaptiveModel model, byte[] snapshot)
+    {
+        try
+        {
+            return model.Import(snapshot);
+        }
+        catch (SnapshotException refused)
+        {
+            throw new CommandException($"--state: the snapshot can't be used: {refused.Message}");
+        }
     }
 
     private static IReadOnlyList<EvaluationOutcome> Run(Terminal terminal, EvaluationStudy study, Evaluator evaluator, EvaluationFrames frames, CancellationToken cancel)
