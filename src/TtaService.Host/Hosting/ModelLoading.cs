@@ -27,6 +27,7 @@ internal sealed partial class ModelLoading(
             var options = new AdaptiveModelOptions
             {
                 Device = models.Value.Device,
+                Threads = models.Value.Threads,
                 InputNormalization = folder.InputNormalization,
                 ArenaBytes = models.Value.ArenaBytes > 0 ? models.Value.ArenaBytes : null,
             };
