@@ -173,7 +173,7 @@ public sealed class AdaptationStream : IAsyncDisposable
         {
             await call.RequestStream.WriteAsync(new StreamInferRequest { Open = _open }).ConfigureAwait(false);
         }
-        catch (Exception broken) when (broken is RpcException or IOException or HttpRequestException)
+        catch (Exception ended) when (ended is RpcException or IOException)
         {
             // The reading below tells the call's status.
         }
@@ -248,7 +248,7 @@ public sealed class AdaptationStream : IAsyncDisposable
 
             await requests.CompleteAsync().ConfigureAwait(false);
         }
-        catch (Exception ended) when (ended is RpcException or OperationCanceledException or InvalidOperationException or IOException or HttpRequestException)
+        catch (Exception ended) when (ended is RpcException or IOException or OperationCanceledException or InvalidOperationException)
         {
             // The reader of the replies meets the same end and knows its status.
         }

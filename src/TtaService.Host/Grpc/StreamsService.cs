@@ -89,8 +89,8 @@ internal sealed class StreamsService(StreamDirectory directory, ModelCatalog mod
             return string.Empty;
         }
 
-        var name = new byte[Base64Url.GetMaxDecodedLength(token.Length)];
-        return token.Length <= 256 && Base64Url.TryDecodeFromChars(token, name, out var length)
+        var name = new byte[token.Length];
+        return token.Length <= 256 && Base64Url.IsValid(token) && Base64Url.TryDecodeFromChars(token, name, out var length)
             ? Encoding.ASCII.GetString(name, 0, length)
             : throw new FailureException(Failure.Invalid("PAGE_TOKEN_INVALID", "page_token", "page_token is not one that ListStreams gave; leave it out to start from the first page"));
     }
