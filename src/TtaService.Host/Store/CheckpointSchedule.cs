@@ -164,7 +164,16 @@ internal sealed partial class CheckpointSchedule(StreamDirectory directory, Stre
             while (true)
             {
                 await Parallel.ForEachAsync(directory.Loaded.ToList(), new ParallelOptions { MaxDegreeOfParallelism = _options.Writers, CancellationToken = timeout.Token }, async (session, _) =>
-                    await directory.ReleaseAsync(session, Failure.Stopping(), onlyIdle: false).ConfigureAwait(false)).WaitAsync(timeout.Token).ConfigureAwait(false);
+                {
+                    try
+                    {
+                        await directory.ReleaseAsync(session, Failure.Stopping(), onlyIdle: false).ConfigureAwait(false);
+                    }
+                    catch (Exception defect)
+                    {
+                        Log.SaveFailed(logger, session.Name, defect);
+                    }
+                }).WaitAsync(timeout.Token).ConfigureAwait(false);
                 if (directory.Count == 0)
                 {
                     return;

@@ -49,6 +49,8 @@ internal sealed partial class StreamDirectory
     private readonly StreamKeeper _keeper;
     private readonly TimeProvider _clock;
     private readonly ILogger _logger;
+    private static readonly TimeSpan LongestRegistration = TimeSpan.FromSeconds(5);
+
     private readonly ConcurrentDictionary<string, StreamSession> _streams = new(StringComparer.Ordinal);
     private readonly ConcurrentDictionary<string, TaskCompletionSource> _heldNames = new(StringComparer.Ordinal);
     private readonly StreamsOptions _options;
@@ -57,6 +59,7 @@ internal sealed partial class StreamDirectory
     private readonly long _maxStateBytes;
     private readonly Lock _admission = new();
     private long _stateBytes;
+    private int _unregistered;
 
     public StreamDirectory(ModelCatalog models, StreamKeeper keeper, IOptions<StreamsOptions> options, IOptions<StoreOptions> store, TimeProvider clock, ILogger<StreamDirectory> logger)
     {
@@ -252,14 +255,25 @@ internal sealed partial class StreamDirectory
             (session.Deleted, session.Ending) = (true, ending);
         }
 
-        var (status, _) = await _keeper.SaveAsync(session, close: true).ConfigureAwait(false);
+        var status = SaveStatus.Failed;
+        try
+        {
+            (status, _) = await _keeper.SaveAsync(session, close: true).ConfigureAwait(false);
+        }
+        finally
+        {
+            if (status == SaveStatus.Failed)
+            {
+                // Not lost: it stays and goes on.
+                lock (session.Gate)
+                {
+                    (session.Deleted, session.Ending) = (false, null);
+                }
+            }
+        }
+
         if (status == SaveStatus.Failed)
         {
-            lock (session.Gate)
-            {
-                (session.Deleted, session.Ending) = (false, null);
-            }
-
             return false;
         }
 
@@ -303,8 +317,8 @@ internal sealed partial class StreamDirectory
             session.Keeping.Claim = null;
         }
 
-        session.RevokeLease();
         batcher.Abandon(session, ending);
+        session.RevokeLease();
         await batcher.BetweenStepsAsync(session, model =>
         {
             session.Model.Residency.Release(model, session);
@@ -490,15 +504,27 @@ internal sealed partial class StreamDirectory
         }
     }
 
-    private static async Task<StreamState> CreateStateAsync(ServedModel model, long bytes, Func<AdaptiveModel, StreamState> create)
+    private async Task<StreamState> CreateStateAsync(ServedModel model, long bytes, Func<AdaptiveModel, StreamState> create)
     {
-        try
+        var began = _clock.GetTimestamp();
+        while (true)
         {
-            return await model.Engine.InvokeAsync(engine => model.Residency.Create(engine, bytes, create)).ConfigureAwait(false);
-        }
-        catch (ArenaFullException full)
-        {
-            throw new FailureException(StateMemoryFull(full));
+            try
+            {
+                var state = await model.Engine.InvokeAsync(engine => model.Residency.Create(engine, bytes, create)).ConfigureAwait(false);
+                Interlocked.Increment(ref _unregistered);
+                return state;
+            }
+            catch (ArenaFullException full)
+            {
+                // States that were just made can't leave the arena before their streams are known, which is soon.
+                if (Volatile.Read(ref _unregistered) == 0 || _clock.GetElapsedTime(began) > LongestRegistration)
+                {
+                    throw new FailureException(StateMemoryFull(full));
+                }
+
+                await Task.Delay(1).ConfigureAwait(false);
+            }
         }
     }
 
@@ -506,8 +532,9 @@ internal sealed partial class StreamDirectory
         new(FailureKind.ResourceExhausted, "STATE_MEMORY_FULL", $"{full.Message} (Models:ArenaBytes); try again") { RetryAfter = TimeSpan.FromSeconds(1) };
 
     // From here on its state may leave the arena.
-    private static Task<StreamSession> RegisterAsync(StreamSession session) => session.Model.Engine.InvokeAsync(_ =>
+    private Task<StreamSession> RegisterAsync(StreamSession session) => session.Model.Engine.InvokeAsync(_ =>
     {
+        Interlocked.Decrement(ref _unregistered);
         if (session.State is { IsResident: true })
         {
             session.Model.Residency.Add(session);
@@ -546,6 +573,7 @@ internal sealed partial class StreamDirectory
         await model.Engine.InvokeAsync(engine =>
         {
             engine.Release(state);
+            Interlocked.Decrement(ref _unregistered);
             return true;
         }).ConfigureAwait(false);
         throw new FailureException(full);

@@ -12,7 +12,7 @@ internal sealed record StreamRecord(StreamSettings Settings, DateTimeOffset Crea
     public string Write()
     {
         using var compressed = new MemoryStream();
-        using (var brotli = new BrotliStream(compressed, CompressionLevel.Fastest))
+        using (var brotli = new BrotliStream(compressed, CompressionLevel.Fastest, leaveOpen: true))
         {
             JsonSerializer.Serialize(brotli, this);
         }
