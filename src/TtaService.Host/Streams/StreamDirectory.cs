@@ -49,8 +49,6 @@ internal sealed partial class StreamDirectory
     private readonly StreamKeeper _keeper;
     private readonly TimeProvider _clock;
     private readonly ILogger _logger;
-    private static readonly TimeSpan LongestRegistration = TimeSpan.FromSeconds(5);
-
     private readonly ConcurrentDictionary<string, StreamSession> _streams = new(StringComparer.Ordinal);
     private readonly ConcurrentDictionary<string, TaskCompletionSource> _heldNames = new(StringComparer.Ordinal);
     private readonly StreamsOptions _options;
@@ -59,7 +57,6 @@ internal sealed partial class StreamDirectory
     private readonly long _maxStateBytes;
     private readonly Lock _admission = new();
     private long _stateBytes;
-    private int _unregistered;
 
     public StreamDirectory(ModelCatalog models, StreamKeeper keeper, IOptions<StreamsOptions> options, IOptions<StoreOptions> store, TimeProvider clock, ILogger<StreamDirectory> logger)
     {
@@ -136,8 +133,7 @@ internal sealed partial class StreamDirectory
             }
 
             // A snapshot is about as large as the state in it.
-            var state = await CreateStateAsync(model, snapshot.Length, engine => engine.Import(snapshot.Span)).ConfigureAwait(false);
-            return await AddAsync(name, model, state, StateOrigin.Restored, new StreamSettings(), opening).ConfigureAwait(false);
+            return await AddAsync(name, model, snapshot.Length, engine => engine.Import(snapshot.Span), StateOrigin.Restored, new StreamSettings(), opening).ConfigureAwait(false);
         }
         catch (SnapshotException refused)
         {
@@ -155,8 +151,11 @@ internal sealed partial class StreamDirectory
     public async Task<StreamSession> CreateUnlistedAsync(StreamRequest request)
     {
         var (model, method) = Resolve(request);
-        var state = await CreateStateAsync(model, model.Engine.Model.StateBytes(method), engine => engine.CreateState(method, request.Seed ?? 0)).ConfigureAwait(false);
-        return await RegisterAsync(new StreamSession(request.Name, model, state, StateOrigin.Fresh, Settings(request), _options, _clock)).ConfigureAwait(false);
+        return await BeginSessionAsync(
+            model,
+            model.Engine.Model.StateBytes(method),
+            engine => engine.CreateState(method, request.Seed ?? 0),
+            state => new StreamSession(request.Name, model, state, StateOrigin.Fresh, Settings(request), _options, _clock)).ConfigureAwait(false);
     }
 
     public StreamSession Get(string name) => _streams.TryGetValue(name, out var session) ? session : throw new FailureException(Failure.StreamNotFound(name));
@@ -401,9 +400,8 @@ internal sealed partial class StreamDirectory
             var (model, method) = Resolve(request);
             var bytes = model.Engine.Model.StateBytes(method);
             await MakeRoomAsync(bytes).ConfigureAwait(false);
-            var state = await CreateStateAsync(model, bytes, engine => engine.CreateState(method, request.Seed ?? 0)).ConfigureAwait(false);
             var origin = opening.Refused || opening.Checkpoint is not null ? StateOrigin.Reset : StateOrigin.Fresh;
-            return (await AddAsync(request.Name, model, state, origin, Settings(request), opening with { Notice = refused }).ConfigureAwait(false), origin);
+            return (await AddAsync(request.Name, model, bytes, engine => engine.CreateState(method, request.Seed ?? 0), origin, Settings(request), opening with { Notice = refused }).ConfigureAwait(false), origin);
         }
         catch (FailureException)
         {
@@ -423,21 +421,26 @@ internal sealed partial class StreamDirectory
         }
 
         await MakeRoomAsync(checkpoint.Snapshot.Length).ConfigureAwait(false);
-        StreamState state;
+        var record = StreamRecord.Read(checkpoint.Record);
+        var settings = record?.Settings ?? new StreamSettings();
+        settings = settings with { Frozen = request.Freeze ?? settings.Frozen, MaxCoalesce = request.MaxCoalesce ?? settings.MaxCoalesce };
         try
         {
-            state = await CreateStateAsync(model, checkpoint.Snapshot.Length, engine => engine.Import(checkpoint.Snapshot)).ConfigureAwait(false);
+            var session = await AddAsync(
+                request.Name,
+                model,
+                checkpoint.Snapshot.Length,
+                engine => engine.Import(checkpoint.Snapshot),
+                StateOrigin.Restored,
+                settings,
+                opening,
+                session => session.Restore(record, checkpoint.Description.Sequence, checkpoint.Description.Number)).ConfigureAwait(false);
+            return (session, null);
         }
         catch (SnapshotException refused)
         {
             return (null, await _keeper.RejectAsync(claim, checkpoint, $"foreign: {refused.Message}").ConfigureAwait(false));
         }
-
-        var record = StreamRecord.Read(checkpoint.Record);
-        var settings = record?.Settings ?? new StreamSettings();
-        settings = settings with { Frozen = request.Freeze ?? settings.Frozen, MaxCoalesce = request.MaxCoalesce ?? settings.MaxCoalesce };
-        var session = await AddAsync(request.Name, model, state, StateOrigin.Restored, settings, opening, session => session.Restore(record, checkpoint.Description.Sequence, checkpoint.Description.Number)).ConfigureAwait(false);
-        return (session, null);
     }
 
     // Streams that nobody uses make room in the store's favour, the longest idle first.
@@ -504,54 +507,40 @@ internal sealed partial class StreamDirectory
         }
     }
 
-    private async Task<StreamState> CreateStateAsync(ServedModel model, long bytes, Func<AdaptiveModel, StreamState> create)
+    // The state is in the arena and its stream known there at once, so that it can make room for others from the first moment.
+    private static async Task<StreamSession> BeginSessionAsync(ServedModel model, long bytes, Func<AdaptiveModel, StreamState> create, Func<StreamState, StreamSession> begin)
     {
-        var began = _clock.GetTimestamp();
-        while (true)
+        try
         {
-            try
+            return await model.Engine.InvokeAsync(engine =>
             {
-                var state = await model.Engine.InvokeAsync(engine => model.Residency.Create(engine, bytes, create)).ConfigureAwait(false);
-                Interlocked.Increment(ref _unregistered);
-                return state;
-            }
-            catch (ArenaFullException full)
-            {
-                // States that were just made can't leave the arena before their streams are known, which is soon.
-                if (Volatile.Read(ref _unregistered) == 0 || _clock.GetElapsedTime(began) > LongestRegistration)
-                {
-                    throw new FailureException(StateMemoryFull(full));
-                }
-
-                await Task.Delay(1).ConfigureAwait(false);
-            }
+                var session = begin(model.Residency.Create(engine, bytes, create));
+                model.Residency.Add(session);
+                return session;
+            }).ConfigureAwait(false);
+        }
+        catch (ArenaFullException full)
+        {
+            throw new FailureException(StateMemoryFull(full));
         }
     }
 
     private static Failure StateMemoryFull(ArenaFullException full) =>
         new(FailureKind.ResourceExhausted, "STATE_MEMORY_FULL", $"{full.Message} (Models:ArenaBytes); try again") { RetryAfter = TimeSpan.FromSeconds(1) };
 
-    // From here on its state may leave the arena.
-    private Task<StreamSession> RegisterAsync(StreamSession session) => session.Model.Engine.InvokeAsync(_ =>
-    {
-        Interlocked.Decrement(ref _unregistered);
-        if (session.State is { IsResident: true })
-        {
-            session.Model.Residency.Add(session);
-        }
-
-        return session;
-    });
-
     // The name is held and free.
-    private async Task<StreamSession> AddAsync(string name, ServedModel model, StreamState state, StateOrigin origin, StreamSettings settings, KeptOpening opening, Action<StreamSession>? prepare = null)
+    private async Task<StreamSession> AddAsync(string name, ServedModel model, long bytes, Func<AdaptiveModel, StreamState> create, StateOrigin origin, StreamSettings settings, KeptOpening opening, Action<StreamSession>? prepare = null)
     {
-        StreamSession session = null!;
-        session = new StreamSession(name, model, state, origin, settings, _options, _clock) { Notice = opening.Notice, BringBackAsync = () => BringBackAsync(session) };
-        session.Keeping.Claim = opening.Claim;
-        session.Keeping.OpenedBlind = opening.Claim is null;
-        session.Keeping.ConfirmedAt = _clock.GetTimestamp();
-        prepare?.Invoke(session);
+        var session = await BeginSessionAsync(model, bytes, create, state =>
+        {
+            StreamSession begun = null!;
+            begun = new StreamSession(name, model, state, origin, settings, _options, _clock) { Notice = opening.Notice, BringBackAsync = () => BringBackAsync(begun) };
+            begun.Keeping.Claim = opening.Claim;
+            begun.Keeping.OpenedBlind = opening.Claim is null;
+            begun.Keeping.ConfirmedAt = _clock.GetTimestamp();
+            prepare?.Invoke(begun);
+            return begun;
+        }).ConfigureAwait(false);
         Failure? full;
         lock (_admission)
         {
@@ -567,13 +556,12 @@ internal sealed partial class StreamDirectory
         if (full is null)
         {
             _keeper.Began(opening.Claim is null ? null : origin);
-            return await RegisterAsync(session).ConfigureAwait(false);
+            return session;
         }
 
         await model.Engine.InvokeAsync(engine =>
         {
-            engine.Release(state);
-            Interlocked.Decrement(ref _unregistered);
+            model.Residency.Release(engine, session);
             return true;
         }).ConfigureAwait(false);
         throw new FailureException(full);

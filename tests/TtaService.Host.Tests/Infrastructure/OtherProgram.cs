@@ -43,7 +43,7 @@ internal sealed partial class OtherProgram : IAsyncDisposable
     /// <summary>The program's path; skips the test when it is not installed.</summary>
     public static string Require(string program)
     {
-        foreach (var folder in new[] { "/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin" })
+        foreach (var folder in new[] { "/usr/bin", "/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin" })
         {
             if (File.Exists(Path.Combine(folder, program)))
             {
@@ -84,6 +84,13 @@ internal sealed partial class OtherProgram : IAsyncDisposable
         }
     }
 
+    /// <summary>Waits for its end.</summary>
+    public async Task ExitAsync()
+    {
+        using var giveUp = new CancellationTokenSource(TimeSpan.FromSeconds(60));
+        await _process.WaitForExitAsync(giveUp.Token);
+    }
+
     /// <summary>Ends it without a warning.</summary>
     public Task KillAsync() => SignalAsync(SigKill, wait: true);
 
@@ -112,8 +119,7 @@ internal sealed partial class OtherProgram : IAsyncDisposable
         Assert.Equal(0, Signal(_process.Id, signal));
         if (wait)
         {
-            using var giveUp = new CancellationTokenSource(TimeSpan.FromSeconds(60));
-            await _process.WaitForExitAsync(giveUp.Token);
+            await ExitAsync();
         }
     }
 
