@@ -42,6 +42,7 @@ internal sealed class Camera : IAsyncDisposable
     /// <summary>Waits for this many further answers.</summary>
     public async Task UntilAnsweredAsync(int more)
     {
+        // Generous: the machine may be busy with other things.
         var wanted = Answers.Count + more;
         using var giveUp = new CancellationTokenSource(TimeSpan.FromSeconds(60));
         while (Answers.Count < wanted)
