@@ -15,13 +15,20 @@ internal static partial class TtaHost
     public static WebApplication Build(string[] arguments, Action<WebApplicationBuilder>? configure = null)
     {
         var builder = WebApplication.CreateBuilder(new WebApplicationOptions { Args = arguments, ContentRootPath = AppContext.BaseDirectory });
+        // What ends the start is the caller's to tell, without a stack trace before it.
+        var started = false;
+        builder.Logging.AddFilter("Microsoft.Extensions.Hosting.Internal.Host", level => started || level == LogLevel.Critical);
         builder.Services.AddTtaService();
         builder.Services.AddOptions<KestrelServerOptions>().Configure<IOptions<ServerOptions>>((kestrel, server) => Listen(kestrel, server.Value));
         builder.Services.AddOptions<HostOptions>().Configure<IOptions<ServerOptions>>((host, server) => host.ShutdownTimeout = server.Value.ShutdownTimeout);
         configure?.Invoke(builder);
         var host = builder.Build();
         host.MapTtaService();
-        host.Lifetime.ApplicationStarted.Register(() => WarnWhenReachable(host));
+        host.Lifetime.ApplicationStarted.Register(() =>
+        {
+            started = true;
+            WarnWhenReachable(host);
+        });
         return host;
     }
 
