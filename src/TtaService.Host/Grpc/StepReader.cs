@@ -151,14 +151,7 @@ internal sealed class StepReader(IOptions<BatchingOptions> batching)
                 RawImage.Types.Format.Gray8 => 1,
                 _ => throw new FailureException(Failure.Invalid("RAW_FORMAT_UNKNOWN", Field(index), $"raw format {(int)raw.Format} does not exist; use RGB8 or GRAY8")),
             };
-            var packed = (long)raw.Width * channels;
-            var stride = raw.Stride == 0 ? packed : raw.Stride;
-            if (raw.Width < 1 || raw.Height < 1 || stride < packed || raw.Data.Length < (stride * (raw.Height - 1)) + packed)
-            {
-                throw new FailureException(Failure.Invalid("RAW_SIZE_WRONG", Field(index), $"a raw image of {raw.Width}x{raw.Height} {raw.Format} with stride {raw.Stride} has {raw.Data.Length} bytes; width and height are at least 1, the stride at least width * {channels} (0 for that), the data at least stride * (height - 1) + width * {channels}"));
-            }
-
-            pipeline.DecodeRaw(raw.Data.Span, raw.Width, raw.Height, (int)stride, channels, target);
+            pipeline.DecodeRaw(raw.Data.Span, raw.Width, raw.Height, raw.Stride, channels, target);
         }
         catch (FrameException refused)
         {
