@@ -17,7 +17,7 @@ internal static partial class TtaHost
         var builder = WebApplication.CreateBuilder(new WebApplicationOptions { Args = arguments, ContentRootPath = AppContext.BaseDirectory });
         builder.Services.AddTtaService();
         builder.Services.AddOptions<KestrelServerOptions>().Configure<IOptions<ServerOptions>>((kestrel, server) => Listen(kestrel, server.Value));
-        builder.Services.AddOptions<HostOptions>().Configure<IOptions<ServerOptions>>((host, server) => host.ShutdownTimeout = server.Value.ShutdownTimeout);
+        builder.Services.AddOptions<HostOptions>().Configure<IOptions<ServerOptions>>(SetShutdownTimeout);
         configure?.Invoke(builder);
         var host = builder.Build();
         host.MapTtaService();
@@ -45,6 +45,18 @@ internal static partial class TtaHost
         kestrel.Limits.Http2.InitialConnectionWindowSize = 16 * 1024 * 1024;
         kestrel.Listen(address, server.GrpcPort, listener => listener.Protocols = HttpProtocols.Http2);
         kestrel.Listen(address, server.HttpPort, listener => listener.Protocols = HttpProtocols.Http1);
+    }
+
+    private static void SetShutdownTimeout(HostOptions host, IOptions<ServerOptions> server)
+    {
+        try
+        {
+            host.ShutdownTimeout = server.Value.ShutdownTimeout;
+        }
+        catch (OptionsValidationException)
+        {
+            // Asked for while the host is built; the start tells of all wrong settings together.
+        }
     }
 
     private static void WarnWhenReachable(WebApplication host)
