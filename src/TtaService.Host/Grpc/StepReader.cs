@@ -154,7 +154,7 @@ internal sealed class StepReader(IOptions<BatchingOptions> batching)
             };
             var packed = (long)raw.Width * channels;
             var stride = raw.Stride == 0 ? packed : raw.Stride;
-            if (raw.Width < 1 || raw.Height < 1 || stride < packed || raw.Data.Length < (stride * (raw.Height - 1)) + packed)
+            if (raw.Width < 1 || raw.Height < 1 || stride < packed || raw.Data.Length - packed < (Int128)stride * (raw.Height - 1))
             {
                 throw new FailureException(Failure.Invalid("RAW_SIZE_WRONG", Field(index), $"a raw image of {raw.Width}x{raw.Height} {raw.Format} with stride {raw.Stride} has {raw.Data.Length} bytes; width and height are at least 1, the stride at least width * {channels} (0 for that), the data at least stride * (height - 1) + width * {channels}"));
             }

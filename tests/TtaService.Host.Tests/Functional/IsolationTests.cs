@@ -8,8 +8,8 @@ namespace TtaService.Host.Tests.Functional;
 
 public sealed class IsolationTests
 {
-    private const int Streams = 16;
-    private const int Steps = 25;
+    private const int Streams = 12;
+    private const int Steps = 18;
 
     private static readonly string[] Methods = ["unmix_tns", "ema", "source", "adaptive", "tbr", "alpha_bn", "prior", "tbn"];
 
