@@ -17,6 +17,20 @@ internal static class SettingsSection
         services.AddSingleton<IValidateOptions<T>>(provider => new Validation<T>(provider.GetRequiredService<IConfiguration>().GetSection(section)));
     }
 
+    /// <summary>Passes settings on to options that are asked for while the host is built. Wrong ones are left to the start, which names all of them together.</summary>
+    public static void WhenValid<T>(IOptions<T> options, Action<T> use)
+        where T : class
+    {
+        try
+        {
+            use(options.Value);
+        }
+        catch (OptionsValidationException)
+        {
+            // As said above.
+        }
+    }
+
     // Key by key, so that one start names all the keys that are wrong; returns what was wrong with them.
     private static List<string> Bind<T>(T options, IConfigurationSection section)
         where T : class

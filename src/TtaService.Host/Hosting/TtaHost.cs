@@ -12,14 +12,17 @@ internal static partial class TtaHost
     /// <summary>The server, not started yet.</summary>
     /// <param name="arguments">Settings as <c>--Server:GrpcPort=9001</c>; they win over environment variables (<c>Server__GrpcPort</c>), and those over appsettings.json.</param>
     /// <param name="configure">Changes to the host before it is built.</param>
+    /// <exception cref="OptionsValidationException">Settings of one section are wrong; each failure names its key.</exception>
+    /// <exception cref="AggregateException">Settings of several sections are wrong: one <see cref="OptionsValidationException"/> for each.</exception>
     public static WebApplication Build(string[] arguments, Action<WebApplicationBuilder>? configure = null)
     {
         var builder = WebApplication.CreateBuilder(new WebApplicationOptions { Args = arguments, ContentRootPath = AppContext.BaseDirectory });
         builder.Services.AddTtaService();
-        builder.Services.AddOptions<KestrelServerOptions>().Configure<IOptions<ServerOptions>>((kestrel, server) => Listen(kestrel, server.Value));
-        builder.Services.AddOptions<HostOptions>().Configure<IOptions<ServerOptions>>(SetShutdownTimeout);
+        builder.Services.AddOptions<KestrelServerOptions>().Configure<IOptions<ServerOptions>>((kestrel, server) => SettingsSection.WhenValid(server, settings => Listen(kestrel, settings)));
+        builder.Services.AddOptions<HostOptions>().Configure<IOptions<ServerOptions>>((host, server) => SettingsSection.WhenValid(server, settings => host.ShutdownTimeout = settings.ShutdownTimeout));
         configure?.Invoke(builder);
         var host = builder.Build();
+        ValidateSettings(host);
         host.MapTtaService();
         host.Lifetime.ApplicationStarted.Register(() => WarnWhenReachable(host));
         return host;
@@ -30,6 +33,20 @@ internal static partial class TtaHost
     {
         var addresses = host.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.ToArray();
         return (new Uri(addresses[0]), new Uri(addresses[1]));
+    }
+
+    // Here and not at the start only: by then the services are made, and the first that meets a wrong setting would be the only one to tell.
+    private static void ValidateSettings(WebApplication host)
+    {
+        try
+        {
+            host.Services.GetRequiredService<IStartupValidator>().Validate();
+        }
+        catch
+        {
+            ((IDisposable)host).Dispose();
+            throw;
+        }
     }
 
     // Two listeners: without TLS a port speaks either HTTP/2 or HTTP/1.1.
@@ -45,18 +62,6 @@ internal static partial class TtaHost
         kestrel.Limits.Http2.InitialConnectionWindowSize = 16 * 1024 * 1024;
         kestrel.Listen(address, server.GrpcPort, listener => listener.Protocols = HttpProtocols.Http2);
         kestrel.Listen(address, server.HttpPort, listener => listener.Protocols = HttpProtocols.Http1);
-    }
-
-    private static void SetShutdownTimeout(HostOptions host, IOptions<ServerOptions> server)
-    {
-        try
-        {
-            host.ShutdownTimeout = server.Value.ShutdownTimeout;
-        }
-        catch (OptionsValidationException)
-        {
-            // Asked for while the host is built; the start tells of all wrong settings together.
-        }
     }
 
     private static void WarnWhenReachable(WebApplication host)

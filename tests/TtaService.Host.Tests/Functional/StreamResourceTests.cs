@@ -229,7 +229,8 @@ public sealed class StreamResourceTests(ServerFixture server) : IClassFixture<Se
         var second = await RunAsync("seed-1-again", 1);
         var other = await RunAsync("seed-2", 2);
 
-        Assert.Equal((first.Fresh, first.Stepped), (second.Fresh, second.Stepped));
+        Assert.Equal(first.Fresh, second.Fresh);
+        Assert.Equal(first.Stepped, second.Stepped);
         Assert.Equal(first.Scores, second.Scores);
         Assert.NotEqual(TestFrames.State(first.Fresh), TestFrames.State(other.Fresh));
     }
