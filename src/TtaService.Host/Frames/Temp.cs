@@ -1,7 +1,6 @@
 #pragma warning disable CA1822
 using SkiaSharp;
 namespace TtaService.Host.Frames;
-
 internal sealed class FrameException(string reason, string message) : Exception(message) { public string Reason { get; } = reason; }
 internal sealed class FramePipeline
 {
