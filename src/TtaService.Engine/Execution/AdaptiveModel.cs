@@ -17,12 +17,14 @@ public sealed class AdaptiveModel : IDisposable
     private readonly InputNormalization _normalization;
     private readonly Dictionary<MethodSettings, MethodRuntime> _runtimes = [];
     private readonly ulong _modelKey;
+    private readonly PassThreads _threads;
 
     private AdaptiveModel(ModelGraph graph, torch.Device device, AdaptiveModelOptions options)
     {
         _graph = graph;
         _device = device;
         _normalization = options.InputNormalization;
+        _threads = new PassThreads(options.Threads);
         ArenaBytes = options.ArenaBytes ?? GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / 4;
         _modelKey = ulong.Parse(graph.Digest.AsSpan(0, 16), NumberStyles.HexNumber, CultureInfo.InvariantCulture);
     }
@@ -52,6 +54,7 @@ public sealed class AdaptiveModel : IDisposable
     /// <exception cref="ModelLoadException">The file can't be served; the message lists why.</exception>
     public static AdaptiveModel Load(string onnxPath, AdaptiveModelOptions? options = null)
     {
+        NativeHeap.KeepFreedMemory();
         options ??= new AdaptiveModelOptions();
         var device = ParseDevice(options.Device);
         var graph = ModelGraph.Load(onnxPath, device);
@@ -289,7 +292,9 @@ public sealed class AdaptiveModel : IDisposable
 
         try
         {
-            var outputs = Forward([.. indices.Select(index => steps[index].Frames)], frames, adapts ? new ForwardPass(passes, get_num_threads()) : null);
+            var first = steps[indices[0]].Frames;
+            FrameBlock[] blocks = [.. indices.Select(index => steps[index].Frames)];
+            var outputs = _threads.Run((long)frames * first.Height * first.Width, threads => Forward(blocks, frames, adapts ? new ForwardPass(passes, threads) : null));
             for (var i = 0; i < passes.Length; i++)
             {
                 results[indices[i]] = Finish(steps[indices[i]], passes[i], outputs, frames, ref nextRows[i]);
@@ -332,7 +337,8 @@ public sealed class AdaptiveModel : IDisposable
         return new StepResult { Status = StepStatus.Ok, Outputs = own, Steps = state.Steps, Frames = state.Frames };
     }
 
-    private OutputTensor[] Forward(FrameBlock[] blocks, int frames, ForwardPass? pass)
+    // Internal for the benchmarks, which run the same graph with other normalizers.
+    internal OutputTensor[] Forward(FrameBlock[] blocks, int frames, ISiteNormalizer? pass)
     {
         using var scope = NewDisposeScope();
         using var mode = inference_mode();
@@ -492,6 +498,9 @@ public sealed record AdaptiveModelOptions
 
     /// <summary>How pixels become input values; default ImageNet's. Not used for float frames.</summary>
     public InputNormalization InputNormalization { get; init; } = InputNormalization.ImageNet;
+
+    /// <summary>Most threads of a pass; short passes run on one. Default 0: torch's, one a physical core.</summary>
+    public int Threads { get; init; }
 
     /// <summary>Most bytes of state that resident streams may take. Default: a quarter of the memory that the process may use.</summary>
     public long? ArenaBytes { get; init; }

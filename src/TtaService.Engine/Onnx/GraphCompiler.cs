@@ -34,7 +34,15 @@ internal sealed class GraphCompiler : IDisposable
         CountUses();
         foreach (var proto in graph.Node)
         {
-            Add(proto, opset, defined);
+            try
+            {
+                Add(proto, opset, defined);
+            }
+            catch (Exception malformed) when (malformed is not (OutOfMemoryException or ModelLoadException))
+            {
+                // Weights of the wrong rank, attributes of the wrong length: a file may hold anything.
+                _problems.Add($"node '{proto.Name}' ({proto.OpType}, opset {opset}): is malformed ({malformed.Message.Split('\n')[0]})");
+            }
         }
 
         foreach (var output in graph.Output.Where(output => !defined.Contains(output.Name)))
@@ -171,9 +179,9 @@ internal sealed class GraphCompiler : IDisposable
         }
 
         var before = _problems.Count;
-        if (proto.OpType == "BatchNormalization")
+        if (proto.OpType == "BatchNormalization" && Enumerable.Range(1, 4).All(input => node.Constant(input) is not null))
         {
-            if (Site(node, proto) is { } site)
+            if (Trained(node) && Site(node, proto) is { } site)
             {
                 _nodes.Add(new CompiledNode(proto, node, null, site));
             }
@@ -219,31 +227,30 @@ internal sealed class GraphCompiler : IDisposable
         }
     }
 
-    private NormalizationSite? Site(Node node, NodeProto proto)
+    private static bool Trained(Node node)
     {
-        var index = _nodes.Count(other => other.Site is not null);
-        if (node.Int("training_mode", 0) != 0 || proto.Output.Count > 1)
+        if (node.Int("training_mode", 0) != 0 || node.Outputs > 1)
         {
             node.Refuse("is in training mode; export with model.eval() and training=torch.onnx.TrainingMode.PRESERVE");
-            return null;
+            return false;
         }
 
         if (node.Int("spatial", 1) == 0)
         {
             node.Refuse("spatial=0 is not supported");
-            return null;
+            return false;
         }
 
+        return true;
+    }
+
+    private NormalizationSite? Site(Node node, NodeProto proto)
+    {
+        var index = _nodes.Count(other => other.Site is not null);
         var parameters = new float[4][];
         for (var i = 0; i < 4; i++)
         {
-            if (node.Constant(i + 1) is not { } constant)
-            {
-                node.Refuse($"input {i + 1} ('{(proto.Input.Count > i + 1 ? proto.Input[i + 1] : "")}') is not a constant");
-                return null;
-            }
-
-            parameters[i] = constant.Singles();
+            parameters[i] = node.Constant(i + 1)!.Singles();
         }
 
         if (parameters.Any(parameter => parameter.Length != parameters[0].Length))

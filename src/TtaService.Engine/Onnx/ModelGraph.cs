@@ -52,7 +52,14 @@ public sealed class ModelGraph : IDisposable
         // What compiling leaves behind besides the constants goes with the scope.
         using var scope = NewDisposeScope();
         using var mode = no_grad();
-        return new ModelGraph(digest, new GraphCompiler(path, model.Graph, opset, device));
+        try
+        {
+            return new ModelGraph(digest, new GraphCompiler(path, model.Graph, opset, device));
+        }
+        catch (Exception malformed) when (malformed is not (OutOfMemoryException or ModelLoadException))
+        {
+            throw new ModelLoadException($"{path} is malformed: {malformed.Message.Split('\n')[0]}", malformed);
+        }
     }
 
     /// <summary>Runs the graph. The caller holds a dispose scope; outputs belong to it, intermediates die at their last use.</summary>

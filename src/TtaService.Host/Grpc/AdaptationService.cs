@@ -50,7 +50,7 @@ internal sealed class AdaptationService(
         return outcome.Answer is { } answer
             ? new InferReply
             {
-                Opened = Replies.Opened(session.Describe(), origin, _streams.MaxPendingSteps, steps.MaxFramesPerStep),
+                Opened = Replies.Opened(session.Describe(), origin, _streams.MaxPendingSteps, steps.MaxFramesPerStep(session.Model)),
                 Step = Replies.Step(step.Sequence, answer, origin),
             }
             : throw new FailureException(outcome.Failure!);

@@ -29,7 +29,7 @@ internal sealed class DuplexCall(
         var (lease, origin) = await directory.OpenAsync(StreamRequests.Read(open, name)).ConfigureAwait(false);
         using (lease)
         {
-            await replies.WriteAsync(new StreamInferReply { Opened = Replies.Opened(lease.Session.Describe(), origin, options.MaxPendingSteps, steps.MaxFramesPerStep) }).ConfigureAwait(false);
+            await replies.WriteAsync(new StreamInferReply { Opened = Replies.Opened(lease.Session.Describe(), origin, options.MaxPendingSteps, steps.MaxFramesPerStep(lease.Session.Model)) }).ConfigureAwait(false);
             idleTimer.Change(options.CallIdleTimeout, Timeout.InfiniteTimeSpan);
             await PumpAsync(lease, content, origin, idleTimer).ConfigureAwait(false);
         }

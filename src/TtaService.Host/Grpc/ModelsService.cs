@@ -33,7 +33,7 @@ internal sealed class ModelsService(ModelCatalog models) : V1.ModelsService.Mode
             Name = model.Name,
             Digest = engine.Digest,
             DefaultMethod = Replies.ToWire(model.DefaultMethod),
-            Preprocessing = Replies.ToWire(model.Folder.PreprocessingJson),
+            Preprocessing = Replies.ToWire(model.Folder.Describe(model.Preprocessing)),
             SiteChannels = engine.Sites.Sum(site => (long)site.Channels),
         };
         wire.InputShape.AddRange(engine.InputShape);

@@ -14,14 +14,16 @@ internal sealed class StepReader(IOptions<BatchingOptions> batching)
 {
     private static readonly TimeSpan MaxTimeout = TimeSpan.FromDays(1);
 
-    public int MaxFramesPerStep { get; } = batching.Value.MaxFramesPerStep;
+    public int MaxFramesPerStep(ServedModel model) => Math.Min(model.Folder.MaxFramesPerStep ?? int.MaxValue, batching.Value.MaxFramesPerStep);
 
     public StepSubmission Read(ServedModel model, StepRequest step, ReplyContent content, CancellationToken cancel)
     {
         var frames = step.Frames;
-        if (frames.Count is 0 || frames.Count > MaxFramesPerStep)
+        var most = MaxFramesPerStep(model);
+        if (frames.Count is 0 || frames.Count > most)
         {
-            throw new FailureException(Failure.Invalid("FRAME_COUNT_OUT_OF_RANGE", "step.frames", $"a step has 1 to {MaxFramesPerStep} frames (Batching:MaxFramesPerStep), not {frames.Count}"));
+            var setting = most == batching.Value.MaxFramesPerStep ? "Batching:MaxFramesPerStep" : "limits.max_frames_per_step of the model";
+            throw new FailureException(Failure.Invalid("FRAME_COUNT_OUT_OF_RANGE", "step.frames", $"a step has 1 to {most} frames ({setting}), not {frames.Count}"));
         }
 
         var kind = frames[0].ContentCase;

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using Microsoft.Extensions.Options;
 using TtaService.Engine.Execution;
+using TtaService.Host.Frames;
 using TtaService.Host.Models;
 using TtaService.Host.Streams;
 
@@ -13,6 +14,7 @@ internal sealed partial class ModelLoading(
     IOptions<ModelsOptions> models,
     IOptions<BatchingOptions> batching,
     IOptions<StreamsOptions> streams,
+    IOptions<FrameOptions> frames,
     TimeProvider clock,
     ILogger<ModelLoading> logger) : IHostedService
 {
@@ -25,13 +27,15 @@ internal sealed partial class ModelLoading(
             var options = new AdaptiveModelOptions
             {
                 Device = models.Value.Device,
+                Threads = models.Value.Threads,
                 InputNormalization = folder.InputNormalization,
                 ArenaBytes = models.Value.ArenaBytes > 0 ? models.Value.ArenaBytes : null,
             };
             var engine = await InferenceEngine.StartAsync(folder.OnnxPath, options).ConfigureAwait(false);
+            var preprocessing = folder.Preprocessing(engine.Model.InputShape);
             var residency = new StreamResidency(clock);
             var batcher = new StepBatcher(engine, residency, batching.Value, streams.Value, decoding, new AnswerWriter(folder.Labels), clock, logger);
-            catalog.Add(new ServedModel(folder, engine, residency, batcher, folder.DefaultMethod));
+            catalog.Add(new ServedModel(folder, preprocessing, new FramePipeline(preprocessing, frames.Value), engine, residency, batcher, folder.DefaultMethod(engine.Model)));
             var took = Stopwatch.GetElapsedTime(began);
             Log.ModelLoaded(logger, folder.Name, engine.Model.Digest, engine.Model.Sites.Count, took);
         }

@@ -14,6 +14,10 @@ public sealed class ModelsOptions
     [RegularExpression("cpu|cuda(:[0-9]{1,3})?")]
     public string Device { get; set; } = "cpu";
 
+    /// <summary>Most threads of a forward pass on the CPU; short passes run on one. Default 0: one a physical core.</summary>
+    [Range(0, 1024)]
+    public int Threads { get; set; }
+
     /// <summary>Bytes of stream state that are kept at hand per model; the least recently used streams leave beyond it and come back on their next step. Default 0: a quarter of the memory that the process may use.</summary>
     [Range(0, long.MaxValue)]
     public long ArenaBytes { get; set; }

@@ -12,11 +12,13 @@ internal static partial class TtaHost
     /// <summary>The server, not started yet.</summary>
     /// <param name="arguments">Settings as <c>--Server:GrpcPort=9001</c>; they win over environment variables (<c>Server__GrpcPort</c>), and those over appsettings.json.</param>
     /// <param name="configure">Changes to the host before it is built.</param>
-    /// <exception cref="OptionsValidationException">Settings of one section are wrong; each failure names its key.</exception>
-    /// <exception cref="AggregateException">Settings of several sections are wrong: one <see cref="OptionsValidationException"/> for each.</exception>
+    /// <exception cref="OptionsValidationException">Settings are wrong, of whatever sections; each failure names its key.</exception>
     public static WebApplication Build(string[] arguments, Action<WebApplicationBuilder>? configure = null)
     {
         var builder = WebApplication.CreateBuilder(new WebApplicationOptions { Args = arguments, ContentRootPath = AppContext.BaseDirectory });
+        // What ends the start is the caller's to tell, without a stack trace before it.
+        var started = false;
+        builder.Logging.AddFilter("Microsoft.Extensions.Hosting.Internal.Host", level => level >= (started ? LogLevel.Information : LogLevel.Critical));
         builder.Services.AddTtaService();
         builder.Services.AddOptions<KestrelServerOptions>().Configure<IOptions<ServerOptions>>((kestrel, server) => SettingsSection.WhenValid(server, settings => Listen(kestrel, settings)));
         builder.Services.AddOptions<HostOptions>().Configure<IOptions<ServerOptions>>((host, server) => SettingsSection.WhenValid(server, settings => host.ShutdownTimeout = settings.ShutdownTimeout));
@@ -24,7 +26,11 @@ internal static partial class TtaHost
         var host = builder.Build();
         ValidateSettings(host);
         host.MapTtaService();
-        host.Lifetime.ApplicationStarted.Register(() => WarnWhenReachable(host));
+        host.Lifetime.ApplicationStarted.Register(() =>
+        {
+            started = true;
+            WarnWhenReachable(host);
+        });
         return host;
     }
 
@@ -42,10 +48,11 @@ internal static partial class TtaHost
         {
             host.Services.GetRequiredService<IStartupValidator>().Validate();
         }
-        catch
+        catch (Exception wrong) when (wrong is OptionsValidationException or AggregateException)
         {
             ((IDisposable)host).Dispose();
-            throw;
+            var sections = wrong is AggregateException many ? many.InnerExceptions : [wrong];
+            throw new OptionsValidationException("settings", typeof(WebApplication), sections.SelectMany(section => section is OptionsValidationException problems ? problems.Failures : [section.Message]));
         }
     }
 

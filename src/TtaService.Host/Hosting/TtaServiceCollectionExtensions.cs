@@ -1,6 +1,7 @@
 using Microsoft.Extensions.DependencyInjection.Extensions;
 using Microsoft.Extensions.Diagnostics.HealthChecks;
 using Microsoft.Extensions.Options;
+using TtaService.Host.Frames;
 using TtaService.Host.Grpc;
 using TtaService.Host.Hosting;
 using TtaService.Host.Streams;
@@ -29,6 +30,7 @@ internal static class TtaServiceCollectionExtensions
         SettingsSection.Add<ModelsOptions>(services, "Models");
         SettingsSection.Add<BatchingOptions>(services, "Batching");
         SettingsSection.Add<StreamsOptions>(services, "Streams");
+        SettingsSection.Add<FrameOptions>(services, "Frames");
     }
 
     private static void AddStreams(IServiceCollection services)

@@ -1,11 +1,12 @@
 using TtaService.Engine.Execution;
 using TtaService.Engine.Normalization;
+using TtaService.Host.Frames;
 using TtaService.Host.Models;
 
 namespace TtaService.Host.Streams;
 
 /// <summary>A model that is loaded: its folder, its engine, and what stands before the engine.</summary>
-internal sealed class ServedModel(ModelFolder folder, InferenceEngine engine, StreamResidency residency, StepBatcher batcher, MethodSettings defaultMethod) : IAsyncDisposable
+internal sealed class ServedModel(ModelFolder folder, Preprocessing preprocessing, FramePipeline frames, InferenceEngine engine, StreamResidency residency, StepBatcher batcher, MethodSettings defaultMethod) : IAsyncDisposable
 {
     public string Name => Folder.Name;
 
@@ -17,7 +18,9 @@ internal sealed class ServedModel(ModelFolder folder, InferenceEngine engine, St
 
     public StepBatcher Batcher { get; } = batcher;
 
-    public Frames.FramePipeline Frames { get; } = new();
+    public Preprocessing Preprocessing { get; } = preprocessing;
+
+    public FramePipeline Frames { get; } = frames;
 
     /// <summary>For streams that name no method.</summary>
     public MethodSettings DefaultMethod { get; } = defaultMethod;

@@ -20,6 +20,9 @@ public sealed class LeakTests
         var states = NormalizationMethods.All.Select(method => model.CreateState(MethodSettings.Create(method.Name))).ToList();
         List<StreamStep> batch = [.. states.Select(state => new StreamStep(state, frames))];
         model.Run(batch);
+        // What other tests left to the finalizer must not count.
+        GC.Collect();
+        GC.WaitForPendingFinalizers();
         var (tensors, resident) = (torch.Tensor.TotalCount, model.ResidentBytes);
         for (var i = 0; i < 100; i++)
         {
@@ -36,4 +39,30 @@ public sealed class LeakTests
         Assert.Equal(0, model.ResidentBytes);
         Assert.Equal(0, model.ResidentStreams);
     }
+
+    [Fact]
+    public void Run_TenThousandSteps_KeepsTheProcessesMemoryFlat()
+    {
+        Assert.SkipUnless(OperatingSystem.IsLinux(), "resident memory is read from /proc");
+        using var model = AdaptiveModel.Load(Path.Combine(AppContext.BaseDirectory, "Data", "onnx", "bottleneck_opset17.onnx"));
+        var state = model.CreateState(MethodSettings.Create("unmix_tns"));
+        StreamStep[] batch = [new(state, FrameBlock.FromValues(new float[3 * 32 * 32], 1, 3, 32, 32))];
+        Run(2000);
+        var before = ResidentMebibytes();
+
+        Run(10_000);
+
+        Assert.InRange(ResidentMebibytes() - before, double.NegativeInfinity, 24);
+
+        void Run(int steps)
+        {
+            for (var i = 0; i < steps; i++)
+            {
+                model.Run(batch);
+            }
+        }
+    }
+
+    private static double ResidentMebibytes() =>
+        double.Parse(File.ReadAllText("/proc/self/statm").Split(' ')[1], System.Globalization.CultureInfo.InvariantCulture) * Environment.SystemPageSize / (1 << 20);
 }

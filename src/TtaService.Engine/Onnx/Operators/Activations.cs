@@ -65,9 +65,12 @@ internal static class Activations
     private static Kernel Clip(Node node)
     {
         var (low, high) = Bounds(node);
-        return inputs => [inputs[0]!.clamp(
-            low ?? (inputs.Length > 1 && inputs[1] is { } min ? min.ToScalar() : null),
-            high ?? (inputs.Length > 2 && inputs[2] is { } max ? max.ToScalar() : null))];
+        return inputs =>
+        {
+            var min = low ?? (inputs.Length > 1 ? inputs[1]?.ToScalar() : null);
+            var max = high ?? (inputs.Length > 2 ? inputs[2]?.ToScalar() : null);
+            return [min is null && max is null ? inputs[0]!.alias() : inputs[0]!.clamp(min, max)];
+        };
     }
 
     /// <summary>A Clip's bounds as far as they are known at load time.</summary>

@@ -11,7 +11,7 @@ internal static class Arithmetic
         Pair("Add", (a, b) => a + b),
         Pair("Sub", (a, b) => a - b),
         Pair("Mul", (a, b) => a * b),
-        Pair("Div", (a, b) => a.is_floating_point() ? a / b : torch.div(a, b, RoundingMode.trunc)),
+        Pair("Div", Divide),
         Pair("Pow", (a, b) => a.pow(b).to_type(a.dtype)),
         Pair("Equal", (a, b) => a.eq(b)),
         Pair("Greater", (a, b) => a.gt(b)),
@@ -80,6 +80,9 @@ internal static class Arithmetic
 
         return [y];
     });
+
+    // Integers divide towards zero.
+    private static Tensor Divide(Tensor a, Tensor b) => a.is_floating_point() || b.is_floating_point() ? a / b : (a - a.fmod(b)).floor_divide(b);
 
     // Shape values live on the host; where they meet activations they follow them.
     private static Tensor[] On(Tensor a, Tensor b, Func<Tensor, Tensor, Tensor> run)

@@ -62,6 +62,27 @@ internal static class Indexing
                 return [x.index(at)];
             };
         }),
+        new("ScatterND", ["reduction"], node =>
+        {
+            if (node.Text("reduction", "none") is var reduction && reduction is not ("none" or "add"))
+            {
+                node.Refuse($"reduction '{reduction}' is not supported");
+            }
+
+            var adds = reduction == "add";
+            return inputs =>
+            {
+                var y = inputs[0]!.clone();
+                var indices = inputs[1]!;
+                var at = new Tensor[indices.shape[^1]];
+                for (var i = 0; i < at.Length; i++)
+                {
+                    at[i] = Wrap(indices.select(-1, i), y.shape[i]).to(y.device);
+                }
+
+                return [y.index_put_(inputs[2]!, at, accumulate: adds)];
+            };
+        }),
         new("TopK", ["axis", "k", "largest", "sorted"], node =>
         {
             var (axis, largest, sorted) = (node.Int("axis", -1), node.Int("largest", 1) != 0, node.Int("sorted", 1) != 0);

@@ -37,6 +37,8 @@ internal sealed class Node(NodeProto proto, long opset, IReadOnlyDictionary<stri
 
     public TensorProto? TensorValue(string attribute) => _attributes.TryGetValue(attribute, out var a) ? a.T : null;
 
+    public bool HasInput(int input) => input < proto.Input.Count && proto.Input[input].Length > 0;
+
     /// <summary>An input that is known at load time, or null.</summary>
     public Tensor? Constant(int input) => input < proto.Input.Count ? constants.GetValueOrDefault(proto.Input[input]) : null;
 

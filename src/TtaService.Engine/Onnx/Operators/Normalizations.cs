@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 
 namespace TtaService.Engine.Onnx.Operators;
 
-/// <summary>Normalizations that are no adaptation sites, and what inference leaves out. BatchNormalization is the graph's own.</summary>
+/// <summary>Normalizations that are no adaptation sites, and what inference leaves out.</summary>
 internal static class Normalizations
 {
     public static IEnumerable<Operator> All { get; } =
@@ -13,21 +13,36 @@ internal static class Normalizations
             var epsilon = node.Float("epsilon", 1e-5f);
             return inputs => [nn.functional.instance_norm(inputs[0]!, weight: inputs[1], bias: inputs[2], use_input_stats: true, eps: epsilon)];
         }),
-        new("LayerNormalization", ["axis", "epsilon", "stash_type"], node =>
+        // With parameters known at load time it is a site, which the graph's compiler takes.
+        new("BatchNormalization", ["epsilon", "momentum", "spatial", "training_mode"], node =>
         {
-            if (node.Outputs > 1)
+            if (node.Int("training_mode", 0) != 0 || node.Outputs > 1)
             {
-                node.Refuse("the Mean and InvStdDev outputs are not supported");
+                node.Refuse("is in training mode; export the model in evaluation mode");
             }
 
-            var (axis, epsilon) = (node.Int("axis", -1), node.Float("epsilon", 1e-5f));
+            var epsilon = node.Float("epsilon", 1e-5f);
+            return inputs => [nn.functional.batch_norm(inputs[0]!, inputs[3]!, inputs[4]!, inputs[1], inputs[2], training: false, eps: epsilon)];
+        }),
+        new("LayerNormalization", ["axis", "epsilon", "stash_type"], node =>
+        {
+            var (axis, epsilon, outputs) = (node.Int("axis", -1), node.Float("epsilon", 1e-5f), node.Outputs);
             return inputs =>
             {
                 var x = inputs[0]!;
                 var shape = x.shape[(int)HostValues.Axis(axis, x.dim())..];
                 using var weight = inputs[1]!.expand(shape);
                 using var bias = inputs.Length > 2 ? inputs[2]?.expand(shape) : null;
-                return [nn.functional.layer_norm(x, shape, weight, bias, epsilon)];
+                var y = nn.functional.layer_norm(x, shape, weight, bias, epsilon);
+                if (outputs == 1)
+                {
+                    return [y];
+                }
+
+                long[] axes = [.. Enumerable.Range((int)(x.dim() - shape.Length), shape.Length).Select(i => (long)i)];
+                var mean = x.mean(axes, keepdim: true);
+                using var centered = x - mean;
+                return [y, mean, (centered.square().mean(axes, keepdim: true) + epsilon).rsqrt()];
             };
         }),
         new("GroupNormalization", ["epsilon", "num_groups", "stash_type"], node =>
@@ -63,9 +78,9 @@ internal static class Normalizations
                 node.Refuse("the Mask output is not supported");
             }
 
-            if (node.Constant(2) is { } training && training.to_type(ScalarType.Int64).item<long>() != 0)
+            if (node.HasInput(2) && (node.Constant(2) is not { } training || training.to_type(ScalarType.Int64).item<long>() != 0))
             {
-                node.Refuse("training_mode is set; export the model in evaluation mode");
+                node.Refuse("training_mode is set, or known only at run time; export the model in evaluation mode");
             }
 
             return inputs => [inputs[0]!.alias()];

@@ -35,7 +35,7 @@ internal static class Pooling
         var ceil = node.Int("ceil_mode", 0) != 0;
         return inputs =>
         {
-            var x = inputs[0]!;
+            using var x = inputs[0]!.is_floating_point() ? inputs[0]!.alias() : inputs[0]!.to_type(ScalarType.Float64);
             var rank = (int)x.dim() - 2;
             var plan = Plan(window, x, ceil);
             using var padded = plan.Padded(x, double.NegativeInfinity);
@@ -45,7 +45,7 @@ internal static class Pooling
                 2 => nn.functional.max_pool2d(padded, window.Kernel!, plan.Strides, [0, 0], plan.Dilations),
                 _ => nn.functional.max_pool3d(padded, window.Kernel!, plan.Strides, [0, 0, 0], plan.Dilations),
             };
-            return [pooled.alias()];
+            return [inputs[0]!.is_floating_point() ? pooled.alias() : pooled.to_type(inputs[0]!.dtype)];
         };
     }
 

@@ -55,6 +55,8 @@ internal static class Resizing
                 var input = x.shape[(int)axis];
                 var output = sizes is not null ? sizes[i] : (long)Math.Floor((double)input * scales![i]);
                 var scale = sizes is not null ? (double)output / input : scales![i];
+                // The published formulas take the length before it is rounded down.
+                var length = sizes is not null ? output : input * scale;
                 if (output == input && scale == 1)
                 {
                     continue;
@@ -63,13 +65,13 @@ internal static class Resizing
                 using var old = y;
                 if (mode == "nearest")
                 {
-                    long[] rows = [.. Enumerable.Range(0, (int)output).Select(o => Nearest(Position(o, input, output, scale, coordinates), input, nearest))];
+                    long[] rows = [.. Enumerable.Range(0, (int)output).Select(o => Nearest(Position(o, input, length, scale, coordinates), input, nearest))];
                     using var index = tensor(rows).to(x.device);
                     y = old.index_select(axis, index);
                     continue;
                 }
 
-                using var weights = tensor(Weights(mode, input, output, scale, coordinates, a, excludeOutside), [input, output]).to(x.device);
+                using var weights = tensor(Weights(mode, input, output, length, scale, coordinates, a, excludeOutside), [input, output]).to(x.device);
                 using var last = old.transpose(axis, -1);
                 using var product = matmul(last, weights);
                 y = product.transpose(axis, -1);
@@ -79,12 +81,12 @@ internal static class Resizing
         };
     }
 
-    private static double Position(long o, long input, long output, double scale, string coordinates) => coordinates switch
+    private static double Position(long o, long input, double length, double scale, string coordinates) => coordinates switch
     {
         "asymmetric" => o / scale,
-        "align_corners" => output == 1 ? 0 : o * (input - 1.0) / (output - 1),
-        "pytorch_half_pixel" => output > 1 ? ((o + 0.5) / scale) - 0.5 : 0,
-        "half_pixel_symmetric" => ((o + 0.5) / scale) - 0.5 + (input / 2.0 * (1 - (output / (scale * input)))),
+        "align_corners" => length == 1 ? 0 : o * (input - 1.0) / (length - 1),
+        "pytorch_half_pixel" => length > 1 ? ((o + 0.5) / scale) - 0.5 : 0,
+        "half_pixel_symmetric" => ((o + 0.5) / scale) - 0.5 + (input / 2.0 * (1 - (Math.Floor(length) / length))),
         _ => ((o + 0.5) / scale) - 0.5,
     };
 
@@ -100,13 +102,13 @@ internal static class Resizing
         input - 1);
 
     // [input, output]
-    private static float[] Weights(string mode, long input, long output, double scale, string coordinates, double a, bool excludeOutside)
+    private static float[] Weights(string mode, long input, long output, double length, double scale, string coordinates, double a, bool excludeOutside)
     {
         var weights = new float[input * output];
         var reach = mode == "cubic" ? 2 : 1;
         for (var o = 0L; o < output; o++)
         {
-            var position = Position(o, input, output, scale, coordinates);
+            var position = Position(o, input, length, scale, coordinates);
             var origin = (long)Math.Floor(position);
             var taps = new List<(long At, double Weight)>();
             for (var k = origin - reach + 1; k <= origin + reach; k++)

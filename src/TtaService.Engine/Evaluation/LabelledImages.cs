@@ -1,0 +1,49 @@
+namespace TtaService.Engine.Evaluation;
+
+/// <summary>Images with the number of their class.</summary>
+public sealed class LabelledImages
+{
+    private readonly Func<int, Image> _read;
+
+    /// <param name="labels">The class of each image, from 0.</param>
+    /// <param name="read">Reads an image by its index; may be called from several threads.</param>
+    public LabelledImages(int[] labels, Func<int, Image> read)
+    {
+        Labels = labels;
+        _read = read;
+    }
+
+    /// <summary>The class of each image, from 0.</summary>
+    public IReadOnlyList<int> Labels { get; }
+
+    /// <summary>Images in the set.</summary>
+    public int Count => Labels.Count;
+
+    /// <summary>An image by its index.</summary>
+    public Image Read(int index) => _read(index);
+
+    /// <summary>Opens labelled data by its layout: a folder (or a file in it) with IDX files, a pair of .npy files, or a folder a class (ImageFolder).</summary>
+    /// <param name="path">The data.</param>
+    /// <param name="decode">Decodes an image file; for ImageFolder.</param>
+    /// <exception cref="DataFormatException">Not labelled data, or broken; the message says what and where.</exception>
+    public static LabelledImages Open(string path, Func<string, Image> decode)
+    {
+        if (!Directory.Exists(path) && !File.Exists(path))
+        {
+            throw new DataFormatException($"{path} does not exist; give a folder of class folders, IDX files, or images.npy and labels.npy");
+        }
+
+        return IdxFiles.Find(path) ?? NpyFiles.Find(path) ?? ImageFolder.Find(path, decode)
+            ?? throw new DataFormatException($"{path} holds no labelled data; expected *-images-idx3-ubyte[.gz] with *-labels-idx1-ubyte[.gz], *images*.npy with *labels*.npy, or a folder of images for each class");
+    }
+
+    /// <summary>A set over pixels that lie one after another.</summary>
+    internal static LabelledImages InMemory(byte[] pixels, int height, int width, int channels, int[] labels)
+    {
+        var size = height * width * channels;
+        return new LabelledImages(labels, index => new Image(height, width, channels, pixels.AsSpan(index * size, size).ToArray()));
+    }
+}
+
+/// <summary>Labelled data that can't be read.</summary>
+public sealed class DataFormatException(string message) : Exception(message);

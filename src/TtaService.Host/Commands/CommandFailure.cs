@@ -1,0 +1,44 @@
+using System.CommandLine;
+using System.CommandLine.Parsing;
+using Grpc.Core;
+using Microsoft.Extensions.Options;
+using TtaService.Client;
+using TtaService.Engine.Evaluation;
+using TtaService.Engine.Normalization;
+using TtaService.Engine.Onnx;
+using TtaService.Engine.Streams;
+
+namespace TtaService.Host.Commands;
+
+/// <summary>What a command's user is told when it fails. Anything not listed is a defect of the program and keeps its stack trace.</summary>
+internal static class CommandFailure
+{
+    private const int Interrupted = 130;
+
+    public static (string Message, int ExitCode)? Explain(Exception failure) => failure switch
+    {
+        CommandException known => (known.Message, known.ExitCode),
+        MethodSettingsException settings => (settings.Message, CommandException.Usage),
+        OptionsValidationException options => (string.Join(Environment.NewLine, options.Failures), CommandException.Usage),
+        ModelLoadException or SnapshotException or DataFormatException => (failure.Message, CommandException.Failure),
+        RpcException rpc => ($"the server answered {rpc.StatusCode}: {rpc.Status.Detail}", CommandException.Failure),
+        StepFailedException step => ($"the server refused a step: {step.Message}", CommandException.Failure),
+        IOException or UnauthorizedAccessException => (failure.Message, CommandException.Failure),
+        OperationCanceledException => ("interrupted", Interrupted),
+        _ => null,
+    };
+
+    public static string HelpFor(ParseResult parsed)
+    {
+        var names = new List<string>();
+        for (SymbolResult? symbol = parsed.CommandResult; symbol is not null; symbol = symbol.Parent)
+        {
+            if (symbol is CommandResult { Command: not RootCommand } command)
+            {
+                names.Insert(0, command.Command.Name);
+            }
+        }
+
+        return string.Join(' ', ["tta", .. names, "--help"]);
+    }
+}

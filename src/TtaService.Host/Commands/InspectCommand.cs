@@ -1,0 +1,102 @@
+using System.CommandLine;
+using System.Globalization;
+using System.Text.Json;
+using Spectre.Console;
+using TtaService.Engine.Execution;
+using TtaService.Engine.Normalization;
+
+namespace TtaService.Host.Commands;
+
+/// <summary><c>tta inspect</c>: what of a model adapts, and what a stream costs.</summary>
+internal static class InspectCommand
+{
+    private const long Gibibyte = 1L << 30;
+    private static readonly JsonSerializerOptions Indented = new() { WriteIndented = true, PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower };
+
+    public static Command Build()
+    {
+        var model = new Argument<string>("model") { Description = "An .onnx file, a model folder, or a name in the model repository." };
+        var models = ModelLocation.RepositoryOption();
+        var methods = new Option<string?>("--method") { Description = "Methods to size, for example unmix_tns{components=128}; all with their defaults when not given.", HelpName = "LIST" };
+        var json = new Option<bool>("--json") { Description = "Write JSON instead of tables." };
+        var command = new Command("inspect", "Shows a model's normalization sites and the bytes of state per stream by method.") { model, models, methods, json };
+        command.SetAction(parsed =>
+        {
+            var location = ModelLocation.Resolve(parsed.GetRequiredValue(model), parsed.GetValue(models));
+            var choices = parsed.GetValue(methods) is { } list
+                ? MethodExpressions.Parse(list, [])
+                : [.. NormalizationMethods.All.Select(method => new MethodChoice(method.Name, MethodSettings.Create(method.Name), []))];
+            var report = Report(location, choices);
+            var terminal = new Terminal(parsed.InvocationConfiguration);
+            if (parsed.GetValue(json))
+            {
+                terminal.Output.WriteLine(JsonSerializer.Serialize(report, Indented));
+            }
+            else
+            {
+                Write(terminal, report);
+            }
+
+            return 0;
+        });
+        return command;
+    }
+
+    private static ModelReport Report(ModelLocation location, IReadOnlyList<MethodChoice> choices)
+    {
+        using var model = AdaptiveModel.Load(location.OnnxPath, location.LoadOptions);
+        var sites = model.Sites.Select(site => new SiteReport(site.Index, site.Name, site.Channels, site.Epsilon, site.Momentum)).ToList();
+        var methods = choices.Select(choice =>
+        {
+            var unavailable = model.WhyUnavailable(choice.Settings);
+            var bytes = unavailable is null ? model.StateBytes(choice.Settings) : 0;
+            return new MethodReport(choice.Label, bytes, bytes > 0 ? Gibibyte / bytes : null, unavailable);
+        });
+        return new ModelReport(location.OnnxPath, model.Digest, [.. model.InputShape], [.. model.OutputNames], sites.Count, sites.Sum(site => site.Channels), sites, [.. methods]);
+    }
+
+    private static void Write(Terminal terminal, ModelReport report)
+    {
+        terminal.Line($"model    {report.Path}");
+        terminal.Line($"sha256   {report.Digest}");
+        terminal.Line($"input    [{string.Join(", ", report.InputShape.Select(axis => axis < 0 ? "any" : axis.ToString(CultureInfo.InvariantCulture)))}]");
+        terminal.Line($"outputs  {string.Join(", ", report.Outputs)}");
+        terminal.Line($"sites    {report.SiteCount}, {report.Channels} channels in all");
+        var sites = new Table { Border = TableBorder.Simple };
+        sites.AddColumns("#", "normalization site", "channels", "epsilon", "momentum");
+        foreach (var site in report.Sites)
+        {
+            sites.AddRow(Cell($"{site.Index}"), new Text(site.Name), Cell($"{site.Channels}"), Cell($"{site.Epsilon:g4}"), Cell($"{site.Momentum:g4}"));
+        }
+
+        var methods = new Table { Border = TableBorder.Simple };
+        methods.AddColumns("method", "bytes of state per stream", "streams per GiB");
+        foreach (var method in report.Methods)
+        {
+            methods.AddRow(
+                new Text(method.Method),
+                method.Unavailable is not null ? new Text("not available") : Cell($"{method.StateBytes:N0}"),
+                method.Unavailable is not null ? new Text("") : method.StreamsPerGibibyte is { } streams ? Cell($"{streams:N0}") : new Text("no state"));
+        }
+
+        if (report.SiteCount > 0)
+        {
+            terminal.Write(sites);
+        }
+
+        terminal.Write(methods);
+        if (report.Methods.Select(method => method.Unavailable).FirstOrDefault(reason => reason is not null) is { } why)
+        {
+            // Of the other methods it is the same.
+            terminal.Line($"not available: {why}");
+        }
+    }
+
+    private static Text Cell(FormattableString value) => new(FormattableString.Invariant(value));
+
+    private sealed record ModelReport(string Path, string Digest, long[] InputShape, string[] Outputs, int SiteCount, int Channels, IReadOnlyList<SiteReport> Sites, IReadOnlyList<MethodReport> Methods);
+
+    private sealed record SiteReport(int Index, string Name, int Channels, float Epsilon, float Momentum);
+
+    private sealed record MethodReport(string Method, long StateBytes, long? StreamsPerGibibyte, string? Unavailable);
+}

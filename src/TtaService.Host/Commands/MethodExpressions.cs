@@ -1,0 +1,136 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using Google.Protobuf.WellKnownTypes;
+using TtaService.Engine.Normalization;
+
+namespace TtaService.Host.Commands;
+
+/// <summary>A method as the user wrote it: <c>ema{momentum=0.1}</c>.</summary>
+/// <param name="Label">What tables call it: the name, with the hyperparameters that were given.</param>
+/// <param name="Settings">The validated settings.</param>
+/// <param name="Given">The hyperparameters that were given.</param>
+internal sealed record MethodChoice(string Label, MethodSettings Settings, JsonObject Given)
+{
+    /// <summary>The same for the wire.</summary>
+    public V1.Method ToWire() => new() { Name = Settings.Name, Hyperparameters = Struct.Parser.ParseJson(Given.ToJsonString()) };
+}
+
+/// <summary>Reads <c>source,ema{momentum=0.1},unmix_tns{components=16;temperature=0.05}</c> and <c>--set unmix_tns.components=16</c>.</summary>
+internal static class MethodExpressions
+{
+    public static IReadOnlyList<MethodChoice> Parse(string expressions, IReadOnlyList<string> overrides)
+    {
+        var parsed = Split(expressions).Select(ParseOne).ToList();
+        foreach (var text in overrides)
+        {
+            var (path, value) = Assignment(text, "--set");
+            var dot = path.IndexOf('.', StringComparison.Ordinal);
+            if (dot <= 0)
+            {
+                throw CommandException.WrongUse($"--set {text} does not name a method; write it as METHOD.NAME=VALUE, for example ema.momentum=0.1");
+            }
+
+            var targets = parsed.Where(method => method.Name == path[..dot]).ToList();
+            if (targets.Count == 0)
+            {
+                throw CommandException.WrongUse($"--set {text} is for {path[..dot]}, but --method lists {string.Join(", ", parsed.Select(method => method.Name))}; add it there or drop the setting");
+            }
+
+            targets.ForEach(method => method.Given[path[(dot + 1)..]] = Value(value));
+        }
+
+        var choices = parsed.ConvertAll(method => new MethodChoice(Label(method.Name, method.Given), MethodSettings.Create(method.Name, method.Given), method.Given));
+        return choices.GroupBy(choice => choice.Label).FirstOrDefault(group => group.Count() > 1) is { } twice
+            ? throw CommandException.WrongUse($"--method lists {twice.Key} more than once; list each method with the same hyperparameters once")
+            : choices;
+    }
+
+    /// <summary>One method, where a list makes no sense.</summary>
+    public static MethodChoice ParseSingle(string expression) =>
+        Parse(expression, []) is [var choice] ? choice : throw CommandException.WrongUse($"--method '{expression}' lists several methods; give one");
+
+    private static (string Name, JsonObject Given) ParseOne(string expression)
+    {
+        var open = expression.IndexOf('{', StringComparison.Ordinal);
+        if (open < 0)
+        {
+            return (expression, []);
+        }
+
+        if (!expression.EndsWith('}'))
+        {
+            throw Malformed(expression);
+        }
+
+        var given = new JsonObject();
+        var last = "";
+        foreach (var text in expression[(open + 1)..^1].Split([',', ';'], StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries))
+        {
+            if (last.Length > 0 && !text.Contains('=', StringComparison.Ordinal))
+            {
+                // A list as a value: sites_pattern=layer1*,layer2*.
+                given[last] = $"{given[last]},{text}";
+                continue;
+            }
+
+            (last, var value) = Assignment(text, expression);
+            given[last] = Value(value);
+        }
+
+        return (expression[..open].Trim(), given);
+    }
+
+    private static IEnumerable<string> Split(string expressions)
+    {
+        var (start, depth) = (0, 0);
+        for (var i = 0; i <= expressions.Length; i++)
+        {
+            if (i == expressions.Length || (expressions[i] == ',' && depth == 0))
+            {
+                var part = expressions[start..i].Trim();
+                if (part.Length == 0 || depth != 0)
+                {
+                    throw Malformed(expressions);
+                }
+
+                yield return part;
+                start = i + 1;
+            }
+            else
+            {
+                depth += expressions[i] switch { '{' => 1, '}' => -1, _ => 0 };
+                if (depth is < 0 or > 1)
+                {
+                    throw Malformed(expressions);
+                }
+            }
+        }
+    }
+
+    private static (string Name, string Value) Assignment(string text, string where)
+    {
+        var equals = text.IndexOf('=', StringComparison.Ordinal);
+        return equals > 0 && equals < text.Length - 1
+            ? (text[..equals].Trim(), text[(equals + 1)..].Trim())
+            : throw CommandException.WrongUse($"'{text}' in {where} is not NAME=VALUE");
+    }
+
+    // Numbers and booleans as JSON writes them; anything else is a string.
+    private static JsonValue Value(string text)
+    {
+        try
+        {
+            return JsonNode.Parse(text) is JsonValue value ? value : JsonValue.Create(text);
+        }
+        catch (JsonException)
+        {
+            return JsonValue.Create(text);
+        }
+    }
+
+    private static string Label(string name, JsonObject given) =>
+        given.Count == 0 ? name : $"{name}{{{string.Join(';', given.Select(pair => $"{pair.Key}={pair.Value}"))}}}";
+
+    private static CommandException Malformed(string text) =>
+        CommandException.WrongUse($"--method '{text}' can't be read; write names separated by commas, hyperparameters in braces: source,ema{{momentum=0.1}}");
+}

@@ -1,0 +1,44 @@
+using System.CommandLine;
+using Spectre.Console;
+using TtaService.Engine.Normalization;
+
+namespace TtaService.Host.Commands;
+
+/// <summary><c>tta methods</c>: what can be chosen and set.</summary>
+internal static class MethodsCommand
+{
+    public static Command Build()
+    {
+        var command = new Command("methods", "Lists the normalization methods with their hyperparameters, defaults, ranges and sources.");
+        command.SetAction(parsed => Write(new Terminal(parsed.InvocationConfiguration)));
+        return command;
+    }
+
+    private static int Write(Terminal terminal)
+    {
+        foreach (var method in NormalizationMethods.All)
+        {
+            terminal.Line($"{method.Name}: {method.Summary}");
+            terminal.Line($"  from {method.Source}");
+            if (method.Warning is { } warning)
+            {
+                terminal.Line($"  note: {warning}");
+            }
+
+            if (method.Hyperparameters.Count > 0)
+            {
+                var table = new Table { Border = TableBorder.Simple };
+                table.AddColumns("hyperparameter", "default", "range", "meaning");
+                foreach (var hyperparameter in method.Hyperparameters)
+                {
+                    table.AddRow(new Text(hyperparameter.Name), new Text(hyperparameter.Default), new Text(hyperparameter.Range), new Text(hyperparameter.Summary));
+                }
+
+                terminal.Write(table);
+                terminal.Line($"");
+            }
+        }
+
+        return 0;
+    }
+}

@@ -1,0 +1,52 @@
+using System.CommandLine;
+using TtaService.Engine.Execution;
+using TtaService.Host.Models;
+
+namespace TtaService.Host.Commands;
+
+/// <summary>A model as the user named it: an .onnx file, a model folder, or a name in the model repository.</summary>
+/// <param name="OnnxPath">The model file.</param>
+/// <param name="Folder">Its model folder; null for an .onnx file that is in none.</param>
+internal sealed record ModelLocation(string OnnxPath, ModelFolder? Folder)
+{
+    public AdaptiveModelOptions LoadOptions => Folder is null ? new() : new() { InputNormalization = Folder.InputNormalization };
+
+    public static Option<string?> RepositoryOption() => new("--models") { Description = "The model repository, a folder with a folder a model; ./models when not given, or the one that comes with tta.", HelpName = "DIR" };
+
+    /// <summary>The repository that is used when the user names none: ./models, or the one beside the program.</summary>
+    public static string DefaultRepository() => Directory.Exists(RepositoryFolder) ? RepositoryFolder : BuiltInRepository;
+
+    /// <summary>Lets a server without a repository of its own serve the one that comes with the program.</summary>
+    public static void UseBuiltInRepository(WebApplicationBuilder builder)
+    {
+        if (builder.Configuration["Models:Path"] is RepositoryFolder && !Directory.Exists(RepositoryFolder))
+        {
+            builder.Configuration["Models:Path"] = BuiltInRepository;
+        }
+    }
+
+    private const string RepositoryFolder = "models";
+
+    private static string BuiltInRepository => Path.Combine(AppContext.BaseDirectory, RepositoryFolder);
+
+    /// <exception cref="CommandException">There is no such model.</exception>
+    public static ModelLocation Resolve(string model, string? repository)
+    {
+        if (File.Exists(model))
+        {
+            var beside = Path.GetDirectoryName(Path.GetFullPath(model))!;
+            return new(model, Path.GetFileName(model) == "model.onnx" ? ModelFolder.Read(beside) : null);
+        }
+
+        foreach (var folder in new[] { model, Path.Combine(repository ?? DefaultRepository(), model) })
+        {
+            if (File.Exists(Path.Combine(folder, "model.onnx")))
+            {
+                var read = ModelFolder.Read(folder);
+                return new(read.OnnxPath, read);
+            }
+        }
+
+        throw CommandException.WrongUse($"'{model}' is no .onnx file, no folder with a model.onnx, and no model in {repository ?? DefaultRepository()}");
+    }
+}

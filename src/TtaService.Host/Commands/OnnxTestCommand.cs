@@ -1,0 +1,44 @@
+using System.CommandLine;
+using TtaService.Engine.Onnx;
+
+namespace TtaService.Host.Commands;
+
+/// <summary><c>tta onnx-test</c>: runs ONNX's own node tests against the graph reader.</summary>
+internal static class OnnxTestCommand
+{
+    public static Command Build()
+    {
+        var folder = new Argument<string>("dir") { Description = "A folder with model.onnx and test_data_set_*/input_*.pb, output_*.pb, or a folder of such folders." };
+        var quiet = new Option<bool>("--failures") { Description = "List only what did not pass." };
+        var command = new Command("onnx-test", "Runs ONNX node tests against the graph reader.") { folder, quiet };
+        command.SetAction(parsed =>
+        {
+            var terminal = new Terminal(parsed.InvocationConfiguration);
+            var root = parsed.GetRequiredValue(folder);
+            if (!Directory.Exists(root))
+            {
+                throw CommandException.WrongUse($"{root} does not exist; give a folder with model.onnx and test_data_set_*");
+            }
+
+            var tests = OnnxConformance.Find(root);
+            if (tests.Count == 0)
+            {
+                throw CommandException.WrongUse($"{root} holds no model.onnx");
+            }
+
+            var counts = new Dictionary<OnnxTestOutcome, int>();
+            foreach (var result in tests.Select(OnnxConformance.Run))
+            {
+                counts[result.Outcome] = counts.GetValueOrDefault(result.Outcome) + 1;
+                if (result.Outcome != OnnxTestOutcome.Passed || !parsed.GetValue(quiet))
+                {
+                    terminal.Line($"{result.Outcome.ToString().ToLowerInvariant(),-11} {result.Name}  {result.Message}");
+                }
+            }
+
+            terminal.Line($"{counts.GetValueOrDefault(OnnxTestOutcome.Passed)} passed, {counts.GetValueOrDefault(OnnxTestOutcome.Failed)} failed, {counts.GetValueOrDefault(OnnxTestOutcome.Unsupported)} unsupported");
+            return counts.ContainsKey(OnnxTestOutcome.Failed) ? CommandException.Failure : 0;
+        });
+        return command;
+    }
+}

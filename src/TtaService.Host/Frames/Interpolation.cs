@@ -1,0 +1,11 @@
+namespace TtaService.Host.Frames;
+
+/// <summary>Pillow's resampling filters.</summary>
+internal enum Interpolation
+{
+    Nearest,
+    Box,
+    Bilinear,
+    Bicubic,
+    Lanczos,
+}

@@ -1,0 +1,86 @@
+using System.Text.Json;
+using TtaService.Host.Commands;
+
+namespace TtaService.Host.Tests.Commands;
+
+/// <summary>The demo model, the commands and the real server, as a user runs them.</summary>
+public sealed class EvaluateAndDemoTests : IDisposable
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("tta-evaluate-").FullName;
+
+    [Fact]
+    public async Task Demo_FewSeconds_ShowsEveryCameraAndASummary()
+    {
+        var run = await TtaRun.Of("demo", "--seconds", "3", "--cameras", "3", "--batch-size", "2");
+
+        Assert.Equal(0, run.ExitCode);
+        Assert.Contains("camera-3", run.Output, StringComparison.Ordinal);
+        Assert.Contains("accuracy of adaptive", run.Output, StringComparison.Ordinal);
+        Assert.DoesNotContain("\u001b[", run.Output, StringComparison.Ordinal);
+        Assert.Contains("Every frame went through the service twice", run.Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Evaluate_JsonCsvAndLogits_AgreeWithTheTable()
+    {
+        var (json, csv, logits) = (Path.Combine(_folder, "r.json"), Path.Combine(_folder, "r.csv"), Path.Combine(_folder, "l.npy"));
+
+        var run = await TtaRun.Of("evaluate", "--model", "fashion-mnist", "--method", "ema", "--corruptions", "clean,fog", "--limit", "96", "--batch-size", "32", "--json", json, "--csv", csv, "--logits-out", logits);
+
+        Assert.Equal(0, run.ExitCode);
+        using var rows = JsonDocument.Parse(await File.ReadAllTextAsync(json, TestContext.Current.CancellationToken));
+        Assert.Equal(["clean", "fog"], rows.RootElement.EnumerateArray().Select(row => row.GetProperty("domain").GetString()));
+        Assert.All(rows.RootElement.EnumerateArray(), row => Assert.Equal(96, row.GetProperty("frames").GetInt32()));
+        Assert.Equal(3, (await File.ReadAllLinesAsync(csv, TestContext.Current.CancellationToken)).Length);
+        Assert.Equal(2 * 96, NpyArray.Read(logits).Rows);
+        var fog = rows.RootElement[1].GetProperty("error_percent").GetDouble();
+        Assert.Contains(run.Lines, line => line.StartsWith("fog", StringComparison.Ordinal) && line.EndsWith(fog.ToString("0.0", System.Globalization.CultureInfo.InvariantCulture), StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public async Task Evaluate_AsIsFromASnapshot_RepeatsTheRun()
+    {
+        string[] Arguments(string logits, params string[] more) => ["evaluate", "--model", "fashion-mnist", "--corruptions", "none", "--order", "as-is", "--limit", "40", "--batch-size", "8", "--logits-out", Path.Combine(_folder, logits), .. more];
+        await TtaRun.Of(Arguments("first.npy", "--method", "tbr"));
+        await TtaRun.Of(Arguments("second.npy", "--method", "tbr"));
+        Assert.Equal(await BytesAsync("first.npy"), await BytesAsync("second.npy"));
+
+        await File.WriteAllBytesAsync(Path.Combine(_folder, "state.safetensors"), [1, 2, 3], TestContext.Current.CancellationToken);
+        (await TtaRun.Of(Arguments("third.npy", "--state", Path.Combine(_folder, "state.safetensors")))).AssertRefused(CommandException.Failure, "snapshot");
+    }
+
+    [Theory]
+    [InlineData("--corruptions", "rain", "clean, gaussian_noise")]
+    [InlineData("--order", "random", "iid, correlated, as-is")]
+    [InlineData("--setting", "double", "single, continual, mixed")]
+    [InlineData("--data", "/nowhere", "does not exist")]
+    [InlineData("--method", "nothing", "does not exist")]
+    public async Task Evaluate_WrongValue_SaysWhatThereIs(string option, string value, string said)
+    {
+        var run = await TtaRun.Of("evaluate", "--model", "fashion-mnist", "--limit", "8", option, value);
+
+        Assert.NotEqual(0, run.ExitCode);
+        Assert.Contains(said, run.Error, StringComparison.Ordinal);
+        Assert.DoesNotContain("   at ", run.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Inspect_DemoModel_ShowsSitesAndStreamsPerGibibyte()
+    {
+        var run = await TtaRun.Of("inspect", "fashion-mnist", "--json");
+
+        Assert.Equal(0, run.ExitCode);
+        using var report = JsonDocument.Parse(run.Output);
+        Assert.Equal(13, report.RootElement.GetProperty("site_count").GetInt32());
+        var unmix = report.RootElement.GetProperty("methods").EnumerateArray().First(method => method.GetProperty("method").GetString() == "unmix_tns");
+        // 2 * K floats a channel
+        Assert.Equal(2 * 16 * sizeof(float) * report.RootElement.GetProperty("channels").GetInt64(), unmix.GetProperty("state_bytes").GetInt64());
+    }
+
+    [Fact]
+    public async Task OnnxTest_FolderWithoutTests_IsRefused() => (await TtaRun.Of("onnx-test", _folder)).AssertRefused(CommandException.Usage, "holds no model.onnx");
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    private Task<byte[]> BytesAsync(string name) => File.ReadAllBytesAsync(Path.Combine(_folder, name), TestContext.Current.CancellationToken);
+}

@@ -1,0 +1,115 @@
+using TtaService.Host.Frames;
+
+namespace TtaService.Host.Tests.Frames;
+
+/// <summary>Frames become the pixels that Pillow and torchvision make of them (make_references.py).</summary>
+public sealed class FramePipelineTests
+{
+    private static readonly FrameOptions Limits = new();
+
+    public static TheoryData<string, string> Resizes => new MatrixTheoryData<string, string>(["wide", "tall", "small"], ["nearest", "box", "bilinear", "bicubic", "lanczos"]);
+
+    [Theory]
+    [MemberData(nameof(Resizes))]
+    public void DecodeEncoded_ExactSize_IsPillows(string image, string filter)
+    {
+        var preprocessing = new Preprocessing { ExactSize = (17, 21), Crop = (17, 21), Interpolation = Enum.Parse<Interpolation>(filter, ignoreCase: true) };
+
+        Assert.Equal(Reference($"{image}.{filter}.17x21"), Interleaved(Run(preprocessing, File($"{image}.png")), 3));
+    }
+
+    [Theory]
+    [InlineData("wide")]
+    [InlineData("tall")]
+    public void DecodeEncoded_ShorterSideAndCrop_IsTorchvisions(string image)
+    {
+        var preprocessing = new Preprocessing { ShorterSide = 20, Crop = (15, 15) };
+
+        Assert.Equal(Reference($"{image}.crop.15x15"), Interleaved(Run(preprocessing, File($"{image}.png")), 3));
+    }
+
+    [Theory]
+    [InlineData("wide")]
+    [InlineData("tall")]
+    public void DecodeEncoded_Grey_IsPillows(string image)
+    {
+        var preprocessing = new Preprocessing { ShorterSide = 12, Crop = (12, 12), Channels = ColorChannels.Grey };
+
+        Assert.Equal(Reference($"{image}.grey.12x12"), Run(preprocessing, File($"{image}.png")));
+    }
+
+    [Theory]
+    [InlineData("wide.jpg")]
+    [InlineData("wide.progressive.jpg")]
+    [InlineData("wide.lossy.webp")]
+    [InlineData("wide.webp")]
+    [InlineData("wide.palette.png")]
+    [InlineData("wide.grey.png")]
+    public void DecodeEncoded_EveryFormat_HasPillowsPixels(string image)
+    {
+        var preprocessing = new Preprocessing { Crop = (37, 61) };
+
+        Assert.Equal(Reference($"{image}.decoded"), Interleaved(Run(preprocessing, File(image)), 3));
+    }
+
+    [Fact]
+    public void DecodeEncoded_Bgr_SwapsRedAndBlue()
+    {
+        var rgb = Run(new Preprocessing { Crop = (37, 61) }, File("wide.png"));
+        var bgr = Run(new Preprocessing { Crop = (37, 61), Channels = ColorChannels.Bgr }, File("wide.png"));
+        var plane = 37 * 61;
+
+        Assert.Equal(rgb[..plane], bgr[(2 * plane)..]);
+        Assert.Equal(rgb[plane..(2 * plane)], bgr[plane..(2 * plane)]);
+    }
+
+    [Fact]
+    public void DecodeRaw_WithStride_EqualsTheFile()
+    {
+        var pixels = Reference("wide.webp.decoded");
+        const int Stride = 200;
+        var padded = new byte[(36 * Stride) + (61 * 3)];
+        for (var row = 0; row < 37; row++)
+        {
+            pixels.AsSpan(row * 61 * 3, 61 * 3).CopyTo(padded.AsSpan(row * Stride));
+        }
+
+        var pipeline = new FramePipeline(new Preprocessing { ShorterSide = 20, Crop = (15, 15) }, Limits);
+        var actual = new byte[pipeline.FrameBytes];
+        pipeline.DecodeRaw(padded, 61, 37, Stride, 3, actual);
+
+        Assert.Equal(Reference("wide.crop.15x15"), Interleaved(actual, 3));
+    }
+
+    [Fact]
+    public void DecodeEncoded_SmallerThanTheCrop_SaysSo()
+    {
+        var refused = Assert.Throws<FrameException>(() => Run(new Preprocessing { Crop = (38, 61) }, File("wide.png")));
+
+        Assert.Equal("FRAME_TOO_SMALL", refused.Reason);
+    }
+
+    private static byte[] Run(Preprocessing preprocessing, byte[] encoded)
+    {
+        var pipeline = new FramePipeline(preprocessing, Limits);
+        var chw = new byte[pipeline.FrameBytes];
+        pipeline.DecodeEncoded(encoded, chw);
+        return chw;
+    }
+
+    private static byte[] Interleaved(byte[] chw, int channels)
+    {
+        var plane = chw.Length / channels;
+        var hwc = new byte[chw.Length];
+        for (var i = 0; i < hwc.Length; i++)
+        {
+            hwc[i] = chw[((i % channels) * plane) + (i / channels)];
+        }
+
+        return hwc;
+    }
+
+    private static byte[] Reference(string name) => File($"{name}.bin");
+
+    private static byte[] File(string name) => System.IO.File.ReadAllBytes(Path.Combine(AppContext.BaseDirectory, "Frames", "References", name));
+}

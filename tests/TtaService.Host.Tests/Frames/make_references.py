@@ -1,0 +1,51 @@
+#!/usr/bin/env python3
+"""Writes the images of References/ and what Pillow and torchvision make of them. Needs Pillow, NumPy and torchvision."""
+import pathlib
+import numpy
+from PIL import Image
+from torchvision.transforms import functional
+
+FOLDER = pathlib.Path(__file__).parent / "References"
+
+
+def picture(width, height):
+    """Gradients, a disc and fine stripes: smooth parts, edges and frequencies that alias."""
+    y, x = numpy.mgrid[0:height, 0:width]
+    disc = ((x - width / 2) ** 2 + (y - height / 2) ** 2 < (min(width, height) / 3) ** 2) * 90
+    stripes = ((x // 2 + y // 3) % 2) * 60
+    red = (x * 255 // max(1, width - 1) + disc) % 256
+    green = (y * 255 // max(1, height - 1) + stripes) % 256
+    blue = (x * y // 7 + disc + stripes) % 256
+    return Image.fromarray(numpy.stack([red, green, blue], 2).astype(numpy.uint8))
+
+
+def save(name, image):
+    array = numpy.asarray(image)
+    (FOLDER / f"{name}.bin").write_bytes(array.tobytes())
+
+
+def main():
+    FOLDER.mkdir(exist_ok=True)
+    sources = {"wide": picture(61, 37), "tall": picture(23, 50), "small": picture(9, 7)}
+    filters = {"nearest": Image.NEAREST, "box": Image.BOX, "bilinear": Image.BILINEAR, "bicubic": Image.BICUBIC, "lanczos": Image.LANCZOS}
+    for name, image in sources.items():
+        image.save(FOLDER / f"{name}.png")
+        for filter_name, filter_id in filters.items():
+            save(f"{name}.{filter_name}.17x21", image.resize((21, 17), filter_id))
+    # torchvision: Resize(shorter side), CenterCrop
+    for name in ("wide", "tall"):
+        resized = functional.resize(sources[name], 20)
+        save(f"{name}.crop.15x15", functional.center_crop(resized, [15, 15]))
+        save(f"{name}.grey.12x12", functional.center_crop(functional.resize(sources[name].convert("L"), 12), [12, 12]))
+    sources["wide"].save(FOLDER / "wide.jpg", quality=90)
+    sources["wide"].save(FOLDER / "wide.progressive.jpg", quality=90, progressive=True)
+    sources["wide"].save(FOLDER / "wide.webp", lossless=True)
+    sources["wide"].save(FOLDER / "wide.lossy.webp", quality=80)
+    sources["wide"].convert("L").save(FOLDER / "wide.grey.png")
+    sources["wide"].convert("P", palette=Image.ADAPTIVE).save(FOLDER / "wide.palette.png")
+    for name in ("wide.jpg", "wide.progressive.jpg", "wide.lossy.webp", "wide.palette.png", "wide.webp", "wide.grey.png"):
+        save(f"{name}.decoded", Image.open(FOLDER / name).convert("RGB"))
+
+
+if __name__ == "__main__":
+    main()
