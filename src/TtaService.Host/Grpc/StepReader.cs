@@ -70,19 +70,22 @@ internal sealed class StepReader(IOptions<BatchingOptions> batching)
 
     private static DecodedFrames ReadTensors(ServedModel model, RepeatedField<Frame> frames)
     {
+        // All before the memory is taken: one large frame must not get as much for each small one behind it.
         var shape = CheckedShape(frames[0].Tensor, 0);
+        for (var i = 1; i < frames.Count; i++)
+        {
+            if (!CheckedShape(frames[i].Tensor, i).AsSpan().SequenceEqual(shape))
+            {
+                throw new FailureException(Failure.Invalid("TENSOR_SHAPES_DIFFER", Field(i), $"the tensors of a step have one shape; this one is [{string.Join(',', frames[i].Tensor.Shape)}], the first [{string.Join(',', shape)}]"));
+            }
+        }
+
         var floats = shape[0] * shape[1] * shape[2];
-        var values = new float[checked(floats * frames.Count)];
+        var values = new float[(long)floats * frames.Count];
         for (var i = 0; i < frames.Count; i++)
         {
-            var tensor = frames[i].Tensor;
-            if (!CheckedShape(tensor, i).AsSpan().SequenceEqual(shape))
-            {
-                throw new FailureException(Failure.Invalid("TENSOR_SHAPES_DIFFER", Field(i), $"the tensors of a step have one shape; this one is [{string.Join(',', tensor.Shape)}], the first [{string.Join(',', shape)}]"));
-            }
-
             var target = values.AsSpan(i * floats, floats);
-            MemoryMarshal.Cast<byte, float>(tensor.Data.Span).CopyTo(target);
+            MemoryMarshal.Cast<byte, float>(frames[i].Tensor.Data.Span).CopyTo(target);
             foreach (var value in target)
             {
                 if (!float.IsFinite(value))

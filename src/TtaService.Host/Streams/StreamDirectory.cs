@@ -30,6 +30,9 @@ internal sealed record StreamRequest
     public IReadOnlyDictionary<string, string>? Labels { get; init; }
 
     public ResumeMode Mode { get; init; }
+
+    /// <summary>The request's field that says all this, for refusals.</summary>
+    public string Root { get; init; } = "open";
 }
 
 /// <summary>What to do with a stream that exists already, or does not.</summary>
@@ -49,6 +52,7 @@ internal sealed partial class StreamDirectory(ModelCatalog models, IOptions<Stre
     private readonly long _maxStateBytes = options.Value.MaxStateBytes > 0 ? options.Value.MaxStateBytes : GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / 2;
     private readonly Lock _admission = new();
     private long _stateBytes;
+    private int _unlisted;
 
     public int Count => _streams.Count;
 
@@ -69,7 +73,7 @@ internal sealed partial class StreamDirectory(ModelCatalog models, IOptions<Stre
             {
                 return (lease, created ? StateOrigin.Fresh : await ContinueAsync(session, request).ConfigureAwait(false));
             }
-            catch (FailureException)
+            catch
             {
                 lease.Dispose();
                 throw;
@@ -112,8 +116,33 @@ internal sealed partial class StreamDirectory(ModelCatalog models, IOptions<Stre
     public async Task<StreamSession> CreateUnlistedAsync(StreamRequest request)
     {
         var (model, method) = Resolve(request);
-        var state = await CreateStateAsync(model, model.Engine.Model.StateBytes(method), engine => engine.CreateState(method, request.Seed ?? 0)).ConfigureAwait(false);
-        return await RegisterAsync(new StreamSession(request.Name, model, state, StateOrigin.Fresh, Settings(request), _options, clock)).ConfigureAwait(false);
+        var bytes = model.Engine.Model.StateBytes(method);
+        lock (_admission)
+        {
+            if (WhyFull(bytes) is { } full)
+            {
+                throw new FailureException(full);
+            }
+
+            _unlisted++;
+            _stateBytes += bytes;
+        }
+
+        try
+        {
+            var state = await CreateStateAsync(model, bytes, engine => engine.CreateState(method, request.Seed ?? 0)).ConfigureAwait(false);
+            return await RegisterAsync(new StreamSession(request.Name, model, state, StateOrigin.Fresh, Settings(request), _options, clock) { CountedBytes = bytes }).ConfigureAwait(false);
+        }
+        catch
+        {
+            lock (_admission)
+            {
+                _unlisted--;
+                _stateBytes -= bytes;
+            }
+
+            throw;
+        }
     }
 
     public StreamSession Get(string name) => _streams.TryGetValue(name, out var session) ? session : throw new FailureException(Failure.StreamNotFound(name));
@@ -146,11 +175,10 @@ internal sealed partial class StreamDirectory(ModelCatalog models, IOptions<Stre
     {
         lock (_admission)
         {
-            if (_streams.TryRemove(KeyValuePair.Create(session.Name, session)))
-            {
-                _stateBytes -= session.CountedBytes;
-                session.CountedBytes = 0;
-            }
+            _unlisted -= session.Name.Length == 0 ? 1 : 0;
+            _streams.TryRemove(KeyValuePair.Create(session.Name, session));
+            _stateBytes -= session.CountedBytes;
+            session.CountedBytes = 0;
         }
 
         var batcher = session.Model.Batcher;
@@ -311,9 +339,10 @@ internal sealed partial class StreamDirectory(ModelCatalog models, IOptions<Stre
 
     private Failure? WhyFull(long bytes)
     {
-        if (_streams.Count >= _options.MaxStreams)
+        var streams = _streams.Count + _unlisted;
+        if (streams >= _options.MaxStreams)
         {
-            return new Failure(FailureKind.ResourceExhausted, "TOO_MANY_STREAMS", $"there are {_streams.Count} streams already, the limit is {_options.MaxStreams} (Streams:MaxStreams); delete streams that are not used") { RetryAfter = TimeSpan.FromSeconds(10) };
+            return new Failure(FailureKind.ResourceExhausted, "TOO_MANY_STREAMS", $"there are {streams} streams already, the limit is {_options.MaxStreams} (Streams:MaxStreams); delete streams that are not used") { RetryAfter = TimeSpan.FromSeconds(10) };
         }
 
         return _stateBytes + bytes > _maxStateBytes ? StatesTooLarge(bytes) : null;
@@ -327,6 +356,7 @@ internal sealed partial class StreamDirectory(ModelCatalog models, IOptions<Stre
         var method = request.Method is null ? session.Method : Resolve(request with { Model = session.Model.Name }).Method;
         var seed = request.Seed ?? session.Seed;
         var bytes = session.Model.Engine.Model.StateBytes(method);
+        long growth;
         lock (_admission)
         {
             if (!_streams.TryGetValue(session.Name, out var listed) || listed != session)
@@ -334,7 +364,7 @@ internal sealed partial class StreamDirectory(ModelCatalog models, IOptions<Stre
                 throw new FailureException(Failure.StreamNotFound(session.Name));
             }
 
-            var growth = bytes - session.CountedBytes;
+            growth = bytes - session.CountedBytes;
             if (growth > 0 && _stateBytes + growth > _maxStateBytes)
             {
                 throw new FailureException(StatesTooLarge(growth));
@@ -357,6 +387,16 @@ internal sealed partial class StreamDirectory(ModelCatalog models, IOptions<Stre
         }
         catch (ArenaFullException full)
         {
+            lock (_admission)
+            {
+                // A deletion has given all of it back.
+                if (_streams.TryGetValue(session.Name, out var listed) && listed == session)
+                {
+                    session.CountedBytes -= growth;
+                    _stateBytes -= growth;
+                }
+            }
+
             throw new FailureException(StateMemoryFull(full));
         }
     }
@@ -365,7 +405,7 @@ internal sealed partial class StreamDirectory(ModelCatalog models, IOptions<Stre
     {
         if (request.Model.Length > 0 && request.Model != session.Model.Name)
         {
-            throw new FailureException(new Failure(FailureKind.FailedPrecondition, "STREAM_OF_ANOTHER_MODEL", $"stream '{session.Name}' belongs to model '{session.Model.Name}', not '{request.Model}'; use another stream name, or delete the stream first") { Field = "open.model" });
+            throw new FailureException(new Failure(FailureKind.FailedPrecondition, "STREAM_OF_ANOTHER_MODEL", $"stream '{session.Name}' belongs to model '{session.Model.Name}', not '{request.Model}'; use another stream name, or delete the stream first") { Field = $"{request.Root}.model" });
         }
 
         if (request.Mode == ResumeMode.Reset)
@@ -373,14 +413,14 @@ internal sealed partial class StreamDirectory(ModelCatalog models, IOptions<Stre
             return;
         }
 
-        if (request.Method is { } choice && !Choose(session.Model, choice).Equals(session.Method))
+        if (request.Method is { } choice && !Choose(session.Model, choice, request.Root).Equals(session.Method))
         {
-            throw new FailureException(new Failure(FailureKind.FailedPrecondition, "STREAM_OF_ANOTHER_METHOD", $"stream '{session.Name}' runs {session.Method.Name} {session.Method.Hyperparameters.ToJsonString()}, which differs from what is asked for; open it with RESUME_POLICY_RESET to change the method, or leave the method out") { Field = "open.method" });
+            throw new FailureException(new Failure(FailureKind.FailedPrecondition, "STREAM_OF_ANOTHER_METHOD", $"stream '{session.Name}' runs {session.Method.Name} {session.Method.Hyperparameters.ToJsonString()}, which differs from what is asked for; open it with RESUME_POLICY_RESET to change the method, or leave the method out") { Field = $"{request.Root}.method" });
         }
 
         if (request.Seed is { } seed && seed != session.Seed)
         {
-            throw new FailureException(new Failure(FailureKind.FailedPrecondition, "STREAM_OF_ANOTHER_SEED", $"stream '{session.Name}' has seed {session.Seed}, not {seed}; open it with RESUME_POLICY_RESET to change the seed, or leave the seed out") { Field = "open.seed" });
+            throw new FailureException(new Failure(FailureKind.FailedPrecondition, "STREAM_OF_ANOTHER_SEED", $"stream '{session.Name}' has seed {session.Seed}, not {seed}; open it with RESUME_POLICY_RESET to change the seed, or leave the seed out") { Field = $"{request.Root}.seed" });
         }
     }
 
@@ -393,13 +433,13 @@ internal sealed partial class StreamDirectory(ModelCatalog models, IOptions<Stre
     private (ServedModel Model, MethodSettings Method) Resolve(StreamRequest request)
     {
         var model = models.Find(request.Model);
-        var method = request.Method is { } choice ? Choose(model, choice) : model.DefaultMethod;
+        var method = request.Method is { } choice ? Choose(model, choice, request.Root) : model.DefaultMethod;
         return model.Engine.Model.WhyUnavailable(method) is { } reason
-            ? throw new FailureException(new Failure(FailureKind.FailedPrecondition, "METHOD_UNAVAILABLE", $"model '{model.Name}' can't run {method.Name}: {reason}") { Field = "open.method" })
+            ? throw new FailureException(new Failure(FailureKind.FailedPrecondition, "METHOD_UNAVAILABLE", $"model '{model.Name}' can't run {method.Name}: {reason}") { Field = $"{request.Root}.method" })
             : (model, method);
     }
 
-    private static MethodSettings Choose(ServedModel model, MethodChoice choice)
+    private static MethodSettings Choose(ServedModel model, MethodChoice choice, string root)
     {
         try
         {
@@ -407,7 +447,7 @@ internal sealed partial class StreamDirectory(ModelCatalog models, IOptions<Stre
         }
         catch (MethodSettingsException refused)
         {
-            throw new FailureException(Failure.Invalid("METHOD_INVALID", "open.method", refused.Message));
+            throw new FailureException(Failure.Invalid("METHOD_INVALID", $"{root}.method", refused.Message));
         }
     }
 
