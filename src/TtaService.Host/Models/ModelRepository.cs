@@ -6,7 +6,7 @@ namespace TtaService.Host.Models;
 /// <summary>The model repository: a folder with a folder a model.</summary>
 internal static partial class ModelRepository
 {
-    /// <summary>Reads every model folder, in the order of their names. Hidden folders are left out.</summary>
+    /// <summary>Reads every model folder, in the order of their names. Hidden folders and a volume's lost+found are left out.</summary>
     /// <exception cref="ModelLoadException">No such folder, no model in it, or a folder that is no model, is a link or has an odd name; all problems in one message.</exception>
     public static IReadOnlyList<ModelFolder> Load(string path)
     {
@@ -17,7 +17,7 @@ internal static partial class ModelRepository
 
         var models = new List<ModelFolder>();
         var problems = new List<string>();
-        foreach (var folder in Directory.EnumerateDirectories(path).Where(folder => Path.GetFileName(folder)[0] != '.').Order(StringComparer.Ordinal))
+        foreach (var folder in Directory.EnumerateDirectories(path).Where(folder => Path.GetFileName(folder) is var name && name[0] != '.' && name != "lost+found").Order(StringComparer.Ordinal))
         {
             try
             {

@@ -44,7 +44,7 @@ public sealed class BadInputTests(ServerFixture server) : IClassFixture<ServerFi
         ["raw without width"] = Frames(StatusCode.InvalidArgument, "RAW_SIZE_WRONG", "0x16", TestFrames.Raw(0, 16, 0, RawImage.Types.Format.Rgb8, 768)),
         ["raw of negative height"] = Frames(StatusCode.InvalidArgument, "RAW_SIZE_WRONG", "16x-16", TestFrames.Raw(16, -16, 0, RawImage.Types.Format.Rgb8, 768)),
         ["raw of small stride"] = Frames(StatusCode.InvalidArgument, "RAW_SIZE_WRONG", "stride 47", TestFrames.Raw(16, 16, 47, RawImage.Types.Format.Rgb8, 768)),
-        ["raw whose size wraps around"] = Frames(StatusCode.InvalidArgument, "RAW_SIZE_WRONG", "2147483647x2147483647", TestFrames.Raw(int.MaxValue, int.MaxValue, 0, RawImage.Types.Format.Rgb8, 768)),
+        ["raw whose size wraps around"] = Frames(StatusCode.InvalidArgument, "FRAME_TOO_LARGE", "2147483647x2147483647", TestFrames.Raw(int.MaxValue, int.MaxValue, 0, RawImage.Types.Format.Rgb8, 768)),
         ["timeout of nothing"] = new(request => request.Step.Timeout = new Duration(), StatusCode.InvalidArgument, "TIMEOUT_OUT_OF_RANGE", "more than 0"),
         ["negative timeout"] = new(request => request.Step.Timeout = new Duration { Seconds = -1 }, StatusCode.InvalidArgument, "TIMEOUT_OUT_OF_RANGE", "not -1 s"),
         ["endless timeout"] = new(request => request.Step.Timeout = new Duration { Seconds = long.MaxValue, Nanos = int.MaxValue }, StatusCode.InvalidArgument, "TIMEOUT_OUT_OF_RANGE", "86400"),

@@ -91,5 +91,36 @@ public sealed class ModelRepositoryTests : IDisposable
         Assert.Contains($"{Path.Combine(folder, file)} is a link", Refusal(_folders.Root), StringComparison.Ordinal);
     }
 
+    [Fact]
+    public void Load_FilesLinkedWithinTheirFolder_AreRead()
+    {
+        // The layout of a mounted ConfigMap: model.json -> ..data/model.json, ..data -> ..2026.
+        var folder = _folders.Add("model", "{}");
+        var version = Directory.CreateDirectory(Path.Combine(folder, "..2026")).FullName;
+        Directory.CreateSymbolicLink(Path.Combine(folder, "..data"), "..2026");
+        foreach (var file in (string[])["model.json", "model.onnx"])
+        {
+            File.Move(Path.Combine(folder, file), Path.Combine(version, file));
+            File.CreateSymbolicLink(Path.Combine(folder, file), Path.Combine("..data", file));
+        }
+
+        Directory.CreateDirectory(Path.Combine(_folders.Root, "lost+found"));
+
+        Assert.Equal(["model"], ModelRepository.Load(_folders.Root).Select(model => model.Name));
+    }
+
+    [Fact]
+    public void Load_FolderLinkedElsewhereOnTheWay_IsRefused()
+    {
+        using var elsewhere = new ModelFolders();
+        var outside = elsewhere.Add("real", "{}");
+        var folder = _folders.Add("model");
+        Directory.CreateSymbolicLink(Path.Combine(folder, "..data"), outside);
+        File.Delete(Path.Combine(folder, "model.json"));
+        File.CreateSymbolicLink(Path.Combine(folder, "model.json"), Path.Combine("..data", "model.json"));
+
+        Assert.Contains("is a link", Refusal(_folders.Root), StringComparison.Ordinal);
+    }
+
     private static string Refusal(string path) => Assert.Throws<ModelLoadException>(() => ModelRepository.Load(path)).Message;
 }
