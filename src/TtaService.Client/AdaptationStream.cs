@@ -9,7 +9,8 @@ namespace TtaService.Client;
 /// <remarks>
 /// Steps carry sequence numbers. When the connection breaks, the stream is opened again and every step without an answer is sent again; the server
 /// answers those that it had committed without adapting twice. Safe to use from several threads; steps run in the order of the calls to
-/// <see cref="StepAsync"/>. Use a channel (a connection) per camera where many cameras share a process, so that they do not stall together.
+/// <see cref="StepAsync"/>. Use a channel (a connection) per camera where many cameras share a process, so that they do not stall together, and
+/// set <c>SocketsHttpHandler.KeepAlivePingDelay</c>: a network that is lost in silence is noticed by its pings only.
 /// </remarks>
 /// <example><code>
 /// using var channel = GrpcChannel.ForAddress("http://localhost:8001");
@@ -30,8 +31,11 @@ public sealed class AdaptationStream : IAsyncDisposable
     private readonly CancellationTokenSource _closed = new();
     private LinkedListNode<Unanswered>? _nextToSend;
     private ulong _lastSequence;
+    private bool _progressed;
+    private bool _isOpen;
     private bool _closing;
     private Exception? _failure;
+    private Exception? _sendFailure;
     private Task _running = Task.CompletedTask;
 
     private AdaptationStream(CallInvoker invoker, OpenStream open, AdaptationStreamOptions options)
@@ -79,6 +83,7 @@ public sealed class AdaptationStream : IAsyncDisposable
     /// <param name="cancel">Ends the wait, not the step.</param>
     /// <exception cref="StepFailedException">The server refused or failed this step; the stream goes on.</exception>
     /// <exception cref="RpcException">The stream has ended: it was taken over or deleted, or the server stays out of reach.</exception>
+    /// <exception cref="InvalidOperationException"><see cref="AdaptationStreamOptions.MaxUnanswered"/> steps wait for their answer already.</exception>
     public Task<StepReply> StepAsync(IEnumerable<Frame> frames, bool? freeze = null, TimeSpan? timeout = null, CancellationToken cancel = default)
     {
         ArgumentNullException.ThrowIfNull(frames);
@@ -102,6 +107,11 @@ public sealed class AdaptationStream : IAsyncDisposable
                 return Task.FromException<StepReply>(failure);
             }
 
+            if (_unanswered.Count >= _options.MaxUnanswered)
+            {
+                throw new InvalidOperationException($"{_unanswered.Count} steps of stream '{_open.Stream}' wait for their answer already, the limit is {_options.MaxUnanswered} (AdaptationStreamOptions.MaxUnanswered); await earlier ones, or leave frames out");
+            }
+
             step.Sequence = ++_lastSequence;
             var place = _unanswered.AddLast(unanswered);
             _nextToSend ??= place;
@@ -111,15 +121,26 @@ public sealed class AdaptationStream : IAsyncDisposable
         return unanswered.Reply.Task.WaitAsync(cancel);
     }
 
-    /// <summary>Closes the stream's call; the stream itself stays on the server. Steps without an answer fail.</summary>
+    /// <summary>Closes the stream's call; the stream itself stays on the server. Steps without an answer fail. Idempotent.</summary>
     public async ValueTask DisposeAsync()
     {
         bool idle;
+        bool again;
         lock (_gate)
         {
+            again = _closing;
             _closing = true;
-            idle = _unanswered.Count == 0 && _firstOpened.Task.IsCompletedSuccessfully;
-            Wake();
+            idle = _unanswered.Count == 0 && _isOpen;
+            if (!again)
+            {
+                Wake();
+            }
+        }
+
+        if (again)
+        {
+            await _running.ConfigureAwait(false);
+            return;
         }
 
         if (idle)
@@ -144,10 +165,20 @@ public sealed class AdaptationStream : IAsyncDisposable
         {
             try
             {
-                using var call = _client.StreamInfer(cancellationToken: _closed.Token);
+                using var ending = CancellationTokenSource.CreateLinkedTokenSource(_closed.Token);
+                using var call = _client.StreamInfer(cancellationToken: ending.Token);
                 await OpenCallAsync(call).ConfigureAwait(false);
-                attempt = 0;
-                await ExchangeAsync(call).ConfigureAwait(false);
+                var opened = _options.Clock.GetTimestamp();
+                try
+                {
+                    await ExchangeAsync(call, ending).ConfigureAwait(false);
+                }
+                finally
+                {
+                    // An opening that gets nowhere is an attempt, too: a step that breaks every connection must not be sent for ever.
+                    attempt = _progressed || _options.Clock.GetElapsedTime(opened) > _options.MaxDelay ? 0 : attempt;
+                }
+
                 Fail(new ObjectDisposedException(nameof(AdaptationStream)));
                 return;
             }
@@ -173,7 +204,7 @@ public sealed class AdaptationStream : IAsyncDisposable
         {
             await call.RequestStream.WriteAsync(new StreamInferRequest { Open = _open }).ConfigureAwait(false);
         }
-        catch (Exception ended) when (ended is RpcException or IOException)
+        catch (Exception broken) when (IsBroken(broken))
         {
             // The reading below tells the call's status.
         }
@@ -186,6 +217,7 @@ public sealed class AdaptationStream : IAsyncDisposable
         lock (_gate)
         {
             Opened = opened;
+            (_isOpen, _progressed) = (true, false);
             _nextToSend = _unanswered.First;
             if (_firstOpened.Task.IsCompleted)
             {
@@ -201,10 +233,10 @@ public sealed class AdaptationStream : IAsyncDisposable
         _firstOpened.TrySetResult(opened);
     }
 
-    private async Task ExchangeAsync(AsyncDuplexStreamingCall<StreamInferRequest, StreamInferReply> call)
+    private async Task ExchangeAsync(AsyncDuplexStreamingCall<StreamInferRequest, StreamInferReply> call, CancellationTokenSource ending)
     {
         using var sending = CancellationTokenSource.CreateLinkedTokenSource(_closed.Token);
-        var sender = SendAsync(call.RequestStream, sending.Token);
+        var sender = SendAsync(call.RequestStream, ending, sending.Token);
         try
         {
             while (await call.ResponseStream.MoveNext(CancellationToken.None).ConfigureAwait(false))
@@ -212,14 +244,23 @@ public sealed class AdaptationStream : IAsyncDisposable
                 Take(call.ResponseStream.Current);
             }
         }
+        catch (RpcException ended) when (ended.StatusCode == StatusCode.Cancelled && ending.IsCancellationRequested && !_closed.IsCancellationRequested)
+        {
+            throw new RpcException(new Grpc.Core.Status(StatusCode.Unavailable, $"a step could not be sent: {_sendFailure?.Message}", _sendFailure));
+        }
         finally
         {
+            lock (_gate)
+            {
+                _isOpen = false;
+            }
+
             await sending.CancelAsync().ConfigureAwait(false);
             await sender.ConfigureAwait(false);
         }
     }
 
-    private async Task SendAsync(IClientStreamWriter<StreamInferRequest> requests, CancellationToken cancel)
+    private async Task SendAsync(IClientStreamWriter<StreamInferRequest> requests, CancellationTokenSource ending, CancellationToken cancel)
     {
         try
         {
@@ -248,11 +289,19 @@ public sealed class AdaptationStream : IAsyncDisposable
 
             await requests.CompleteAsync().ConfigureAwait(false);
         }
-        catch (Exception ended) when (ended is RpcException or IOException or OperationCanceledException or InvalidOperationException)
+        catch (Exception broken) when (IsBroken(broken))
         {
-            // The reader of the replies meets the same end and knows its status.
+            // The reader of the replies meets the same end and knows its status. Should it not, nothing more would come: the call ends.
+            if (!cancel.IsCancellationRequested)
+            {
+                _sendFailure = broken;
+                ending.CancelAfter(GracefulClose);
+            }
         }
     }
+
+    // What writing to a call throws: the call's end, or the transport's.
+    private static bool IsBroken(Exception thrown) => thrown is RpcException or OperationCanceledException or InvalidOperationException or IOException;
 
     private void Take(StreamInferReply reply)
     {
@@ -263,6 +312,7 @@ public sealed class AdaptationStream : IAsyncDisposable
             if (_unanswered.First is { } first && first.Value.Step.Sequence == sequence)
             {
                 answered = first.Value;
+                _progressed = true;
                 _unanswered.RemoveFirst();
             }
         }

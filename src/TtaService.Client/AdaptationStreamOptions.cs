@@ -12,6 +12,9 @@ public sealed record AdaptationStreamOptions
     /// <summary>Longest wait between two attempts. Default 5 s.</summary>
     public TimeSpan MaxDelay { get; init; } = TimeSpan.FromSeconds(5);
 
+    /// <summary>Steps that may wait for their answer; <see cref="AdaptationStream.StepAsync"/> refuses further ones, so that a server that falls behind does not fill the client's memory. Default 256.</summary>
+    public int MaxUnanswered { get; init; } = 256;
+
     /// <summary>The clock of the waits.</summary>
     public TimeProvider Clock { get; init; } = TimeProvider.System;
 }

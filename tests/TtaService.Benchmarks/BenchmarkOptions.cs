@@ -14,6 +14,9 @@ internal sealed record BenchmarkOptions
 
     public int Threads { get; init; } = 1;
 
+    /// <summary>Steps of the memory benchmark.</summary>
+    public int Steps { get; init; } = 100_000;
+
     public int Rounds { get; init; } = 7;
 
     /// <summary>Least time of a sample; short variants repeat.</summary>

@@ -7,7 +7,8 @@ var rounds = new Option<int>("--rounds") { Description = "Rounds; each measures 
 var models = new Option<string[]>("--models") { Description = "resnet18, resnet50.", AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => ["resnet18", "resnet50"] };
 var batches = new Option<int[]>("--batches") { Description = "Batch sizes of 'pass'.", AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => [1, 8, 16] };
 var streams = new Option<int[]>("--streams") { Description = "Streams of 'streams'.", AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => [4, 16, 64] };
-var root = new RootCommand("Measures TtaService as ratios of things that run interleaved on this machine.") { threads, rounds, models, batches, streams };
+var steps = new Option<int>("--steps") { Description = "Steps of 'memory'.", DefaultValueFactory = _ => 100_000 };
+var root = new RootCommand("Measures TtaService as ratios of things that run interleaved on this machine.") { threads, rounds, models, batches, streams, steps };
 foreach (var option in root.Options.Where(option => option.Name.StartsWith("--", StringComparison.Ordinal)))
 {
     option.Recursive = true;
@@ -37,6 +38,7 @@ void Add(string name, string description, Action<Report, BenchmarkOptions> run)
             Rounds = parsed.GetValue(rounds),
             Models = parsed.GetValue(models)!,
             Batches = parsed.GetValue(batches)!,
+            Steps = parsed.GetValue(steps),
             Streams = parsed.GetValue(streams)!,
         };
         torch.set_num_threads(options.Threads);

@@ -122,6 +122,11 @@ public sealed class Evaluator(AdaptiveModel model, EvaluationFrames frames)
             {
                 var row = logits.Values.AsSpan((i - _from) * classes, classes);
                 var sample = run.Samples[i];
+                if (labels[sample.Image] >= classes)
+                {
+                    throw new DataFormatException($"image {sample.Image} has class {labels[sample.Image]}, but the model's output {logits.Name} has {classes} classes, counted from 0; use data labelled with the model's classes");
+                }
+
                 _frames[sample.Domain]++;
                 _errors[sample.Domain] += TensorPrimitives.IndexOfMax<float>(row) == labels[sample.Image] ? 0 : 1;
                 if (run.KeepsLogits)

@@ -8,6 +8,8 @@ namespace TtaService.Engine.Evaluation;
 /// <summary>NumPy's .npy format (version 1 to 3): images (N,H,W) or (N,H,W,C) of uint8, and labels (N) of any integer type.</summary>
 internal static partial class NpyFiles
 {
+    private const int MaxLabel = 1_000_000;
+
     /// <summary>The pair of arrays in a folder; null when there is none.</summary>
     public static LabelledImages? Find(string path)
     {
@@ -42,7 +44,7 @@ internal static partial class NpyFiles
         }
 
         var size = LabelBytes(labelsType);
-        if (size == 0 || labelsShape.Length != 1 || labelsShape[0] != shape[0])
+        if (labelsShape.Length != 1 || labelsShape[0] != shape[0])
         {
             throw new DataFormatException($"{labelsPath} is {labelsType} [{string.Join(',', labelsShape)}]; expected {shape[0]} little-endian integers, one for each image");
         }
@@ -51,14 +53,18 @@ internal static partial class NpyFiles
         for (var i = 0; i < numbers.Length; i++)
         {
             var bytes = labels.AsSpan(i * size, size);
-            var label = size switch
+            Int128 label = labelsType switch
             {
-                1 => labelsType[1] == 'i' ? (sbyte)bytes[0] : bytes[0],
-                2 => BinaryPrimitives.ReadInt16LittleEndian(bytes),
-                4 => BinaryPrimitives.ReadInt32LittleEndian(bytes),
+                "|u1" => bytes[0],
+                "|i1" => (sbyte)bytes[0],
+                "<u2" => BinaryPrimitives.ReadUInt16LittleEndian(bytes),
+                "<i2" => BinaryPrimitives.ReadInt16LittleEndian(bytes),
+                "<u4" => BinaryPrimitives.ReadUInt32LittleEndian(bytes),
+                "<i4" => BinaryPrimitives.ReadInt32LittleEndian(bytes),
+                "<u8" => BinaryPrimitives.ReadUInt64LittleEndian(bytes),
                 _ => BinaryPrimitives.ReadInt64LittleEndian(bytes),
             };
-            numbers[i] = label is >= 0 and <= 1_000_000 ? (int)label : throw new DataFormatException($"{labelsPath} holds label {label} at {i}; labels count from 0");
+            numbers[i] = label >= 0 && label <= MaxLabel ? (int)label : throw new DataFormatException($"{labelsPath} holds label {label} at {i}; labels count from 0 and go to {MaxLabel} at most");
         }
 
         return LabelledImages.InMemory(images, shape[1], shape[2], shape.Length == 4 ? shape[3] : 1, numbers);
@@ -89,7 +95,12 @@ internal static partial class NpyFiles
 
         var shape = shapeText.Groups[1].Value.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)
             .Select(extent => int.TryParse(extent, NumberStyles.None, CultureInfo.InvariantCulture, out var value) ? value : throw new DataFormatException($"{path} has the shape ({shapeText.Groups[1].Value}), which is too large")).ToArray();
-        var size = type.Groups[1].Value == "|u1" ? 1 : Math.Max(1, LabelBytes(type.Groups[1].Value));
+        var size = LabelBytes(type.Groups[1].Value);
+        if (size == 0)
+        {
+            throw new DataFormatException($"{path} holds values of type {type.Groups[1].Value}; expected uint8 images or little-endian integers as labels");
+        }
+
         var elements = shape.Aggregate((Int128)1, (product, extent) => product * extent);
         var data = bytes.Length - start - length;
         return elements * size == data

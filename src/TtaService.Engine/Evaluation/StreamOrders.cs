@@ -65,6 +65,12 @@ public static class StreamOrders
         for (var k = 0; k < byClass.Length; k++)
         {
             var samples = byClass[k].ToArray();
+            if (samples.Length == 0)
+            {
+                // A sparse labelling has many such classes, and each costs a draw for every chunk.
+                continue;
+            }
+
             random.Shuffle(samples);
             var shares = new double[chunks.Length];
             for (var j = 0; j < shares.Length; j++)

@@ -75,7 +75,7 @@ internal static class InspectCommand
         {
             methods.AddRow(
                 new Text(method.Method),
-                method.Unavailable is { } why ? new Text($"not available: {why}") : Cell($"{method.StateBytes:N0}"),
+                method.Unavailable is not null ? new Text("not available") : Cell($"{method.StateBytes:N0}"),
                 method.Unavailable is not null ? new Text("") : method.StreamsPerGibibyte is { } streams ? Cell($"{streams:N0}") : new Text("no state"));
         }
 
@@ -85,6 +85,11 @@ internal static class InspectCommand
         }
 
         terminal.Write(methods);
+        if (report.Methods.Select(method => method.Unavailable).FirstOrDefault(reason => reason is not null) is { } why)
+        {
+            // Of the other methods it is the same.
+            terminal.Line($"not available: {why}");
+        }
     }
 
     private static Text Cell(FormattableString value) => new(FormattableString.Invariant(value));

@@ -3,7 +3,7 @@ namespace TtaService.Host.Frames;
 /// <summary>A frame that is not taken: its sender's mistake.</summary>
 internal sealed class FrameException(string reason, string message) : Exception(message)
 {
-    /// <summary>For programs: FRAME_TOO_LARGE, FRAME_UNREADABLE, FRAME_FORMAT_UNKNOWN.</summary>
+    /// <summary>For programs: FRAME_TOO_LARGE, FRAME_TOO_SMALL, FRAME_UNREADABLE, FRAME_FORMAT_UNKNOWN, RAW_SIZE_WRONG.</summary>
     public string Reason { get; } = reason;
 
     public static FrameException TooLarge(string message) => new("FRAME_TOO_LARGE", message);

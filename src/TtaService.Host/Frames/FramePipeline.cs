@@ -33,23 +33,36 @@ internal sealed class FramePipeline(Preprocessing preprocessing, FrameOptions li
     }
 
     /// <summary>Uncompressed pixels.</summary>
-    /// <param name="pixels">Rows from top to bottom; the caller has checked that they are all there.</param>
+    /// <param name="pixels">Rows from top to bottom, at least stride * (height - 1) + width * channels bytes.</param>
     /// <param name="width">Pixels in a row.</param>
     /// <param name="height">Rows.</param>
-    /// <param name="stride">Bytes from one row to the next.</param>
+    /// <param name="stride">Bytes from one row to the next; 0 for packed rows.</param>
     /// <param name="channels">1 or 3 (red, green, blue).</param>
     /// <param name="chw">[C,H,W], <see cref="FrameBytes"/> long.</param>
-    /// <exception cref="FrameException">The frame is past a limit.</exception>
+    /// <exception cref="FrameException">The frame is past a limit, or its numbers and its bytes contradict each other.</exception>
     public void DecodeRaw(ReadOnlySpan<byte> pixels, int width, int height, int stride, int channels, Span<byte> chw)
     {
+        if (width < 1 || height < 1)
+        {
+            throw WrongSize(pixels.Length, width, height, stride, channels);
+        }
+
+        // The limits come first: within them the products below do not overflow.
         FrameHeader.Check(width, height, limits);
+        var packed = width * channels;
+        if ((stride != 0 && stride < packed) || pixels.Length < ((long)(stride == 0 ? packed : stride) * (height - 1)) + packed)
+        {
+            throw WrongSize(pixels.Length, width, height, stride, channels);
+        }
+
+        stride = stride == 0 ? packed : stride;
         var rented = ArrayPool<byte>.Shared.Rent(4 * width * height);
         try
         {
             var rgba = rented.AsSpan(0, 4 * width * height);
             for (var y = 0; y < height; y++)
             {
-                var from = pixels.Slice(y * stride, width * channels);
+                var from = pixels.Slice(y * stride, packed);
                 var to = rgba.Slice(4 * y * width, 4 * width);
                 for (var x = 0; x < width; x++)
                 {
@@ -67,6 +80,10 @@ internal sealed class FramePipeline(Preprocessing preprocessing, FrameOptions li
             ArrayPool<byte>.Shared.Return(rented);
         }
     }
+
+    private static FrameException WrongSize(int bytes, int width, int height, int stride, int channels) => new(
+        "RAW_SIZE_WRONG",
+        $"a raw image of {width}x{height} with {channels} bytes a pixel and stride {stride} has {bytes} bytes; width and height are at least 1, the stride at least width * {channels} (0 for that), the data at least stride * (height - 1) + width * {channels}");
 
     private void Preprocess(Span<byte> rgba, int width, int height, Span<byte> chw)
     {

@@ -158,24 +158,29 @@ internal static class PillowResampler
 
     private static void ResizeNearest(ReadOnlySpan<byte> source, int width, int height, int channels, int resizedWidth, int resizedHeight, Part part, Span<byte> target)
     {
-        var columns = NearestPositions(width, resizedWidth);
-        var rows = NearestPositions(height, resizedHeight);
+        var columns = NearestPositions(width, resizedWidth, part.Left, part.Width);
+        var rows = NearestPositions(height, resizedHeight, part.Top, part.Height);
         for (var y = 0; y < part.Height; y++)
         {
             for (var x = 0; x < part.Width; x++)
             {
-                source.Slice(((rows[part.Top + y] * width) + columns[part.Left + x]) * channels, channels).CopyTo(target[(((y * part.Width) + x) * channels)..]);
+                source.Slice(((rows[y] * width) + columns[x]) * channels, channels).CopyTo(target[(((y * part.Width) + x) * channels)..]);
             }
         }
     }
 
     // Pillow adds the step up instead of multiplying, and so do we: the roundings differ.
-    private static int[] NearestPositions(int input, int output)
+    private static int[] NearestPositions(int input, int output, int first, int count)
     {
         var step = (double)input / output;
         var position = step * 0.5;
-        var positions = new int[output];
-        for (var i = 0; i < output; i++, position += step)
+        for (var i = 0; i < first; i++)
+        {
+            position += step;
+        }
+
+        var positions = new int[count];
+        for (var i = 0; i < count; i++, position += step)
         {
             positions[i] = Math.Min((int)position, input - 1);
         }

@@ -1,5 +1,7 @@
+using System.Runtime.ExceptionServices;
 using System.Security.Cryptography;
 using System.Threading.Channels;
+using Google.Protobuf;
 using Grpc.Core;
 using TtaService.Host.Streams;
 using TtaService.V1;
@@ -54,7 +56,11 @@ internal sealed class DuplexCall(
                 throw new FailureException(Failure.Invalid("OPEN_MISSING", "open", "the call ended without a message; the first message opens the stream"));
             }
         }
-        catch (Exception interrupted) when (interrupted is OperationCanceledException or RpcException { StatusCode: StatusCode.Cancelled })
+        catch (IOException gone) when (IsInterruption(gone))
+        {
+            throw new FailureException(new Failure(FailureKind.Cancelled, "CALL_BROKEN", "the client left before it opened a stream"));
+        }
+        catch (Exception interrupted) when (IsInterruption(interrupted))
         {
             context.CancellationToken.ThrowIfCancellationRequested();
             throw new FailureException(stopping.IsCancellationRequested
@@ -86,13 +92,13 @@ internal sealed class DuplexCall(
                 idleTimer.Change(options.CallIdleTimeout, Timeout.InfiniteTimeSpan);
             }
         }
-        catch (FailureException failure)
-        {
-            refused = failure;
-        }
-        catch (Exception interrupted) when (interrupted is OperationCanceledException or IOException or RpcException { StatusCode: StatusCode.Cancelled })
+        catch (Exception interrupted) when (IsInterruption(interrupted))
         {
             // Why is told below.
+        }
+        catch (Exception failure)
+        {
+            refused = failure;
         }
         finally
         {
@@ -114,9 +120,13 @@ internal sealed class DuplexCall(
 
         if (refused is not null)
         {
-            throw refused;
+            ExceptionDispatchInfo.Throw(refused);
         }
     }
+
+    // An unreadable message is an IOException, too.
+    private static bool IsInterruption(Exception thrown) =>
+        thrown is OperationCanceledException or RpcException { StatusCode: StatusCode.Cancelled } or (IOException and not InvalidProtocolBufferException);
 
     private Failure? WhyEnded(StreamLease lease)
     {

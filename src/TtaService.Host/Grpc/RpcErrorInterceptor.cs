@@ -1,12 +1,15 @@
 using System.Diagnostics;
+using Google.Protobuf;
 using Grpc.Core;
 using Grpc.Core.Interceptors;
+using Microsoft.Extensions.Options;
+using TtaService.Host.Hosting;
 using TtaService.Host.Streams;
 
 namespace TtaService.Host.Grpc;
 
 /// <summary>The border of every call: refuses calls while the server stops, turns failures into statuses, and keeps the text of defects in the log.</summary>
-internal sealed partial class RpcErrorInterceptor(IHostApplicationLifetime lifetime, ILogger<RpcErrorInterceptor> logger) : Interceptor
+internal sealed partial class RpcErrorInterceptor(IHostApplicationLifetime lifetime, IOptions<ServerOptions> server, ILogger<RpcErrorInterceptor> logger) : Interceptor
 {
     public override async Task<TResponse> UnaryServerHandler<TRequest, TResponse>(TRequest request, ServerCallContext context, UnaryServerMethod<TRequest, TResponse> continuation)
     {
@@ -59,8 +62,13 @@ internal sealed partial class RpcErrorInterceptor(IHostApplicationLifetime lifet
     {
         switch (thrown)
         {
+            case RpcException { StatusCode: StatusCode.ResourceExhausted } tooLarge:
+                // The reader's own, of a message of a duplex call.
+                return new Failure(FailureKind.ResourceExhausted, "MESSAGE_TOO_LARGE", $"{tooLarge.Status.Detail} The limit is {server.Value.MaxMessageBytes} bytes (Server:MaxMessageBytes); send smaller frames, or fewer a step").ToRpcException();
             case RpcException:
                 return null;
+            case InvalidProtocolBufferException unreadable:
+                return Failure.Invalid("MESSAGE_UNREADABLE", "message", $"a message of the call is not what protos/tta/v1 says: {unreadable.Message}").ToRpcException();
             case FailureException expected:
                 return expected.Failure.ToRpcException();
             case OperationCanceledException or IOException when context.CancellationToken.IsCancellationRequested:

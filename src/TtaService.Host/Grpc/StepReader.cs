@@ -70,19 +70,22 @@ internal sealed class StepReader(IOptions<BatchingOptions> batching)
 
     private static DecodedFrames ReadTensors(ServedModel model, RepeatedField<Frame> frames)
     {
+        // All before the memory is taken: one large frame must not get as much for each small one behind it.
         var shape = CheckedShape(frames[0].Tensor, 0);
+        for (var i = 1; i < frames.Count; i++)
+        {
+            if (!CheckedShape(frames[i].Tensor, i).AsSpan().SequenceEqual(shape))
+            {
+                throw new FailureException(Failure.Invalid("TENSOR_SHAPES_DIFFER", Field(i), $"the tensors of a step have one shape; this one is [{string.Join(',', frames[i].Tensor.Shape)}], the first [{string.Join(',', shape)}]"));
+            }
+        }
+
         var floats = shape[0] * shape[1] * shape[2];
-        var values = new float[checked(floats * frames.Count)];
+        var values = new float[(long)floats * frames.Count];
         for (var i = 0; i < frames.Count; i++)
         {
-            var tensor = frames[i].Tensor;
-            if (!CheckedShape(tensor, i).AsSpan().SequenceEqual(shape))
-            {
-                throw new FailureException(Failure.Invalid("TENSOR_SHAPES_DIFFER", Field(i), $"the tensors of a step have one shape; this one is [{string.Join(',', tensor.Shape)}], the first [{string.Join(',', shape)}]"));
-            }
-
             var target = values.AsSpan(i * floats, floats);
-            MemoryMarshal.Cast<byte, float>(tensor.Data.Span).CopyTo(target);
+            MemoryMarshal.Cast<byte, float>(frames[i].Tensor.Data.Span).CopyTo(target);
             foreach (var value in target)
             {
                 if (!float.IsFinite(value))
@@ -151,14 +154,7 @@ internal sealed class StepReader(IOptions<BatchingOptions> batching)
                 RawImage.Types.Format.Gray8 => 1,
                 _ => throw new FailureException(Failure.Invalid("RAW_FORMAT_UNKNOWN", Field(index), $"raw format {(int)raw.Format} does not exist; use RGB8 or GRAY8")),
             };
-            var packed = (long)raw.Width * channels;
-            var stride = raw.Stride == 0 ? packed : raw.Stride;
-            if (raw.Width < 1 || raw.Height < 1 || stride < packed || raw.Data.Length < (stride * (raw.Height - 1)) + packed)
-            {
-                throw new FailureException(Failure.Invalid("RAW_SIZE_WRONG", Field(index), $"a raw image of {raw.Width}x{raw.Height} {raw.Format} with stride {raw.Stride} has {raw.Data.Length} bytes; width and height are at least 1, the stride at least width * {channels} (0 for that), the data at least stride * (height - 1) + width * {channels}"));
-            }
-
-            pipeline.DecodeRaw(raw.Data.Span, raw.Width, raw.Height, (int)stride, channels, target);
+            pipeline.DecodeRaw(raw.Data.Span, raw.Width, raw.Height, raw.Stride, channels, target);
         }
         catch (FrameException refused)
         {

@@ -57,6 +57,7 @@ internal static class StreamRequests
         MaxCoalesce = stream.MaxCoalesce == 0 ? null : CheckedCoalesce(stream.MaxCoalesce, "stream.max_coalesce"),
         Labels = CheckedLabels(stream.Labels),
         Mode = ResumeMode.MustCreate,
+        Root = "stream",
     };
 
     /// <summary>The change that an update asks for.</summary>

@@ -14,6 +14,7 @@ internal sealed class StreamsService(StreamDirectory directory, ModelCatalog mod
 {
     private const int DefaultPageSize = 100;
     private const int MaxPageSize = 1000;
+    private const int MaxTokenLength = 256;
 
     public override async Task<Stream> CreateStream(CreateStreamRequest request, ServerCallContext context)
     {
@@ -89,9 +90,8 @@ internal sealed class StreamsService(StreamDirectory directory, ModelCatalog mod
             return string.Empty;
         }
 
-        var name = new byte[token.Length];
-        return token.Length <= 256 && Base64Url.IsValid(token) && Base64Url.TryDecodeFromChars(token, name, out var length)
-            ? Encoding.ASCII.GetString(name, 0, length)
+        return token.Length <= MaxTokenLength && Base64Url.IsValid(token, out _)
+            ? Encoding.ASCII.GetString(Base64Url.DecodeFromChars(token))
             : throw new FailureException(Failure.Invalid("PAGE_TOKEN_INVALID", "page_token", "page_token is not one that ListStreams gave; leave it out to start from the first page"));
     }
 }

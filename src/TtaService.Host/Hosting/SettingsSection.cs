@@ -9,16 +9,30 @@ namespace TtaService.Host.Hosting;
 internal static class SettingsSection
 {
     public static void Add<T>(IServiceCollection services, string section)
-        where T : class
+        where T : class, new()
     {
         services.AddOptions<T>()
             .Configure<IConfiguration>((options, configuration) => Bind(options, configuration.GetSection(section)))
             .ValidateOnStart();
-        services.AddSingleton<IValidateOptions<T>>(new Validation<T>(section));
+        services.AddSingleton<IValidateOptions<T>>(provider => new Validation<T>(provider.GetRequiredService<IConfiguration>().GetSection(section)));
     }
 
-    // Key by key, so that one start names all the keys that are wrong.
-    private static void Bind<T>(T options, IConfigurationSection section)
+    /// <summary>Passes settings on to options that are asked for while the host is built. Wrong ones are left to the start, which names all of them together.</summary>
+    public static void WhenValid<T>(IOptions<T> options, Action<T> use)
+        where T : class
+    {
+        try
+        {
+            use(options.Value);
+        }
+        catch (OptionsValidationException)
+        {
+            // As said above.
+        }
+    }
+
+    // Key by key, so that one start names all the keys that are wrong; returns what was wrong with them.
+    private static List<string> Bind<T>(T options, IConfigurationSection section)
         where T : class
     {
         var properties = typeof(T).GetProperties().Where(property => property.CanWrite).ToDictionary(property => property.Name, StringComparer.OrdinalIgnoreCase);
@@ -41,10 +55,7 @@ internal static class SettingsSection
             }
         }
 
-        if (problems.Count > 0)
-        {
-            throw new OptionsValidationException(section.Path, typeof(T), problems);
-        }
+        return problems;
     }
 
     private static string KindOf(Type type) => Type.GetTypeCode(type.IsEnum ? typeof(object) : type) switch
@@ -57,12 +68,13 @@ internal static class SettingsSection
         _ => $"a {type.Name}",
     };
 
-    private sealed class Validation<T>(string section) : IValidateOptions<T>
-        where T : class
+    private sealed class Validation<T>(IConfigurationSection section) : IValidateOptions<T>
+        where T : class, new()
     {
         public ValidateOptionsResult Validate(string? name, T options)
         {
-            var problems = new List<string>();
+            // What could not be bound has left its default in the options.
+            var problems = Bind(new T(), section);
             foreach (var property in typeof(T).GetProperties())
             {
                 var value = property.GetValue(options);
@@ -70,7 +82,7 @@ internal static class SettingsSection
                 {
                     if (!rule.IsValid(value))
                     {
-                        problems.Add($"{section}:{property.Name} is '{Convert.ToString(value, CultureInfo.InvariantCulture)}', it must be {Describe(rule)}");
+                        problems.Add($"{section.Path}:{property.Name} is '{Convert.ToString(value, CultureInfo.InvariantCulture)}', it must be {Describe(rule)}");
                     }
                 }
             }

@@ -12,16 +12,25 @@ internal static partial class TtaHost
     /// <summary>The server, not started yet.</summary>
     /// <param name="arguments">Settings as <c>--Server:GrpcPort=9001</c>; they win over environment variables (<c>Server__GrpcPort</c>), and those over appsettings.json.</param>
     /// <param name="configure">Changes to the host before it is built.</param>
+    /// <exception cref="OptionsValidationException">Settings are wrong, of whatever sections; each failure names its key.</exception>
     public static WebApplication Build(string[] arguments, Action<WebApplicationBuilder>? configure = null)
     {
         var builder = WebApplication.CreateBuilder(new WebApplicationOptions { Args = arguments, ContentRootPath = AppContext.BaseDirectory });
+        // What ends the start is the caller's to tell, without a stack trace before it.
+        var started = false;
+        builder.Logging.AddFilter("Microsoft.Extensions.Hosting.Internal.Host", level => level >= (started ? LogLevel.Information : LogLevel.Critical));
         builder.Services.AddTtaService();
-        builder.Services.AddOptions<KestrelServerOptions>().Configure<IOptions<ServerOptions>>((kestrel, server) => Listen(kestrel, server.Value));
-        builder.Services.AddOptions<HostOptions>().Configure<IOptions<ServerOptions>>((host, server) => host.ShutdownTimeout = server.Value.ShutdownTimeout);
+        builder.Services.AddOptions<KestrelServerOptions>().Configure<IOptions<ServerOptions>>((kestrel, server) => SettingsSection.WhenValid(server, settings => Listen(kestrel, settings)));
+        builder.Services.AddOptions<HostOptions>().Configure<IOptions<ServerOptions>>((host, server) => SettingsSection.WhenValid(server, settings => host.ShutdownTimeout = settings.ShutdownTimeout));
         configure?.Invoke(builder);
         var host = builder.Build();
+        ValidateSettings(host);
         host.MapTtaService();
-        host.Lifetime.ApplicationStarted.Register(() => WarnWhenReachable(host));
+        host.Lifetime.ApplicationStarted.Register(() =>
+        {
+            started = true;
+            WarnWhenReachable(host);
+        });
         return host;
     }
 
@@ -30,6 +39,21 @@ internal static partial class TtaHost
     {
         var addresses = host.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.ToArray();
         return (new Uri(addresses[0]), new Uri(addresses[1]));
+    }
+
+    // Here and not at the start only: by then the services are made, and the first that meets a wrong setting would be the only one to tell.
+    private static void ValidateSettings(WebApplication host)
+    {
+        try
+        {
+            host.Services.GetRequiredService<IStartupValidator>().Validate();
+        }
+        catch (Exception wrong) when (wrong is OptionsValidationException or AggregateException)
+        {
+            ((IDisposable)host).Dispose();
+            var sections = wrong is AggregateException many ? many.InnerExceptions : [wrong];
+            throw new OptionsValidationException("settings", typeof(WebApplication), sections.SelectMany(section => section is OptionsValidationException problems ? problems.Failures : [section.Message]));
+        }
     }
 
     // Two listeners: without TLS a port speaks either HTTP/2 or HTTP/1.1.

@@ -11,6 +11,9 @@ namespace Microsoft.Extensions.DependencyInjection;
 
 internal static class TtaServiceCollectionExtensions
 {
+    // Who can answer is alive. It needs a check all the same: a service without one is UNKNOWN.
+    private const string Liveness = "liveness";
+
     /// <summary>Adds the engine with its models, the streams, and the gRPC services. Settings come from the sections Models, Batching, Streams, Store and Server.</summary>
     public static IServiceCollection AddTtaService(this IServiceCollection services)
     {
@@ -52,7 +55,7 @@ internal static class TtaServiceCollectionExtensions
         services.TryAddSingleton<StepReader>();
         services.AddGrpc(grpc => grpc.Interceptors.Add<RpcErrorInterceptor>());
         services.AddOptions<global::Grpc.AspNetCore.Server.GrpcServiceOptions>()
-            .Configure<IOptions<ServerOptions>>((grpc, server) => grpc.MaxReceiveMessageSize = server.Value.MaxMessageBytes);
+            .Configure<IOptions<ServerOptions>>((grpc, server) => SettingsSection.WhenValid(server, settings => grpc.MaxReceiveMessageSize = settings.MaxMessageBytes));
         services.AddGrpcReflection();
     }
 
@@ -62,8 +65,8 @@ internal static class TtaServiceCollectionExtensions
         {
             health.Services.Map(string.Empty, check => check.Name == ReadinessCheck.Name);
             health.Services.Map("readiness", check => check.Name == ReadinessCheck.Name);
-            health.Services.Map("liveness", _ => false);
-        }).AddCheck<ReadinessCheck>(ReadinessCheck.Name);
+            health.Services.Map(Liveness, check => check.Name == Liveness);
+        }).AddCheck<ReadinessCheck>(ReadinessCheck.Name).AddCheck(Liveness, () => HealthCheckResult.Healthy());
         // Watchers hear of a change within a second.
         services.Configure<HealthCheckPublisherOptions>(publisher => (publisher.Delay, publisher.Period) = (TimeSpan.Zero, TimeSpan.FromSeconds(1)));
     }

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using TtaService.Engine.Execution;
@@ -34,11 +35,11 @@ internal sealed class ModelFolder
     public InputNormalization InputNormalization => _manifest.Preprocessing is { Mean: { } mean, Std: { } std } ? new InputNormalization(mean, std) : InputNormalization.ImageNet;
 
     /// <summary>Reads a model folder.</summary>
-    /// <exception cref="ModelLoadException">No model.onnx in it, or a wrong model.json.</exception>
+    /// <exception cref="ModelLoadException">No model.onnx in it, a link instead of a file, or a wrong model.json.</exception>
     public static ModelFolder Read(string path)
     {
         var full = Path.GetFullPath(path);
-        if (!File.Exists(Path.Combine(full, "model.onnx")))
+        if (!ModelFile.Exists(Path.Combine(full, "model.onnx")))
         {
             throw new ModelLoadException($"{full} holds no model.onnx; a model is a folder with model.onnx and model.json");
         }
@@ -102,12 +103,13 @@ internal sealed class ModelFolder
         }
 
         crop ??= exact ?? input ?? throw new ModelLoadException($"{problem}preprocessing.resize leaves the longer side open; set preprocessing.crop, or resize to [height, width]");
-        if (input is { } expected && crop != expected)
+        if (!Fits(inputShape[2], crop.Value.Height) || !Fits(inputShape[3], crop.Value.Width))
         {
-            throw new ModelLoadException($"{problem}preprocessing gives {crop.Value.Height}x{crop.Value.Width} (height x width), the model takes {expected.Height}x{expected.Width}; set preprocessing.crop");
+            throw new ModelLoadException($"{problem}preprocessing gives {crop.Value.Height}x{crop.Value.Width} (height x width), the model takes {Extent(inputShape[2])}x{Extent(inputShape[3])}; set preprocessing.crop");
         }
 
-        if ((exact is { } size && (size.Height < crop.Value.Height || size.Width < crop.Value.Width)) || shorter < Math.Max(crop.Value.Height, crop.Value.Width))
+        // The longer side depends on the frame, so only the shorter one is known to be too short here.
+        if ((exact is { } size && (size.Height < crop.Value.Height || size.Width < crop.Value.Width)) || shorter < Math.Min(crop.Value.Height, crop.Value.Width))
         {
             throw new ModelLoadException($"{problem}preprocessing.crop is larger than preprocessing.resize");
         }
@@ -121,6 +123,10 @@ internal sealed class ModelFolder
             Interpolation = entry.Interpolation is { } filter ? Enum.Parse<Interpolation>(filter, ignoreCase: true) : Interpolation.Bilinear,
             ApplyExif = entry.ApplyExif,
         };
+
+        static bool Fits(long expected, int actual) => expected < 1 || expected == actual;
+
+        static string Extent(long extent) => extent < 1 ? "any" : extent.ToString(CultureInfo.InvariantCulture);
     }
 
     /// <summary>The preprocessing in force, for clients that do it themselves.</summary>

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Text.Json.Serialization;
@@ -13,6 +14,8 @@ internal sealed record ModelManifest
     {
         PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
         UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow,
+        AllowDuplicateProperties = false,
+        RespectNullableAnnotations = true,
         ReadCommentHandling = JsonCommentHandling.Skip,
         AllowTrailingCommas = true,
     };
@@ -34,7 +37,7 @@ internal sealed record ModelManifest
     public static ModelManifest Read(string folder)
     {
         var path = Path.Combine(folder, "model.json");
-        if (!File.Exists(path))
+        if (!ModelFile.Exists(path))
         {
             return new ModelManifest();
         }
@@ -48,14 +51,36 @@ internal sealed record ModelManifest
         {
             throw new ModelLoadException($"{path}{(broken.LineNumber is { } line ? $", line {line + 1}" : string.Empty)}: {Explain(broken)}", broken);
         }
+        catch (ArgumentException twice)
+        {
+            // So says System.Text.Json about free-form objects, without the place.
+            throw new ModelLoadException($"{path}: an object has a key twice; keep one ({twice.Message.Split(" (Parameter")[0]})", twice);
+        }
+        catch (Exception unreadable) when (unreadable is IOException or UnauthorizedAccessException)
+        {
+            throw new ModelLoadException($"{path} can't be read ({unreadable.Message}); let the server's user read it", unreadable);
+        }
     }
 
+    // The serializer's own texts name .NET types, which say nothing to whoever writes the file.
     private static string Explain(JsonException broken)
     {
-        var quoted = broken.Message.Split('\'');
-        return broken.Message.Contains("could not be mapped", StringComparison.Ordinal) && quoted.Length > 1
-            ? $"'{quoted[1]}' is not a key of this object; labels, labels_file, preprocessing, default_method and limits are, with their own keys below them"
-            : broken.Message.Split(" Path:")[0];
+        var message = broken.Message.Split(" Path:")[0];
+        if (broken.InnerException is JsonException)
+        {
+            return $"not JSON: {message}";
+        }
+
+        var key = broken.Path is { Length: > 2 } path ? path[2..] : "the file";
+        var quoted = message.Split('\'') is { Length: > 1 } parts ? parts[1] : key;
+        return message switch
+        {
+            _ when message.Contains("could not be mapped", StringComparison.Ordinal) =>
+                $"'{quoted}' is not a key of this object; labels, labels_file, preprocessing, default_method and limits are, with their own keys below them",
+            _ when message.StartsWith("Duplicate", StringComparison.Ordinal) => $"'{quoted}' is there twice; keep one",
+            _ when message.Contains("missing required", StringComparison.Ordinal) => $"{key} has no name; set default_method.name",
+            _ => $"{key} has a value of the wrong kind; labels is a list of texts, labels_file a text, preprocessing, default_method and limits are objects",
+        };
     }
 
     private ModelManifest Checked(string path, string folder)
@@ -64,20 +89,18 @@ internal sealed record ModelManifest
         var labels = Labels;
         if (LabelsFile is { } file)
         {
-            var full = Path.Combine(folder, file);
-            if (Path.GetFileName(file) != file || !File.Exists(full))
-            {
-                problems.Add($"labels_file is '{file}'; it must be the name of a file in {folder}");
-            }
-            else
-            {
-                labels = [.. File.ReadLines(full).Select(line => line.Trim()).Where(line => line.Length > 0)];
-            }
-
+            labels = ReadLabels(Path.Combine(folder, file), file, problems);
             if (Labels.Count > 0)
             {
                 problems.Add("labels and labels_file are both set; keep one");
             }
+        }
+
+        // Labels go by index: a gap would shift all that follow.
+        var gap = labels.TakeWhile(label => !string.IsNullOrWhiteSpace(label)).Count();
+        if (gap < labels.Count)
+        {
+            problems.Add(LabelsFile is null ? $"labels[{gap}] is empty; every class has a name" : $"line {gap + 1} of {LabelsFile} is empty; every class has a name");
         }
 
         Preprocessing?.Check(problems);
@@ -89,10 +112,22 @@ internal sealed record ModelManifest
         return problems.Count == 0 ? this with { Labels = labels } : throw new ModelLoadException($"{path}: {string.Join("; ", problems)}");
     }
 
+    private static string[] ReadLabels(string path, string file, List<string> problems)
+    {
+        if (Path.GetFileName(file) != file || !ModelFile.Exists(path))
+        {
+            problems.Add($"labels_file is '{file}'; it must be the name of a file in the model's folder");
+            return [];
+        }
+
+        return File.ReadAllText(path).TrimEnd().Split('\n', StringSplitOptions.TrimEntries);
+    }
+
     /// <summary>How a frame becomes the model's input.</summary>
     internal sealed record PreprocessingEntry
     {
         private const int MaxSide = 8192;
+        private const float MinStd = 1e-6f;
 
         /// <summary>The shorter side, or [height, width].</summary>
         public JsonNode? Resize { get; init; }
@@ -106,10 +141,10 @@ internal sealed record ModelManifest
         /// <summary>rgb, bgr or grey.</summary>
         public string? Channels { get; init; }
 
-        /// <summary>Per channel, in 0 to 1 as torchvision's Normalize.</summary>
+        /// <summary>Per channel in the order of <see cref="Channels"/>, 0 to 1 as torchvision's Normalize.</summary>
         public float[]? Mean { get; init; }
 
-        /// <summary>Per channel, as torchvision's Normalize.</summary>
+        /// <summary>Per channel in the order of <see cref="Channels"/>, more than 0 and at most 1 as torchvision's Normalize.</summary>
         public float[]? Std { get; init; }
 
         public bool ApplyExif { get; init; }
@@ -129,10 +164,8 @@ internal sealed record ModelManifest
                 problems.Add($"preprocessing.mean has {Mean.Length} values for channels {Channels}");
             }
 
-            if (Mean?.Any(mean => !float.IsFinite(mean)) == true || Std?.Any(std => !(std > 0) || !float.IsFinite(std)) == true)
-            {
-                problems.Add("preprocessing.mean must be finite and preprocessing.std more than 0");
-            }
+            CheckRange("mean", Mean, 0, problems);
+            CheckRange("std", Std, MinStd, problems);
         }
 
         /// <summary>The size in a node that <see cref="Check"/> has passed.</summary>
@@ -142,6 +175,17 @@ internal sealed record ModelManifest
             JsonValue side => ((int)side, (int)side),
             _ => null,
         };
+
+        private static void CheckRange(string key, float[]? values, float smallest, List<string> problems)
+        {
+            foreach (var value in values ?? [])
+            {
+                if (!(value >= smallest && value <= 1))
+                {
+                    problems.Add($"preprocessing.{key} has {value.ToString(CultureInfo.InvariantCulture)}; it must be {smallest.ToString(CultureInfo.InvariantCulture)} to 1, as torchvision's Normalize on pixels of 0 to 1 (divide values for pixels of 0 to 255 by 255)");
+                }
+            }
+        }
 
         private static void CheckSize(string key, JsonNode? node, List<string> problems)
         {

@@ -6,8 +6,8 @@ namespace TtaService.Host.Models;
 /// <summary>The model repository: a folder with a folder a model.</summary>
 internal static partial class ModelRepository
 {
-    /// <summary>Reads every model folder, in the order of their names. Hidden folders are left out.</summary>
-    /// <exception cref="ModelLoadException">No such folder, no model in it, or a folder that is no model; all problems in one message.</exception>
+    /// <summary>Reads every model folder, in the order of their names. Hidden folders and a volume's lost+found are left out.</summary>
+    /// <exception cref="ModelLoadException">No such folder, no model in it, or a folder that is no model, is a link or has an odd name; all problems in one message.</exception>
     public static IReadOnlyList<ModelFolder> Load(string path)
     {
         if (!Directory.Exists(path))
@@ -17,13 +17,18 @@ internal static partial class ModelRepository
 
         var models = new List<ModelFolder>();
         var problems = new List<string>();
-        foreach (var folder in Directory.EnumerateDirectories(path).Where(folder => Path.GetFileName(folder)[0] != '.').Order(StringComparer.Ordinal))
+        foreach (var folder in Directory.EnumerateDirectories(path).Where(folder => Path.GetFileName(folder) is var name && name[0] != '.' && name != "lost+found").Order(StringComparer.Ordinal))
         {
             try
             {
                 if (!ModelName().IsMatch(Path.GetFileName(folder)))
                 {
                     throw new ModelLoadException($"{folder}: a model's name has 1 to 128 characters of A-Z a-z 0-9 _ . -");
+                }
+
+                if (new DirectoryInfo(folder).LinkTarget is { } target)
+                {
+                    throw new ModelLoadException($"{folder} is a link to {target}; a model must lie in the repository, copy the folder there");
                 }
 
                 models.Add(ModelFolder.Read(folder));

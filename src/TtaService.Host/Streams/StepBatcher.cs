@@ -158,6 +158,11 @@ internal sealed partial class StepBatcher : IAsyncDisposable
             return Overloaded("QUEUE_FULL", $"{_queuedSteps} steps wait already, the limit is {_options.MaxQueuedSteps} (Batching:MaxQueuedSteps); send again later", _queuedSteps);
         }
 
+        if (submission.Bytes > _options.MaxQueuedBytes)
+        {
+            return new Failure(FailureKind.ResourceExhausted, "STEP_TOO_LARGE", $"the step takes {submission.Bytes} bytes, encoded and decoded, and all that wait may take {_options.MaxQueuedBytes} (Batching:MaxQueuedBytes); send fewer frames a step") { Field = "step.frames" };
+        }
+
         if (_queuedBytes + submission.Bytes > _options.MaxQueuedBytes)
         {
             return Overloaded("QUEUE_FULL", $"{_queuedBytes} bytes of frames wait already and the step brings {submission.Bytes}, the limit is {_options.MaxQueuedBytes} (Batching:MaxQueuedBytes); send again later", _queuedSteps);
@@ -456,41 +461,50 @@ internal sealed partial class StepBatcher : IAsyncDisposable
     private void Finish(List<BatchEntry> batch, object[] results, long started, TimeSpan run)
     {
         var frames = batch.Sum(entry => entry.Block.Count);
+        var outcomes = new StepOutcome[batch.Count][];
         for (var i = 0; i < batch.Count; i++)
         {
-            var entry = batch[i];
-            StepOutcome[] outcomes;
             try
             {
-                outcomes = results[i] is StepResult result ? Answer(entry, result, started, run, frames) : Same(entry, (Failure)results[i]);
+                outcomes[i] = results[i] is StepResult result ? Answer(batch[i], result, started, run, frames) : Same(batch[i], (Failure)results[i]);
             }
             catch (Exception defect)
             {
-                outcomes = Same(entry, Failure.Internal(LogDefect(defect)));
-            }
-
-            lock (Gate)
-            {
-                if (results[i] is StepResult { Status: StepStatus.Ok } committed)
-                {
-                    entry.Session.Stepped(committed.Steps, committed.Frames);
-                }
-
-                for (var k = 0; k < outcomes.Length; k++)
-                {
-                    if (outcomes[k].Answer is { } answer)
-                    {
-                        entry.Session.Answered.Record(entry.Steps[k].Submission.Sequence, answer);
-                    }
-
-                    Complete(entry.Steps[k], outcomes[k]);
-                }
-
-                entry.Session.Phase = StreamPhase.Idle;
-                Settle(entry.Session);
-                Signal();
+                outcomes[i] = Same(batch[i], Failure.Internal(LogDefect(defect)));
             }
         }
+
+        lock (Gate)
+        {
+            // All at a time, so that those that go on do so in one batch again.
+            for (var i = 0; i < batch.Count; i++)
+            {
+                Settle(batch[i], results[i] as StepResult, outcomes[i]);
+            }
+
+            Signal();
+        }
+    }
+
+    private void Settle(BatchEntry entry, StepResult? result, StepOutcome[] outcomes)
+    {
+        if (result is { Status: StepStatus.Ok })
+        {
+            entry.Session.Stepped(result.Steps, result.Frames);
+        }
+
+        for (var i = 0; i < outcomes.Length; i++)
+        {
+            if (outcomes[i].Answer is { } answer)
+            {
+                entry.Session.Answered.Record(entry.Steps[i].Submission.Sequence, answer);
+            }
+
+            Complete(entry.Steps[i], outcomes[i]);
+        }
+
+        entry.Session.Phase = StreamPhase.Idle;
+        Settle(entry.Session);
     }
 
     private static StepOutcome[] Same(BatchEntry entry, Failure failure) => [.. entry.Steps.Select(_ => (StepOutcome)failure)];

@@ -31,6 +31,9 @@ internal sealed record StreamRequest
     public IReadOnlyDictionary<string, string>? Labels { get; init; }
 
     public ResumeMode Mode { get; init; }
+
+    /// <summary>The request's field that says all this, for refusals.</summary>
+    public string Root { get; init; } = "open";
 }
 
 /// <summary>What to do with a stream that exists already, or does not.</summary>
@@ -57,6 +60,7 @@ internal sealed partial class StreamDirectory
     private readonly long _maxStateBytes;
     private readonly Lock _admission = new();
     private long _stateBytes;
+    private int _unlisted;
 
     public StreamDirectory(ModelCatalog models, StreamKeeper keeper, IOptions<StreamsOptions> options, IOptions<StoreOptions> store, TimeProvider clock, ILogger<StreamDirectory> logger)
     {
@@ -90,7 +94,7 @@ internal sealed partial class StreamDirectory
             {
                 return (lease, begun ?? await ContinueAsync(session, request).ConfigureAwait(false));
             }
-            catch (FailureException)
+            catch
             {
                 lease.Dispose();
                 throw;
@@ -140,7 +144,7 @@ internal sealed partial class StreamDirectory
             await _keeper.GiveUpAsync(opening.Claim).ConfigureAwait(false);
             throw new FailureException(Failure.Invalid("SNAPSHOT_REFUSED", "snapshot", refused.Message));
         }
-        catch (FailureException)
+        catch
         {
             await _keeper.GiveUpAsync(opening.Claim).ConfigureAwait(false);
             throw;
@@ -151,11 +155,36 @@ internal sealed partial class StreamDirectory
     public async Task<StreamSession> CreateUnlistedAsync(StreamRequest request)
     {
         var (model, method) = Resolve(request);
-        return await BeginSessionAsync(
-            model,
-            model.Engine.Model.StateBytes(method),
-            engine => engine.CreateState(method, request.Seed ?? 0),
-            state => new StreamSession(request.Name, model, state, StateOrigin.Fresh, Settings(request), _options, _clock)).ConfigureAwait(false);
+        var bytes = model.Engine.Model.StateBytes(method);
+        lock (_admission)
+        {
+            if (WhyFull(bytes) is { } full)
+            {
+                throw new FailureException(full);
+            }
+
+            _unlisted++;
+            _stateBytes += bytes;
+        }
+
+        try
+        {
+            return await BeginSessionAsync(
+                model,
+                bytes,
+                engine => engine.CreateState(method, request.Seed ?? 0),
+                state => new StreamSession(request.Name, model, state, StateOrigin.Fresh, Settings(request), _options, _clock) { CountedBytes = bytes }).ConfigureAwait(false);
+        }
+        catch
+        {
+            lock (_admission)
+            {
+                _unlisted--;
+                _stateBytes -= bytes;
+            }
+
+            throw;
+        }
     }
 
     public StreamSession Get(string name) => _streams.TryGetValue(name, out var session) ? session : throw new FailureException(Failure.StreamNotFound(name));
@@ -302,11 +331,10 @@ internal sealed partial class StreamDirectory
     {
         lock (_admission)
         {
-            if (_streams.TryRemove(KeyValuePair.Create(session.Name, session)))
-            {
-                _stateBytes -= session.CountedBytes;
-                session.CountedBytes = 0;
-            }
+            _unlisted -= session.Name.Length == 0 ? 1 : 0;
+            _streams.TryRemove(KeyValuePair.Create(session.Name, session));
+            _stateBytes -= session.CountedBytes;
+            session.CountedBytes = 0;
         }
 
         var batcher = session.Model.Batcher;
@@ -403,7 +431,7 @@ internal sealed partial class StreamDirectory
             var origin = opening.Refused || opening.Checkpoint is not null ? StateOrigin.Reset : StateOrigin.Fresh;
             return (await AddAsync(request.Name, model, bytes, engine => engine.CreateState(method, request.Seed ?? 0), origin, Settings(request), opening with { Notice = refused }).ConfigureAwait(false), origin);
         }
-        catch (FailureException)
+        catch
         {
             await _keeper.GiveUpAsync(opening.Claim).ConfigureAwait(false);
             throw;
@@ -579,9 +607,10 @@ internal sealed partial class StreamDirectory
 
     private Failure? WhyFull(long bytes)
     {
-        if (_streams.Count >= _options.MaxStreams)
+        var streams = _streams.Count + _unlisted;
+        if (streams >= _options.MaxStreams)
         {
-            return new Failure(FailureKind.ResourceExhausted, "TOO_MANY_STREAMS", $"there are {_streams.Count} streams already, the limit is {_options.MaxStreams} (Streams:MaxStreams); delete streams that are not used") { RetryAfter = TimeSpan.FromSeconds(10) };
+            return new Failure(FailureKind.ResourceExhausted, "TOO_MANY_STREAMS", $"there are {streams} streams already, the limit is {_options.MaxStreams} (Streams:MaxStreams); delete streams that are not used") { RetryAfter = TimeSpan.FromSeconds(10) };
         }
 
         return _stateBytes + bytes > _maxStateBytes ? StatesTooLarge(bytes) : null;
@@ -595,6 +624,7 @@ internal sealed partial class StreamDirectory
         var method = request.Method is null ? session.Method : Resolve(request with { Model = session.Model.Name }).Method;
         var seed = request.Seed ?? session.Seed;
         var bytes = session.Model.Engine.Model.StateBytes(method);
+        long growth;
         lock (_admission)
         {
             if (!_streams.TryGetValue(session.Name, out var listed) || listed != session)
@@ -602,7 +632,7 @@ internal sealed partial class StreamDirectory
                 throw new FailureException(Failure.StreamNotFound(session.Name));
             }
 
-            var growth = bytes - session.CountedBytes;
+            growth = bytes - session.CountedBytes;
             if (growth > 0 && _stateBytes + growth > _maxStateBytes)
             {
                 throw new FailureException(StatesTooLarge(growth));
@@ -625,6 +655,16 @@ internal sealed partial class StreamDirectory
         }
         catch (ArenaFullException full)
         {
+            lock (_admission)
+            {
+                // A deletion has given all of it back.
+                if (_streams.TryGetValue(session.Name, out var listed) && listed == session)
+                {
+                    session.CountedBytes -= growth;
+                    _stateBytes -= growth;
+                }
+            }
+
             throw new FailureException(StateMemoryFull(full));
         }
     }
@@ -633,7 +673,7 @@ internal sealed partial class StreamDirectory
     {
         if (request.Model.Length > 0 && request.Model != session.Model.Name)
         {
-            throw new FailureException(new Failure(FailureKind.FailedPrecondition, "STREAM_OF_ANOTHER_MODEL", $"stream '{session.Name}' belongs to model '{session.Model.Name}', not '{request.Model}'; use another stream name, or delete the stream first") { Field = "open.model" });
+            throw new FailureException(new Failure(FailureKind.FailedPrecondition, "STREAM_OF_ANOTHER_MODEL", $"stream '{session.Name}' belongs to model '{session.Model.Name}', not '{request.Model}'; use another stream name, or delete the stream first") { Field = $"{request.Root}.model" });
         }
 
         if (request.Mode == ResumeMode.Reset)
@@ -641,14 +681,14 @@ internal sealed partial class StreamDirectory
             return;
         }
 
-        if (request.Method is { } choice && !Choose(session.Model, choice).Equals(session.Method))
+        if (request.Method is { } choice && !Choose(session.Model, choice, request.Root).Equals(session.Method))
         {
-            throw new FailureException(new Failure(FailureKind.FailedPrecondition, "STREAM_OF_ANOTHER_METHOD", $"stream '{session.Name}' runs {session.Method.Name} {session.Method.Hyperparameters.ToJsonString()}, which differs from what is asked for; open it with RESUME_POLICY_RESET to change the method, or leave the method out") { Field = "open.method" });
+            throw new FailureException(new Failure(FailureKind.FailedPrecondition, "STREAM_OF_ANOTHER_METHOD", $"stream '{session.Name}' runs {session.Method.Name} {session.Method.Hyperparameters.ToJsonString()}, which differs from what is asked for; open it with RESUME_POLICY_RESET to change the method, or leave the method out") { Field = $"{request.Root}.method" });
         }
 
         if (request.Seed is { } seed && seed != session.Seed)
         {
-            throw new FailureException(new Failure(FailureKind.FailedPrecondition, "STREAM_OF_ANOTHER_SEED", $"stream '{session.Name}' has seed {session.Seed}, not {seed}; open it with RESUME_POLICY_RESET to change the seed, or leave the seed out") { Field = "open.seed" });
+            throw new FailureException(new Failure(FailureKind.FailedPrecondition, "STREAM_OF_ANOTHER_SEED", $"stream '{session.Name}' has seed {session.Seed}, not {seed}; open it with RESUME_POLICY_RESET to change the seed, or leave the seed out") { Field = $"{request.Root}.seed" });
         }
     }
 
@@ -661,13 +701,13 @@ internal sealed partial class StreamDirectory
     private (ServedModel Model, MethodSettings Method) Resolve(StreamRequest request)
     {
         var model = _models.Find(request.Model);
-        var method = request.Method is { } choice ? Choose(model, choice) : model.DefaultMethod;
+        var method = request.Method is { } choice ? Choose(model, choice, request.Root) : model.DefaultMethod;
         return model.Engine.Model.WhyUnavailable(method) is { } reason
-            ? throw new FailureException(new Failure(FailureKind.FailedPrecondition, "METHOD_UNAVAILABLE", $"model '{model.Name}' can't run {method.Name}: {reason}") { Field = "open.method" })
+            ? throw new FailureException(new Failure(FailureKind.FailedPrecondition, "METHOD_UNAVAILABLE", $"model '{model.Name}' can't run {method.Name}: {reason}") { Field = $"{request.Root}.method" })
             : (model, method);
     }
 
-    private static MethodSettings Choose(ServedModel model, MethodChoice choice)
+    private static MethodSettings Choose(ServedModel model, MethodChoice choice, string root)
     {
         try
         {
@@ -675,7 +715,7 @@ internal sealed partial class StreamDirectory
         }
         catch (MethodSettingsException refused)
         {
-            throw new FailureException(Failure.Invalid("METHOD_INVALID", "open.method", refused.Message));
+            throw new FailureException(Failure.Invalid("METHOD_INVALID", $"{root}.method", refused.Message));
         }
     }
 

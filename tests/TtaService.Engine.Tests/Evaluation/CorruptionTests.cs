@@ -36,6 +36,33 @@ public sealed class CorruptionTests
         }
     }
 
+    /// <summary>A value that is not a number would become black; only noise may change a grey pixel that far.</summary>
+    [Theory]
+    [MemberData(nameof(Names))]
+    public void Apply_GreyImageOfAnySize_LeavesNoBlackPixel(string name)
+    {
+        Assert.SkipWhen(name.EndsWith("_noise", StringComparison.Ordinal), "noise may turn a pixel black");
+        foreach (var (height, width, channels) in new[] { (1, 1, 1), (2, 2, 3), (28, 28, 1), (32, 32, 3), (224, 224, 3) })
+        {
+            for (var severity = 1; severity <= 5; severity++)
+            {
+                var image = new Image(height, width, channels, [.. Enumerable.Repeat((byte)128, height * width * channels)]);
+
+                Assert.DoesNotContain((byte)0, Corruption.Find(name)!.Apply(image, severity, 0, 0).Pixels);
+            }
+        }
+    }
+
+    [Fact]
+    public void Apply_OtherSeedOrIndex_IsAnotherImage()
+    {
+        var image = Picture(28, 28, 1);
+        var noise = Corruption.Find("gaussian_noise")!;
+
+        Assert.NotEqual(noise.Apply(image, 5, 1, 7).Pixels, noise.Apply(image, 5, 1, 8).Pixels);
+        Assert.NotEqual(noise.Apply(image, 5, 1, 7).Pixels, noise.Apply(image, 5, 2, 7).Pixels);
+    }
+
     // Glass blur's published strengths are not monotone, zoom and elastic move edges about; the sum over images tells for the others.
     [Theory]
     [InlineData("gaussian_noise")]

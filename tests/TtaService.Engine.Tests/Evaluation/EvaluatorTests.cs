@@ -65,6 +65,55 @@ public sealed class EvaluatorTests : IDisposable
         Assert.Equal(67, result.Frames[0]);
     }
 
+    /// <summary>A run that goes on from a snapshot answers as the run that was never broken off.</summary>
+    [Fact]
+    public void Run_FromASnapshot_GoesOnWhereTheStreamWas()
+    {
+        var frames = Frames("fog");
+        var stream = EvaluationPlan.Streams(Images.Labels, 1, DomainSetting.Single, StreamOrder.Correlated, 2, limit: 64)[0];
+        EvaluationRun Run(int from) => new() { Method = MethodSettings.Create("tbr"), Samples = [.. stream.Skip(from)], BatchSize = 8, KeepsLogits = true };
+        var evaluator = new Evaluator(_model, frames);
+        var whole = evaluator.Run([Run(0)])[0];
+        var state = _model.CreateState(MethodSettings.Create("tbr"));
+        for (var at = 0; at < 32; at += 8)
+        {
+            Assert.Equal(StepStatus.Ok, _model.Run([new StreamStep(state, frames.Read([.. stream.Skip(at).Take(8)]))])[0].Status);
+        }
+
+        var snapshot = _model.Export(state, DateTimeOffset.UnixEpoch);
+        _model.Release(state);
+        var rest = evaluator.Run([Run(32) with { Snapshot = snapshot }])[0];
+        var fresh = evaluator.Run([Run(32)])[0];
+
+        Assert.Equal(whole.Logits.Skip(32).SelectMany(row => row), rest.Logits.SelectMany(row => row), (a, b) => Math.Abs(a - b) <= 1e-4f);
+        Assert.NotEqual(whole.Logits.Skip(32).SelectMany(row => row), fresh.Logits.SelectMany(row => row), (a, b) => Math.Abs(a - b) <= 1e-4f);
+    }
+
+    [Fact]
+    public void Run_EveryStream_IsReportedAndReleased()
+    {
+        var heard = new List<int>();
+        var runs = EvaluationPlan.Streams(Images.Labels, 3, DomainSetting.Single, StreamOrder.Iid, 0, limit: 20)
+            .Select(samples => new EvaluationRun { Method = MethodSettings.Create("ema"), Samples = samples, BatchSize = 1 }).ToList();
+
+        new Evaluator(_model, Frames("clean", "fog", "contrast")).Run(runs, new Hears(heard));
+
+        Assert.Equal(20, heard.Count);
+        Assert.All(heard, frames => Assert.Equal(3, frames));
+        Assert.Equal(0, _model.ResidentStreams);
+    }
+
+    [Fact]
+    public void Run_ClassThatTheModelLacks_IsRefusedAndReleasesTheStreams()
+    {
+        var images = new LabelledImages([3, 10], Images.Read);
+        var frames = new EvaluationFrames(images, [new EvaluationDomain(null, 5)], 0, image => image);
+        var run = new EvaluationRun { Method = MethodSettings.Create("ema"), Samples = [new(0, 0), new(0, 1)], BatchSize = 1 };
+
+        Assert.Contains("class 10", Assert.Throws<DataFormatException>(() => new Evaluator(_model, frames).Run([run])).Message, StringComparison.Ordinal);
+        Assert.Equal(0, _model.ResidentStreams);
+    }
+
     /// <summary>The published pattern: batch statistics repair i.i.d. batches and break down on correlated ones.</summary>
     [Fact]
     public void Run_Tbn_HelpsOnIidBatchesAndBreaksDownOnCorrelatedOnes()
@@ -83,12 +132,14 @@ public sealed class EvaluatorTests : IDisposable
     }
 
     /// <summary>Eight correlated cameras with 8 frames each in every batch of 64: one state for all (what test-time code does) against a state a camera.</summary>
+    /// <remarks>The limit for <c>ema</c> is above tbr's: on this model and these corruptions a shared average already repairs a part, so less is left to gain than in the trial the anchor comes from.</remarks>
     [Theory]
-    [InlineData("ema")]
-    [InlineData("tbr")]
-    public void Run_StatePerStream_IsFarBetterThanASharedOne(string method)
+    [InlineData("ema", 0.7)]
+    [InlineData("tbr", 0.6)]
+    public void Run_StatePerStream_IsFarBetterThanASharedOne(string method, double limit)
     {
-        const int Length = 1024;
+        // The published anchor's length: at 8 frames a step a slow average needs it to leave the source.
+        const int Length = 2560;
         string[] domains = ["clean", "gaussian_noise", "gaussian_noise", "contrast", "brightness", "defocus_blur", "impulse_noise", "snow"];
         var source = Frames(domains);
         var cameras = Enumerable.Range(0, domains.Length)
@@ -102,10 +153,15 @@ public sealed class EvaluatorTests : IDisposable
         var apart = evaluator.Run([.. cameras.Select(camera => Run(camera, 8))]).Average(result => result.ErrorPercent);
 
         TestContext.Current.TestOutputHelper?.WriteLine(FormattableString.Invariant($"{method}: one shared state {together:0.0} %, a state per stream {apart:0.0} %, ratio {apart / together:0.00}"));
-        Assert.True(apart <= 0.75 * together, FormattableString.Invariant($"shared {together:0.0} %, per stream {apart:0.0} %"));
+        Assert.True(apart <= limit * together, FormattableString.Invariant($"shared {together:0.0} %, per stream {apart:0.0} %"));
     }
 
     public void Dispose() => _model.Dispose();
+
+    private sealed class Hears(List<int> heard) : IProgress<int>
+    {
+        public void Report(int value) => heard.Add(value);
+    }
 
     private static EvaluationFrames Frames(params string[] domains) =>
         new(Images, [.. domains.Select(name => new EvaluationDomain(Corruption.Find(name), 5))], seed: 0, image => image);

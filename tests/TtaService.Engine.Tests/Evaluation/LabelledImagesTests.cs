@@ -72,6 +72,115 @@ public sealed class LabelledImagesTests : IDisposable
         }
     }
 
+    /// <summary>Extents whose product is a multiple of 2^64 agree with an empty file when the product wraps.</summary>
+    [Fact]
+    public void Open_IdxExtentsThatOverflow_AreRefused()
+    {
+        WriteIdx("t10k-images-idx3-ubyte", 0x803, [16, 1 << 30, 1 << 30], []);
+        WriteIdx("t10k-labels-idx1-ubyte", 0x801, [16], new byte[16]);
+
+        AssertRefused("holds 0 bytes of pixels");
+    }
+
+    [Theory]
+    [InlineData(0x803, 0x801, 2, 3, "3 labels for 2 images")]
+    [InlineData(0x803, 0x801, 2, 1, "1 labels for 2 images")]
+    [InlineData(0x801, 0x801, 2, 2, "0x803")]
+    [InlineData(0x803, 0x803, 2, 2, "0x801")]
+    [InlineData(0x803, 0x801, -1, 2, "says -1 images")]
+    public void Open_IdxFilesThatDisagree_AreRefused(int imagesMagic, int labelsMagic, int images, int labels, string said)
+    {
+        WriteIdx("t10k-images-idx3-ubyte", imagesMagic, [images, 2, 2], new byte[8]);
+        WriteIdx("t10k-labels-idx1-ubyte", labelsMagic, [labels], new byte[labels]);
+
+        AssertRefused(said);
+    }
+
+    [Fact]
+    public void Open_IdxImagesWithoutLabels_AreRefused()
+    {
+        WriteIdx("t10k-images-idx3-ubyte", 0x803, [1, 2, 2], new byte[4]);
+
+        AssertRefused("has no labels beside it");
+    }
+
+    [Theory]
+    [InlineData(0)]
+    [InlineData(5)]
+    [InlineData(5000)]
+    public void Open_GzipCutShort_IsRefused(int bytes)
+    {
+        foreach (var file in Directory.EnumerateFiles(Repository.Sample))
+        {
+            File.Copy(file, Path.Combine(_folder, Path.GetFileName(file)));
+        }
+
+        var images = Path.Combine(_folder, "t10k-images-idx3-ubyte.gz");
+        File.WriteAllBytes(images, File.ReadAllBytes(images)[..bytes]);
+
+        AssertRefused("t10k-images-idx3-ubyte.gz");
+    }
+
+    [Fact]
+    public void Open_PlainFileNamedGz_IsRefused()
+    {
+        WriteIdx("t10k-images-idx3-ubyte.gz", 0x803, [1, 2, 2], new byte[4]);
+        WriteIdx("t10k-labels-idx1-ubyte.gz", 0x801, [1], new byte[1]);
+
+        AssertRefused("is not gzip");
+    }
+
+    [Theory]
+    [InlineData("<u2", new byte[] { 0x40, 0x9c }, 40_000)]
+    [InlineData("|i1", new byte[] { 3 }, 3)]
+    [InlineData("<i2", new byte[] { 0x10, 0x27 }, 10_000)]
+    [InlineData("<u4", new byte[] { 4, 0, 0, 0 }, 4)]
+    [InlineData("<u8", new byte[] { 5, 0, 0, 0, 0, 0, 0, 0 }, 5)]
+    public void Open_NpyLabelsOfAnyWidth_AreRead(string type, byte[] label, int expected)
+    {
+        WriteNpy("images.npy", "|u1", [1, 2, 2], new byte[4]);
+        WriteNpy("labels.npy", type, [1], label);
+
+        Assert.Equal([expected], LabelledImages.Open(_folder, NoDecoder).Labels);
+    }
+
+    [Theory]
+    [InlineData("|i1", new byte[] { 255 }, "label -1 at 0")]
+    [InlineData("<u4", new byte[] { 255, 255, 255, 255 }, "label 4294967295 at 0")]
+    [InlineData("<u8", new byte[] { 255, 255, 255, 255, 255, 255, 255, 255 }, "label 18446744073709551615 at 0")]
+    [InlineData("<f4", new byte[] { 0, 0, 0, 0 }, "integers")]
+    [InlineData("|u1", new byte[] { 1, 2 }, "holds 2 bytes")]
+    public void Open_WrongLabelsArray_IsRefused(string type, byte[] label, string said)
+    {
+        WriteNpy("images.npy", "|u1", [1, 2, 2], new byte[4]);
+        WriteNpy("labels.npy", type, [1], label);
+
+        AssertRefused(said);
+    }
+
+    [Fact]
+    public void Open_NpyLabelsForOtherImages_AreRefused()
+    {
+        WriteNpy("images.npy", "|u1", [2, 2, 2], new byte[8]);
+        WriteNpy("labels.npy", "|u1", [3], new byte[3]);
+
+        AssertRefused("one for each image");
+    }
+
+    [Fact]
+    public void Open_NpyCutAnywhere_IsRefused()
+    {
+        WriteNpy("images.npy", "|u1", [2, 2, 2], new byte[8]);
+        WriteNpy("labels.npy", "|u1", [2], new byte[2]);
+        var images = Path.Combine(_folder, "images.npy");
+        var whole = File.ReadAllBytes(images);
+        for (var length = 0; length < whole.Length; length++)
+        {
+            File.WriteAllBytes(images, whole[..length]);
+            AssertRefused("images.npy");
+        }
+    }
+
     [Fact]
     public void Open_ClassFolders_AreClassesInTheOrderOfTheirNames()
     {
@@ -92,6 +201,21 @@ public sealed class LabelledImagesTests : IDisposable
         Assert.Contains("idx3-ubyte", Assert.Throws<DataFormatException>(() => LabelledImages.Open(_folder, NoDecoder)).Message, StringComparison.Ordinal);
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    private void AssertRefused(string said) =>
+        Assert.Contains(said, Assert.Throws<DataFormatException>(() => LabelledImages.Open(_folder, NoDecoder)).Message, StringComparison.Ordinal);
+
+    private void WriteIdx(string name, int magic, int[] extents, byte[] data)
+    {
+        var header = new byte[4 + (4 * extents.Length)];
+        BinaryPrimitives.WriteInt32BigEndian(header, magic);
+        for (var i = 0; i < extents.Length; i++)
+        {
+            BinaryPrimitives.WriteInt32BigEndian(header.AsSpan(4 + (4 * i)), extents[i]);
+        }
+
+        File.WriteAllBytes(Path.Combine(_folder, name), [.. header, .. data]);
+    }
 
     private void WriteNpy(string name, string type, int[] shape, byte[] data)
     {

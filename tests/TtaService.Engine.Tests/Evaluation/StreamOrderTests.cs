@@ -36,6 +36,10 @@ public sealed class StreamOrderTests
     public void Correlated_TinySet_StillGivesEverySample() => Assert.Equal([0, 1, 2], StreamOrders.Correlated([0, 1, 2], 0).Order());
 
     [Fact]
+    public void Correlated_FewClassesWithLargeNumbers_IsAPermutation() =>
+        Assert.Equal(Enumerable.Range(0, 40), StreamOrders.Correlated([.. Enumerable.Range(0, 40).Select(i => i % 2 * 200_000)], 0).Order());
+
+    [Fact]
     public void Streams_Single_IsAStreamADomainInTheSameOrder()
     {
         var streams = EvaluationPlan.Streams(Labels, 3, DomainSetting.Single, StreamOrder.Correlated, 1, limit: 100);

@@ -1,4 +1,6 @@
 using System.Text.Json;
+using TtaService.Engine.Execution;
+using TtaService.Engine.Normalization;
 using TtaService.Host.Commands;
 
 namespace TtaService.Host.Tests.Commands;
@@ -38,7 +40,22 @@ public sealed class EvaluateAndDemoTests : IDisposable
     }
 
     [Fact]
-    public async Task Evaluate_AsIsFromASnapshot_RepeatsTheRun()
+    public async Task Evaluate_FromASnapshot_GoesOnFromItsState()
+    {
+        var file = Path.Combine(_folder, "state.safetensors");
+        await File.WriteAllBytesAsync(file, SnapshotOfDarkFrames(), TestContext.Current.CancellationToken);
+        string[] Arguments(string logits, params string[] more) => ["evaluate", "--model", "fashion-mnist", "--corruptions", "none", "--order", "as-is", "--limit", "16", "--batch-size", "8", "--logits-out", Path.Combine(_folder, logits), .. more];
+
+        var runs = new[] { await TtaRun.Of(Arguments("resumed.npy", "--state", file)), await TtaRun.Of(Arguments("again.npy", "--state", file)), await TtaRun.Of(Arguments("fresh.npy", "--method", "ema")) };
+
+        Assert.All(runs, run => Assert.Equal("", run.Error));
+        Assert.Equal(await BytesAsync("resumed.npy"), await BytesAsync("again.npy"));
+        Assert.NotEqual(NpyArray.Read(Path.Combine(_folder, "resumed.npy")).Values, NpyArray.Read(Path.Combine(_folder, "fresh.npy")).Values);
+        (await TtaRun.Of(Arguments("other.npy", "--state", file, "--method", "tbr"))).AssertRefused(CommandException.Usage, "ema", "tbr");
+    }
+
+    [Fact]
+    public async Task Evaluate_AsIs_RepeatsTheRunAndRefusesABrokenSnapshot()
     {
         string[] Arguments(string logits, params string[] more) => ["evaluate", "--model", "fashion-mnist", "--corruptions", "none", "--order", "as-is", "--limit", "40", "--batch-size", "8", "--logits-out", Path.Combine(_folder, logits), .. more];
         await TtaRun.Of(Arguments("first.npy", "--method", "tbr"));
@@ -81,6 +98,15 @@ public sealed class EvaluateAndDemoTests : IDisposable
     public async Task OnnxTest_FolderWithoutTests_IsRefused() => (await TtaRun.Of("onnx-test", _folder)).AssertRefused(CommandException.Usage, "holds no model.onnx");
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    private static byte[] SnapshotOfDarkFrames()
+    {
+        var location = ModelLocation.Resolve("fashion-mnist", null);
+        using var model = AdaptiveModel.Load(location.OnnxPath, location.LoadOptions);
+        var state = model.CreateState(MethodSettings.Create("ema"));
+        model.Run([new StreamStep(state, FrameBlock.FromPixels(new byte[64 * 28 * 28], 64, 1, 28, 28))]);
+        return model.Export(state, DateTimeOffset.UnixEpoch);
+    }
 
     private Task<byte[]> BytesAsync(string name) => File.ReadAllBytesAsync(Path.Combine(_folder, name), TestContext.Current.CancellationToken);
 }

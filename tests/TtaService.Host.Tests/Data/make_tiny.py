@@ -1,4 +1,9 @@
-"""Makes models/tiny/model.onnx: three normalization sites, 3x16x16 input, five classes. Needs torch and onnx."""
+"""Makes the models of the tests; 3x16x16 input, five classes. Needs torch and onnx. Run it in this folder.
+
+models/tiny/model.onnx: three normalization sites. two-models/plain/model.onnx: the same, BatchNormalization folded away.
+"""
+import os
+
 import torch
 from torch import nn
 
@@ -15,7 +20,15 @@ for module in model.modules():
         nn.init.uniform_(module.running_var, 0.5, 1.5)
         nn.init.uniform_(module.weight, 0.5, 1.5)
         nn.init.uniform_(module.bias, -0.2, 0.2)
-torch.onnx.export(
-    model.eval(), torch.zeros(1, 3, 16, 16), "models/tiny/model.onnx", opset_version=13,
-    input_names=["image"], output_names=["scores"], dynamic_axes={"image": {0: "batch"}, "scores": {0: "batch"}},
-    training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False)
+
+
+def export(path, training):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    torch.onnx.export(
+        model.eval(), torch.zeros(1, 3, 16, 16), path, opset_version=13,
+        input_names=["image"], output_names=["scores"], dynamic_axes={"image": {0: "batch"}, "scores": {0: "batch"}},
+        training=training, do_constant_folding=False)
+
+
+export("models/tiny/model.onnx", torch.onnx.TrainingMode.PRESERVE)
+export("two-models/plain/model.onnx", torch.onnx.TrainingMode.EVAL)

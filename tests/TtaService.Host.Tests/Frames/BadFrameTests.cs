@@ -125,6 +125,61 @@ public sealed class BadFrameTests
         Assert.Equal("FRAME_TOO_LARGE", refused.Reason);
     }
 
+    [Theory]
+    [InlineData(16, 16, 0, 3, (16 * 16 * 3) - 1)]
+    [InlineData(16, 16, 47, 3, 16 * 48)]
+    [InlineData(16, 16, 64, 3, (15 * 64) + 47)]
+    [InlineData(16, 16, -48, 3, 16 * 48)]
+    [InlineData(16, 16, int.MaxValue, 3, 16 * 48)]
+    [InlineData(16, 3, 1 << 31, 1, 48)]
+    [InlineData(16, 5, 1 << 30, 1, 80)]
+    [InlineData(0, 16, 0, 3, 0)]
+    [InlineData(16, -1, 0, 3, 768)]
+    [InlineData(16, 16, 0, 1, 0)]
+    public void DecodeRaw_SizesThatContradict_AreRefused(int width, int height, int stride, int channels, int bytes)
+    {
+        var refused = Assert.Throws<FrameException>(() => Pipeline.DecodeRaw(new byte[bytes], width, height, stride, channels, new byte[Pipeline.FrameBytes]));
+
+        Assert.Equal("RAW_SIZE_WRONG", refused.Reason);
+        Assert.Contains($"{bytes} bytes", refused.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void DecodeRaw_LastRowWithoutPadding_IsTaken()
+    {
+        var chw = new byte[Pipeline.FrameBytes];
+        var bytes = new byte[(15 * 64) + 48];
+        Array.Fill(bytes, (byte)7);
+        Pipeline.DecodeRaw(bytes, 16, 16, 64, 3, chw);
+
+        Assert.All(chw, value => Assert.Equal(7, value));
+    }
+
+    [Fact]
+    public void DecodeRaw_SizesThatOverflow_AreRefusedByTheLimits()
+    {
+        var refused = Assert.Throws<FrameException>(() => Pipeline.DecodeRaw(new byte[64], int.MaxValue, int.MaxValue, 0, 3, new byte[Pipeline.FrameBytes]));
+
+        Assert.Equal("FRAME_TOO_LARGE", refused.Reason);
+    }
+
+    [Fact]
+    public void DecodeEncoded_HugeWebPOfFewBytes_IsRefused()
+    {
+        byte[] bomb = [.. "RIFF"u8, 30, 0, 0, 0, .. "WEBPVP8L"u8, 18, 0, 0, 0, 0x2F, 0xFE, 0xBF, 0xFF, 0x0F, .. new byte[13]];
+
+        var refused = Refusal(bomb);
+
+        Assert.Contains("16383x16383", refused.Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("wide.jpg", "wide.png", 2)]
+    [InlineData("wide.png", "wide.jpg", 8)]
+    [InlineData("wide.webp", "wide.png", 12)]
+    public void DecodeEncoded_MistypedByItsFirstBytes_IsRefused(string start, string rest, int bytes) =>
+        Assert.Equal("FRAME_UNREADABLE", Refusal([.. File(start)[..bytes], .. File(rest)[bytes..]]).Reason);
+
     private static FrameException Refusal(byte[] frame) => Assert.Throws<FrameException>(() => Pipeline.DecodeEncoded(frame, new byte[Pipeline.FrameBytes]));
 
     // A picture of one colour: some kilobytes, whatever its size. Its checksums are zero: nobody gets that far.

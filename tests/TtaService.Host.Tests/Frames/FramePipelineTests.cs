@@ -31,6 +31,42 @@ public sealed class FramePipelineTests
     [Theory]
     [InlineData("wide")]
     [InlineData("tall")]
+    public void DecodeEncoded_CropAtHalfPixels_RoundsAsTorchvision(string image)
+    {
+        var preprocessing = new Preprocessing { ShorterSide = 20, Crop = (13, 13) };
+
+        Assert.Equal(Reference($"{image}.crop.13x13"), Interleaved(Run(preprocessing, File($"{image}.png")), 3));
+    }
+
+    [Fact]
+    public void DecodeEncoded_ClassifierTransform_IsTorchvisions()
+    {
+        var preprocessing = new Preprocessing { ShorterSide = 256, Crop = (224, 224) };
+
+        Assert.Equal(Run(new Preprocessing { Crop = (224, 224) }, File("scene.224.png")), Run(preprocessing, File("scene.png")));
+    }
+
+    [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    [InlineData(3)]
+    [InlineData(4)]
+    [InlineData(5)]
+    [InlineData(6)]
+    [InlineData(7)]
+    [InlineData(8)]
+    public void DecodeEncoded_WithExif_IsUprightOnlyWhenAskedFor(int orientation)
+    {
+        var file = File($"exif{orientation}.jpg");
+        var crop = orientation >= 5 ? (9, 7) : (7, 9);
+
+        Assert.Equal(Reference($"exif{orientation}.upright"), Interleaved(Run(new Preprocessing { Crop = crop, ApplyExif = true }, file), 3));
+        Assert.Equal(Reference("exif1.upright"), Interleaved(Run(new Preprocessing { Crop = (7, 9) }, file), 3));
+    }
+
+    [Theory]
+    [InlineData("wide")]
+    [InlineData("tall")]
     public void DecodeEncoded_Grey_IsPillows(string image)
     {
         var preprocessing = new Preprocessing { ShorterSide = 12, Crop = (12, 12), Channels = ColorChannels.Grey };
@@ -44,6 +80,8 @@ public sealed class FramePipelineTests
     [InlineData("wide.lossy.webp")]
     [InlineData("wide.webp")]
     [InlineData("wide.palette.png")]
+    [InlineData("wide.alpha.png")]
+    [InlineData("wide.cmyk.jpg")]
     [InlineData("wide.grey.png")]
     public void DecodeEncoded_EveryFormat_HasPillowsPixels(string image)
     {
@@ -79,6 +117,27 @@ public sealed class FramePipelineTests
         pipeline.DecodeRaw(padded, 61, 37, Stride, 3, actual);
 
         Assert.Equal(Reference("wide.crop.15x15"), Interleaved(actual, 3));
+    }
+
+    [Fact]
+    public void DecodeRaw_OneChannel_FillsEveryPlane()
+    {
+        byte[] grey = [.. Enumerable.Range(0, 12).Select(i => (byte)(i * 21))];
+        var pipeline = new FramePipeline(new Preprocessing { Crop = (3, 4) }, Limits);
+        var chw = new byte[pipeline.FrameBytes];
+        pipeline.DecodeRaw(grey, 4, 3, 0, 1, chw);
+
+        Assert.Equal([.. grey, .. grey, .. grey], chw);
+    }
+
+    [Fact]
+    public void DecodeRaw_ColourForAGreyModel_EqualsTheFile()
+    {
+        var pipeline = new FramePipeline(new Preprocessing { ShorterSide = 12, Crop = (12, 12), Channels = ColorChannels.Grey }, Limits);
+        var chw = new byte[pipeline.FrameBytes];
+        pipeline.DecodeRaw(Reference("wide.webp.decoded"), 61, 37, 0, 3, chw);
+
+        Assert.Equal(Reference("wide.grey.12x12"), chw);
     }
 
     [Fact]

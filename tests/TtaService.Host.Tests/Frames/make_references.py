@@ -2,7 +2,7 @@
 """Writes the images of References/ and what Pillow and torchvision make of them. Needs Pillow, NumPy and torchvision."""
 import pathlib
 import numpy
-from PIL import Image
+from PIL import Image, ImageOps
 from torchvision.transforms import functional
 
 FOLDER = pathlib.Path(__file__).parent / "References"
@@ -36,6 +36,7 @@ def main():
     for name in ("wide", "tall"):
         resized = functional.resize(sources[name], 20)
         save(f"{name}.crop.15x15", functional.center_crop(resized, [15, 15]))
+        save(f"{name}.crop.13x13", functional.center_crop(resized, [13, 13]))
         save(f"{name}.grey.12x12", functional.center_crop(functional.resize(sources[name].convert("L"), 12), [12, 12]))
     sources["wide"].save(FOLDER / "wide.jpg", quality=90)
     sources["wide"].save(FOLDER / "wide.progressive.jpg", quality=90, progressive=True)
@@ -43,7 +44,21 @@ def main():
     sources["wide"].save(FOLDER / "wide.lossy.webp", quality=80)
     sources["wide"].convert("L").save(FOLDER / "wide.grey.png")
     sources["wide"].convert("P", palette=Image.ADAPTIVE).save(FOLDER / "wide.palette.png")
-    for name in ("wide.jpg", "wide.progressive.jpg", "wide.lossy.webp", "wide.palette.png", "wide.webp", "wide.grey.png"):
+    sources["wide"].convert("CMYK").save(FOLDER / "wide.cmyk.jpg", quality=90)
+    alpha = sources["wide"].copy()
+    alpha.putalpha(Image.linear_gradient("L").resize(alpha.size))
+    alpha.save(FOLDER / "wide.alpha.png")
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        path = FOLDER / f"exif{orientation}.jpg"
+        sources["small"].save(path, quality=90, exif=exif)
+        save(f"exif{orientation}.upright", ImageOps.exif_transpose(Image.open(path)))
+    # The evaluation transform of torchvision's classifiers; of large pixels and as a file, for its size.
+    scene = picture(28, 21).resize((353, 267), Image.NEAREST)
+    scene.save(FOLDER / "scene.png", optimize=True)
+    functional.center_crop(functional.resize(scene, 256), [224, 224]).save(FOLDER / "scene.224.png", optimize=True)
+    for name in ("wide.cmyk.jpg", "wide.alpha.png", "wide.jpg", "wide.progressive.jpg", "wide.lossy.webp", "wide.palette.png", "wide.webp", "wide.grey.png"):
         save(f"{name}.decoded", Image.open(FOLDER / name).convert("RGB"))
 
 

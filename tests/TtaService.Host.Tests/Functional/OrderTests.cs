@@ -1,4 +1,5 @@
 using Grpc.Core;
+using TtaService.Host.Streams;
 using TtaService.Host.Tests.Infrastructure;
 using TtaService.V1;
 
@@ -75,7 +76,7 @@ public sealed class OrderTests
         {
             // The first takes the engine; behind it every stream has two steps waiting.
             await calls[0].SendAsync(1, TestFrames.Tensor(0));
-            await PendingAsync(host, "s0", 1);
+            await RunningAsync(host, "s0");
             foreach (var call in calls.Skip(1))
             {
                 await call.SendAsync(1, TestFrames.Tensor(1));
@@ -107,7 +108,7 @@ public sealed class OrderTests
         using (await host.OccupyEngineAsync())
         {
             await other.SendAsync(1, TestFrames.Tensor(0));
-            await PendingAsync(host, "other", 1);
+            await RunningAsync(host, "other");
             for (var i = 1; i <= 5; i++)
             {
                 await call.SendAsync((ulong)i, TestFrames.Tensor(i));
@@ -140,13 +141,13 @@ public sealed class OrderTests
     {
         await using var host = await TestHost.StartAsync();
         using var first = await DuplexClient.OpenAsync(host, "camera");
-        Assert.Equal(StateOrigin.Fresh, first.Opened.Origin);
+        Assert.Equal(V1.StateOrigin.Fresh, first.Opened.Origin);
         await first.StepAsync(1, TestFrames.Tensor(1));
 
         using var second = await DuplexClient.OpenAsync(host, "camera");
 
         RpcAssert.Refused(StatusCode.Aborted, "STREAM_TAKEN_OVER", await first.EndAsync());
-        Assert.Equal((StateOrigin.Continued, 1ul), (second.Opened.Origin, second.Opened.LastSequence));
+        Assert.Equal((V1.StateOrigin.Continued, 1ul), (second.Opened.Origin, second.Opened.LastSequence));
         Assert.Equal(2, (await second.StepAsync(2, TestFrames.Tensor(2))).Step.Step);
     }
 
@@ -162,6 +163,9 @@ public sealed class OrderTests
     }
 
     private static bool Close(float expected, float actual) => Math.Abs(expected - actual) <= 1e-4;
+
+    // Its step has left the queue, so nobody can join its batch any more.
+    private static Task RunningAsync(TestHost host, string stream) => host.UntilAsync(stream, session => session is { Phase: StreamPhase.Running, Queue.Count: 0 });
 
     private static Task PendingAsync(TestHost host, string stream, int steps) => host.UntilAsync(stream, session => session.PendingSteps == steps && session.Queue.All(work => work.Ready));
 }

@@ -9,15 +9,20 @@ internal sealed class BreakingRoad : IAsyncDisposable
 {
     private readonly TcpListener _listener = new(IPAddress.Loopback, 0);
     private readonly List<Socket> _open = [];
-    private readonly Uri _server;
     private readonly Task _accepting;
 
     public BreakingRoad(Uri server)
     {
-        _server = server;
+        Server = server;
         _listener.Start();
         _accepting = AcceptAsync();
     }
+
+    /// <summary>Where new connections lead.</summary>
+    public Uri Server { get; set; }
+
+    /// <summary>Bytes towards the server after which a connection is cut; null for none.</summary>
+    public int? CutAfter { get; set; }
 
     public GrpcChannel Connect() => GrpcChannel.ForAddress(
         $"http://127.0.0.1:{((IPEndPoint)_listener.LocalEndpoint).Port}",
@@ -52,14 +57,24 @@ internal sealed class BreakingRoad : IAsyncDisposable
             {
                 var near = await _listener.AcceptSocketAsync();
                 var far = new Socket(SocketType.Stream, ProtocolType.Tcp);
-                await far.ConnectAsync(_server.Host, _server.Port);
+                try
+                {
+                    await far.ConnectAsync(Server.Host, Server.Port);
+                }
+                catch (SocketException)
+                {
+                    near.Close(0);
+                    far.Dispose();
+                    continue;
+                }
+
                 lock (_open)
                 {
                     _open.AddRange([near, far]);
                 }
 
-                _ = RelayAsync(near, far);
-                _ = RelayAsync(far, near);
+                _ = RelayAsync(near, far, CutAfter);
+                _ = RelayAsync(far, near, null);
             }
         }
         catch (Exception stopped) when (stopped is SocketException or ObjectDisposedException)
@@ -68,14 +83,22 @@ internal sealed class BreakingRoad : IAsyncDisposable
         }
     }
 
-    private static async Task RelayAsync(Socket from, Socket to)
+    private static async Task RelayAsync(Socket from, Socket to, int? cutAfter)
     {
+        var passed = 0;
         var buffer = new byte[16 * 1024];
         try
         {
             int read;
             while ((read = await from.ReceiveAsync(buffer)) > 0)
             {
+                if ((passed += read) > cutAfter)
+                {
+                    from.Close(0);
+                    to.Close(0);
+                    return;
+                }
+
                 await to.SendAsync(buffer.AsMemory(0, read));
             }
 

@@ -47,5 +47,18 @@ internal static class TestFrames
     public static Frame Raw(int width, int height, int stride, RawImage.Types.Format format, int bytes) =>
         new() { Raw = new RawImage { Width = width, Height = height, Stride = stride, Format = format, Data = ByteString.CopyFrom(new byte[bytes]) } };
 
+    /// <summary>The numbers of a snapshot, behind its header.</summary>
+    public static float[] State(byte[] snapshot) => MemoryMarshal.Cast<byte, float>(snapshot.AsSpan(8 + checked((int)BitConverter.ToUInt64(snapshot)))).ToArray();
+
+    /// <summary>The two agree within 1e-4.</summary>
+    public static void AssertClose(float[] expected, float[] actual)
+    {
+        Assert.Equal(expected.Length, actual.Length);
+        for (var i = 0; i < expected.Length; i++)
+        {
+            Assert.True(Math.Abs(expected[i] - actual[i]) <= 1e-4, $"at {i}: {expected[i]} and {actual[i]}");
+        }
+    }
+
     public static float[] Scores(StepReply reply) => MemoryMarshal.Cast<byte, float>(reply.Outputs[0].Data.Span).ToArray();
 }

@@ -1,7 +1,9 @@
+using System.Collections.Concurrent;
 using Grpc.Net.Client;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
 using TtaService.Host.Hosting;
 using TtaService.Host.Streams;
 using TtaService.V1;
@@ -39,8 +41,15 @@ internal sealed class TestHost : IAsyncDisposable
 
     public static string ModelsPath { get; } = Path.Combine(AppContext.BaseDirectory, "Data", "models");
 
+    /// <summary>The setting for a repository with the tiny model and, as "plain", the same without BatchNormalization nodes.</summary>
+    public static string TwoModels { get; } = $"--Models:Path={Path.Combine(AppContext.BaseDirectory, "Data", "two-models")}";
+
+    /// <summary>What the server logged as a defect; empty unless a test caused one.</summary>
+    public IReadOnlyCollection<string> Defects => Host.Services.GetServices<ILoggerProvider>().OfType<ErrorLog>().Single().Errors;
+
     public static async Task<TestHost> StartAsync(params string[] settings) => await StartAsync(null, settings);
 
+    /// <summary>The server with a clock of the test's.</summary>
     public static async Task<TestHost> StartAsync(TimeProvider? clock, params string[] settings)
     {
         var host = Build(clock, settings);
@@ -48,10 +57,12 @@ internal sealed class TestHost : IAsyncDisposable
         return new TestHost(host);
     }
 
+    /// <summary>The server before its start. Many run side by side in the tests: with more threads each they would wait for each other.</summary>
     public static WebApplication Build(TimeProvider? clock, params string[] settings) =>
-        TtaHost.Build(["--Server:GrpcPort=0", "--Server:HttpPort=0", $"--Models:Path={ModelsPath}", "--Store:Kind=memory", .. settings], builder =>
+        TtaHost.Build(["--Server:GrpcPort=0", "--Server:HttpPort=0", $"--Models:Path={ModelsPath}", "--Models:Threads=1", "--Store:Kind=memory", .. settings], builder =>
         {
-            builder.Logging.SetMinimumLevel(LogLevel.Error);
+            builder.Logging.AddFilter(null, LogLevel.Error);
+            builder.Logging.AddProvider(new ErrorLog());
             if (clock is not null)
             {
                 builder.Services.AddSingleton(clock);
@@ -74,7 +85,17 @@ internal sealed class TestHost : IAsyncDisposable
             return true;
         });
         await entered.Task;
-        return new Release(release);
+        return new Setter(release);
+    }
+
+    /// <summary>Keeps the device and the batch before it busy until the result is disposed: every further step waits in its queue.</summary>
+    public async Task<IDisposable> OccupyBatcherAsync()
+    {
+        var front = await DuplexClient.OpenAsync(this, "in-front");
+        var engine = await OccupyEngineAsync();
+        await front.SendAsync(1, TestFrames.Tensor(0));
+        await UntilAsync("in-front", session => session is { Phase: StreamPhase.Running, Queue.Count: 0 });
+        return new Release(engine, front);
     }
 
     /// <summary>Waits until the stream is as wanted.</summary>
@@ -108,15 +129,51 @@ internal sealed class TestHost : IAsyncDisposable
         Step = new StepRequest { Sequence = sequence, Frames = { frame } },
     })).Step;
 
+    /// <summary>Stops the server. A test in which it logged a defect fails here.</summary>
     public async ValueTask DisposeAsync()
     {
         _channel.Dispose();
         await Host.StopAsync();
+        var defects = Defects;
         await Host.DisposeAsync();
+        Assert.Empty(defects);
     }
 
-    private sealed class Release(ManualResetEventSlim release) : IDisposable
+    private sealed class ErrorLog : ILoggerProvider, ILogger
+    {
+        private readonly ConcurrentQueue<string> _errors = new();
+
+        public IReadOnlyCollection<string> Errors => [.. _errors];
+
+        // Only what TtaService and ASP.NET say: not being ready while it stops is no defect, nor is a client that leaves while its request is read.
+        public ILogger CreateLogger(string categoryName) =>
+            categoryName.StartsWith("TtaService", StringComparison.Ordinal) || categoryName.StartsWith("Microsoft.AspNetCore", StringComparison.Ordinal) ? this : NullLogger.Instance;
+
+        public IDisposable? BeginScope<TState>(TState state)
+            where TState : notnull => null;
+
+        public bool IsEnabled(LogLevel logLevel) => logLevel >= LogLevel.Error;
+
+        public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter)
+        {
+            if (IsEnabled(logLevel))
+            {
+                _errors.Enqueue($"{formatter(state, exception)} {exception}");
+            }
+        }
+
+        public void Dispose()
+        {
+        }
+    }
+
+    private sealed class Setter(ManualResetEventSlim release) : IDisposable
     {
         public void Dispose() => release.Set();
+    }
+
+    private sealed class Release(params IDisposable[] parts) : IDisposable
+    {
+        public void Dispose() => Array.ForEach(parts, part => part.Dispose());
     }
 }
