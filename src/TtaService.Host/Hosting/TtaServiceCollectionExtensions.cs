@@ -41,6 +41,7 @@ internal static class TtaServiceCollectionExtensions
         services.TryAddSingleton<ModelCatalog>();
         services.TryAddSingleton(provider => new DecodeSlots(provider.GetRequiredService<IOptions<BatchingOptions>>().Value));
         services.TryAddSingleton<StreamDirectory>();
+        services.TryAddSingleton<StreamList>();
         services.TryAddSingleton<StoreMetrics>();
         services.TryAddSingleton<StoreHealth>();
         services.TryAddSingleton<StreamKeeper>();

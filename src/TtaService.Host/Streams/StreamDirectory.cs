@@ -30,6 +30,8 @@ internal sealed record StreamRequest
 
     public IReadOnlyDictionary<string, string>? Labels { get; init; }
 
+    public bool Pinned { get; init; }
+
     public ResumeMode Mode { get; init; }
 
     /// <summary>The request's field that says all this, for refusals.</summary>
@@ -189,17 +191,8 @@ internal sealed partial class StreamDirectory
 
     public StreamSession Get(string name) => _streams.TryGetValue(name, out var session) ? session : throw new FailureException(Failure.StreamNotFound(name));
 
-    /// <summary>Up to <paramref name="count"/> streams in the order of their names, from the first name after <paramref name="after"/>.</summary>
-    public (IReadOnlyList<StreamSession> Streams, bool More) List(string model, string after, int count)
-    {
-        var names = _streams
-            .Where(stream => string.CompareOrdinal(stream.Key, after) > 0 && (model.Length == 0 || stream.Value.Model.Name == model))
-            .Select(stream => stream.Value)
-            .OrderBy(session => session.Name, StringComparer.Ordinal)
-            .Take(count + 1)
-            .ToList();
-        return (names.Count > count ? names[..count] : names, names.Count > count);
-    }
+    /// <summary>Whether the stream is in this process.</summary>
+    public bool Contains(string name) => _streams.ContainsKey(name);
 
     /// <summary>Back to the source statistics; sequence numbers go on.</summary>
     public static Task ResetAsync(StreamSession session) => BetweenStepsAsync(session, (model, state) =>
@@ -208,6 +201,26 @@ internal sealed partial class StreamDirectory
         session.Begin(state, StateOrigin.Reset);
         return true;
     });
+
+    /// <summary>Back to a stored state; sequence numbers and kept answers go on.</summary>
+    /// <exception cref="FailureException">The state is of another model, or there is no room for it.</exception>
+    public async Task RollBackAsync(StreamSession session, StoredCheckpoint checkpoint)
+    {
+        try
+        {
+            var method = session.Model.Engine.Model.MethodOf(checkpoint.Snapshot);
+            await ReplaceAsync(session, session.Model.Engine.Model.StateBytes(method), engine => engine.Import(checkpoint.Snapshot), StateOrigin.Restored).ConfigureAwait(false);
+        }
+        catch (SnapshotException refused)
+        {
+            throw new FailureException(new Failure(FailureKind.FailedPrecondition, "CHECKPOINT_REFUSED", $"checkpoint {checkpoint.Description.Number} of stream '{session.Name}' does not fit: {refused.Message}"));
+        }
+
+        if (StreamRecord.Read(checkpoint.Record) is { } record)
+        {
+            session.GrowOlder(record.ResetAt);
+        }
+    }
 
     /// <summary>The state between two steps, as safetensors.</summary>
     public Task<byte[]> ExportAsync(StreamSession session) => BetweenStepsAsync(session, (model, state) => model.Export(state, _clock.GetUtcNow()));
@@ -235,7 +248,7 @@ internal sealed partial class StreamDirectory
     {
         foreach (var (name, session) in _streams)
         {
-            if (!session.IdleFor(_options.IdleTimeout))
+            if (session.Settings.Pinned || !session.IdleFor(_options.IdleTimeout))
             {
                 continue;
             }
@@ -487,7 +500,7 @@ internal sealed partial class StreamDirectory
                 return;
             }
 
-            var idlest = _keeper.OutlivesProcess ? _streams.Select(stream => stream.Value).Where(session => session.IdleFor(TimeSpan.Zero)).MinBy(session => session.UsedAt) : null;
+            var idlest = _keeper.OutlivesProcess ? _streams.Select(stream => stream.Value).Where(session => !session.Settings.Pinned && session.IdleFor(TimeSpan.Zero)).MinBy(session => session.UsedAt) : null;
             if (idlest is null || !await ReleaseAsync(idlest, Failure.Unloaded(idlest.Name), onlyIdle: true).ConfigureAwait(false))
             {
                 throw new FailureException(full);
@@ -623,37 +636,29 @@ internal sealed partial class StreamDirectory
     {
         var method = request.Method is null ? session.Method : Resolve(request with { Model = session.Model.Name }).Method;
         var seed = request.Seed ?? session.Seed;
-        var bytes = session.Model.Engine.Model.StateBytes(method);
-        long growth;
-        lock (_admission)
-        {
-            if (!_streams.TryGetValue(session.Name, out var listed) || listed != session)
-            {
-                throw new FailureException(Failure.StreamNotFound(session.Name));
-            }
+        await ReplaceAsync(session, session.Model.Engine.Model.StateBytes(method), engine => engine.CreateState(method, seed), StateOrigin.Reset).ConfigureAwait(false);
+    }
 
-            growth = bytes - session.CountedBytes;
-            if (growth > 0 && _stateBytes + growth > _maxStateBytes)
-            {
-                throw new FailureException(StatesTooLarge(growth));
-            }
-
-            session.CountedBytes += growth;
-            _stateBytes += growth;
-        }
-
+    // A reset by the opening forgets the sequence numbers, a stored state goes on with them.
+    private async Task ReplaceAsync(StreamSession session, long bytes, Func<AdaptiveModel, StreamState> create, StateOrigin origin)
+    {
+        var growth = Reserve(session, bytes);
         try
         {
             await BetweenStepsAsync(session, (model, state) =>
             {
-                var fresh = session.Model.Residency.Create(model, bytes, engine => engine.CreateState(method, seed), keep: 1);
+                var next = session.Model.Residency.Create(model, bytes, create, keep: 1);
                 model.Release(state);
-                session.Begin(fresh, StateOrigin.Reset);
-                session.ForgetAnswers();
+                session.Begin(next, origin);
+                if (origin == StateOrigin.Reset)
+                {
+                    session.ForgetAnswers();
+                }
+
                 return true;
             }).ConfigureAwait(false);
         }
-        catch (ArenaFullException full)
+        catch (Exception failed) when (failed is ArenaFullException or SnapshotException)
         {
             lock (_admission)
             {
@@ -665,7 +670,33 @@ internal sealed partial class StreamDirectory
                 }
             }
 
-            throw new FailureException(StateMemoryFull(full));
+            if (failed is ArenaFullException full)
+            {
+                throw new FailureException(StateMemoryFull(full));
+            }
+
+            throw;
+        }
+    }
+
+    private long Reserve(StreamSession session, long bytes)
+    {
+        lock (_admission)
+        {
+            if (!_streams.TryGetValue(session.Name, out var listed) || listed != session)
+            {
+                throw new FailureException(Failure.StreamNotFound(session.Name));
+            }
+
+            var growth = bytes - session.CountedBytes;
+            if (growth > 0 && _stateBytes + growth > _maxStateBytes)
+            {
+                throw new FailureException(StatesTooLarge(growth));
+            }
+
+            session.CountedBytes += growth;
+            _stateBytes += growth;
+            return growth;
         }
     }
 
@@ -695,7 +726,7 @@ internal sealed partial class StreamDirectory
     private static StreamSettings Settings(StreamRequest request)
     {
         var defaults = new StreamSettings();
-        return new StreamSettings { Frozen = request.Freeze ?? defaults.Frozen, MaxCoalesce = request.MaxCoalesce ?? defaults.MaxCoalesce, Labels = request.Labels ?? defaults.Labels };
+        return new StreamSettings { Frozen = request.Freeze ?? defaults.Frozen, MaxCoalesce = request.MaxCoalesce ?? defaults.MaxCoalesce, Labels = request.Labels ?? defaults.Labels, Pinned = request.Pinned };
     }
 
     private (ServedModel Model, MethodSettings Method) Resolve(StreamRequest request)
