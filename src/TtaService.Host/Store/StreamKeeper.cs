@@ -196,8 +196,8 @@ internal sealed partial class StreamKeeper(IOptions<StoreOptions> options, Store
         return ended;
     }
 
-    /// <summary>Gets a claim for a stream that was opened while the store was out of reach, or whose store lost its content.</summary>
-    public async Task<SaveStatus> ClaimAsync(StreamSession session)
+    // Gets a claim for a stream that was opened while the store was out of reach, or whose store lost its content. Called while it is written.
+    private async Task<SaveStatus> ClaimAsync(StreamSession session)
     {
         StreamOpening opening;
         try
@@ -243,6 +243,11 @@ internal sealed partial class StreamKeeper(IOptions<StoreOptions> options, Store
         await keeping.Writing.WaitAsync().ConfigureAwait(false);
         try
         {
+            if (HasEnded(session))
+            {
+                return (SaveStatus.Ended, 0);
+            }
+
             if (Claim(session) is not { } claim)
             {
                 var claimed = await ClaimAsync(session).ConfigureAwait(false);
@@ -378,6 +383,14 @@ internal sealed partial class StreamKeeper(IOptions<StoreOptions> options, Store
         if (_store is not null)
         {
             await _store.DisposeAsync().ConfigureAwait(false);
+        }
+    }
+
+    private static bool HasEnded(StreamSession session)
+    {
+        lock (session.Gate)
+        {
+            return session.Keeping.Ended;
         }
     }
 

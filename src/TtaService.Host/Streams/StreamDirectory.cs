@@ -229,14 +229,26 @@ internal sealed partial class StreamDirectory
     public async Task DeleteAsync(string name)
     {
         using var hold = await HoldNameAsync(name).ConfigureAwait(false);
-        var stored = await _keeper.DeleteAsync(name).ConfigureAwait(false);
-        if (_streams.TryGetValue(name, out var session))
+        if (!_streams.TryGetValue(name, out var session))
         {
+            if (!await _keeper.DeleteAsync(name).ConfigureAwait(false))
+            {
+                throw new FailureException(Failure.StreamNotFound(name));
+            }
+
+            return;
+        }
+
+        // After what is being written of it, which must not come back.
+        await session.Keeping.Writing.WaitAsync().ConfigureAwait(false);
+        try
+        {
+            await _keeper.DeleteAsync(name).ConfigureAwait(false);
             await DiscardAsync(session).ConfigureAwait(false);
         }
-        else if (!stored)
+        finally
         {
-            throw new FailureException(Failure.StreamNotFound(name));
+            session.Keeping.Writing.Release();
         }
     }
 
@@ -355,6 +367,7 @@ internal sealed partial class StreamDirectory
         {
             (session.Deleted, session.Ending) = (true, ending);
             session.Keeping.Claim = null;
+            session.Keeping.Ended = true;
         }
 
         batcher.Abandon(session, ending);

@@ -15,6 +15,9 @@ internal sealed class StreamKeeping
     /// <summary>The right to write; null while there is none.</summary>
     public StreamClaim? Claim { get; set; }
 
+    /// <summary>The stream has ended here: nothing of it is claimed or written any more, another session may have its name.</summary>
+    public bool Ended { get; set; }
+
     /// <summary>When the store last said that the claim holds, a timestamp.</summary>
     public long ConfirmedAt { get; set; }
 
