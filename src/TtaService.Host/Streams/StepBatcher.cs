@@ -591,11 +591,17 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         }
         else
         {
-            _metrics.StepCompleted(step.Session, _clock.GetElapsedTime(step.Submitted), outcome.Failure);
+            StepCompleted(step, outcome);
             Log.StepRefused(_logger, step.Session.Name, outcome.Failure!.Reason);
         }
 
         TtaActivities.StepEnded(step.Span, outcome);
+    }
+
+    private void StepCompleted(QueuedStep step, StepOutcome outcome)
+    {
+        var session = step.Session;
+        _metrics.StepCompleted(session.Model.Name, session.Method.Name, session.Name, _clock.GetElapsedTime(step.Submitted), outcome.Failure?.Kind);
     }
 
     private void Tell(List<BatchEntry> batch, object[] results, StepOutcome[][] outcomes, Pass pass, int frames)
@@ -604,16 +610,15 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         var (steps, decode, queue) = (0, TimeSpan.Zero, TimeSpan.Zero);
         for (var i = 0; i < batch.Count; i++)
         {
-            var (session, freeze) = (batch[i].Session, batch[i].Freeze);
             for (var j = 0; j < outcomes[i].Length; j++)
             {
                 var step = batch[i].Steps[j];
                 steps++;
                 decode += step.DecodeTime;
                 queue += QueueTime(step, pass);
-                _metrics.StepCompleted(session, _clock.GetElapsedTime(step.Submitted), outcomes[i][j].Failure);
+                StepCompleted(step, outcomes[i][j]);
                 TtaActivities.StepEnded(step.Span, outcomes[i][j]);
-                if (results[i] is StepResult { Status: var status } && (status == StepStatus.NotFinite || (status == StepStatus.Ok && freeze)))
+                if (results[i] is StepResult { Status: var status } && (status == StepStatus.NotFinite || (status == StepStatus.Ok && batch[i].Freeze)))
                 {
                     _metrics.AdaptationSkipped(model, status == StepStatus.Ok ? SkipCause.Frozen : SkipCause.NotFinite);
                 }

@@ -110,22 +110,22 @@ internal sealed class TtaMetrics
     public Func<double>? ReadUtilization { get; set; }
 
     /// <summary>A step was answered or failed; <paramref name="failure"/> is null for an answer.</summary>
-    public void StepCompleted(StreamSession session, TimeSpan elapsed, Failure? failure)
+    public void StepCompleted(string model, string method, string stream, TimeSpan elapsed, FailureKind? failure)
     {
         if (!_stepDuration.Enabled)
         {
             return;
         }
 
-        var tags = new TagList { { MetricCatalogue.Model, session.Model.Name }, { MetricCatalogue.Method, session.Method.Name } };
-        if (failure is not null)
+        var tags = new TagList { { MetricCatalogue.Model, model }, { MetricCatalogue.Method, method } };
+        if (failure is { } kind)
         {
-            tags.Add(MetricCatalogue.ErrorType, Label<FailureKind>.Of(failure.Kind));
+            tags.Add(MetricCatalogue.ErrorType, Label<FailureKind>.Of(kind));
         }
 
-        if (session.Name.Length > 0)
+        if (stream.Length > 0)
         {
-            tags.Add(MetricCatalogue.Stream, session.Name);
+            tags.Add(MetricCatalogue.Stream, stream);
         }
 
         _stepDuration.Record(Math.Max(0, elapsed.TotalSeconds), tags);
