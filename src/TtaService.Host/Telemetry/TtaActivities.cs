@@ -99,9 +99,9 @@ internal sealed class TtaActivities : IDisposable
 
     public void Dispose() => Source.Dispose();
 
-    // The server's own span of a call is not exported: it would last as long as the camera is connected.
+    // The server's own span of a call is not exported: it would last as long as the camera is connected. Its parent is what the client sent.
     private static ActivityContext ClientsSpan(Activity? call) =>
-        call is { HasRemoteParent: true } ? new ActivityContext(call.TraceId, call.ParentSpanId, call.ActivityTraceFlags, call.TraceStateString, isRemote: true) : default;
+        ActivityContext.TryParse(call?.ParentId, call?.TraceStateString, isRemote: true, out var span) ? span : default;
 
     // Neither the parent nor what runs next here is the caller's current span: steps end on other threads.
     private Activity? Start(string name, ActivityKind kind, ActivityContext parent, IEnumerable<ActivityLink>? links)

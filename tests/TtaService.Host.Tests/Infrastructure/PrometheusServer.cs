@@ -54,10 +54,10 @@ internal sealed class PrometheusServer : IAsyncDisposable
         return [.. answer.RootElement.GetProperty("data").GetProperty("result").EnumerateArray().Select(ReadSeries)];
     }
 
-    /// <summary>Labels of the exemplars of the last minute.</summary>
+    /// <summary>The streams that a metric's exemplars name.</summary>
     public async Task<IReadOnlyList<string>> ExemplarStreamsAsync(string metric)
     {
-        using var answer = await GetAsync($"/api/v1/query_exemplars?query={metric}&start={DateTimeOffset.UnixEpoch.ToUnixTimeSeconds()}&end=99999999999");
+        using var answer = await GetAsync($"/api/v1/query_exemplars?query={metric}&start=0&end=99999999999");
         return [.. answer.RootElement.GetProperty("data").EnumerateArray().SelectMany(series => series.GetProperty("exemplars").EnumerateArray()).Select(exemplar => exemplar.GetProperty("labels").GetProperty("tta_stream_id").GetString()!)];
     }
 
