@@ -418,13 +418,17 @@ internal sealed partial class StepBatcher : IAsyncDisposable
 
     private async Task RunAsync(List<BatchEntry> batch)
     {
-        var span = _activities.BatchBegan(batch[0].Session.Model.Name, batch.SelectMany(entry => entry.Steps).Select(step => step.Span));
+        var span = _activities.Source.HasListeners() ? _activities.BatchBegan(batch[0].Session.Model.Name, batch.SelectMany(entry => entry.Steps).Select(step => step.Span)) : null;
         var started = _clock.GetTimestamp();
         _passTimes = default;
         var results = await TryRunAsync(batch).ConfigureAwait(false);
         var run = _clock.GetElapsedTime(started);
         var pass = new Pass(started, run, _passTimes);
-        TtaActivities.BatchEnded(span, batch.Count, batch.Sum(entry => entry.Block.Count), _passTimes);
+        if (span is not null)
+        {
+            TtaActivities.BatchEnded(span, batch.Count, batch.Sum(entry => entry.Block.Count), _passTimes);
+        }
+
         lock (Gate)
         {
             var perStep = run.TotalSeconds / batch.Count;

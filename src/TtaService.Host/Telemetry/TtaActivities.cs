@@ -51,11 +51,6 @@ internal sealed class TtaActivities : IDisposable
     /// <summary>A forward pass began. It belongs to the trace of its first sampled step and links to all that are sampled; without one there is nothing to explain.</summary>
     public Activity? BatchBegan(string model, IEnumerable<Activity?> steps)
     {
-        if (!Source.HasListeners())
-        {
-            return null;
-        }
-
         var sampled = steps.OfType<Activity>().Where(step => step.Recorded).ToList();
         return sampled.Count == 0
             ? null
@@ -63,17 +58,14 @@ internal sealed class TtaActivities : IDisposable
     }
 
     /// <summary>A forward pass is over.</summary>
-    public static void BatchEnded(Activity? span, int steps, int frames, PassTimes times)
+    public static void BatchEnded(Activity span, int steps, int frames, PassTimes times)
     {
-        if (span is not null)
-        {
-            span.SetTag("tta.batch.steps", steps)
-                .SetTag("tta.batch.size", frames)
-                .SetTag("tta.batch.transfer", times.Transfer.TotalSeconds)
-                .SetTag("tta.batch.forward", times.Forward.TotalSeconds)
-                .SetTag("tta.batch.commit", times.Commit.TotalSeconds);
-            Stop(span);
-        }
+        span.SetTag("tta.batch.steps", steps)
+            .SetTag("tta.batch.size", frames)
+            .SetTag("tta.batch.transfer", times.Transfer.TotalSeconds)
+            .SetTag("tta.batch.forward", times.Forward.TotalSeconds)
+            .SetTag("tta.batch.commit", times.Commit.TotalSeconds);
+        Stop(span);
     }
 
     /// <summary>A checkpoint is about to be taken.</summary>
