@@ -12,55 +12,66 @@ public sealed class DriftCalibration(AdaptiveModel model, EvaluationFrames frame
     /// <summary>Frames between two readings of a stream.</summary>
     public const int ReadingInterval = 32;
 
-    // Of the readings' raw scores, the share that a score of 1 leaves below it, and the room above: another set of normal frames goes a little further.
+    // Of the readings' largest kl / limit, the share that a score of 1 leaves below it.
     private const double Quantile = 0.99;
-    private const double Headroom = 1.1;
 
     /// <summary>Runs every stream with every method and takes what they showed after the warm-up.</summary>
     /// <param name="streams">In-distribution frames, each list one stream in its order.</param>
     /// <param name="methods">The methods that the model will be served with: what a site sees depends on the sites before it.</param>
     /// <param name="batchSize">Frames a step.</param>
     /// <param name="created">The date to write.</param>
+    /// <param name="progress">Hears of the frames of each stream that has ended.</param>
     /// <param name="cancel">Stops between two steps.</param>
-    /// <exception cref="DriftReferenceException">No stream is longer than the window.</exception>
-    public DriftReference Run(IReadOnlyList<IReadOnlyList<EvaluationSample>> streams, IReadOnlyList<MethodSettings> methods, int batchSize, DateTimeOffset created, CancellationToken cancel = default)
+    /// <exception cref="DriftReferenceException">The streams are too short, or a method did not run on them.</exception>
+    public DriftReference Run(IReadOnlyList<IReadOnlyList<EvaluationSample>> streams, IReadOnlyList<MethodSettings> methods, int batchSize, DateTimeOffset created, IProgress<int>? progress = null, CancellationToken cancel = default)
     {
-        var monitor = new DriftMonitor(model, null);
-        var predictions = new PredictionStatistics(int.MaxValue);
-        var readings = new List<DriftReading>();
-        foreach (var method in methods)
+        var longest = streams.Max(stream => stream.Count);
+        if (longest < 2 * model.Observation!.Tau)
         {
-            foreach (var stream in streams)
-            {
-                readings.AddRange(Follow(model, frames, monitor, method, stream, batchSize, predictions, cancel).Where(reading => reading.Frames >= model.Observation!.Tau));
-            }
+            throw new DriftReferenceException($"the longest stream has {longest} frames, a calibration needs {2 * model.Observation.Tau} and more (twice the window); give more data, or fewer and longer streams");
         }
 
-        if (readings.Count < 2)
-        {
-            throw new DriftReferenceException($"the streams have {streams.Max(stream => stream.Count)} frames at most, a calibration needs some times the window of {model.Observation!.Tau}; give more data");
-        }
-
-        var sites = model.Sites.Select(site => Site(site, readings)).ToList();
-        var raw = readings.Select(reading => DriftMonitor.RawScore(sites, reading.GaussianKl)).Order().ToList();
         return new DriftReference
         {
             Model = model.Digest,
             Created = created,
             Frames = streams.Sum(stream => (long)stream.Count),
             Streams = streams.Count,
-            Methods = [.. methods.Select(method => method.Name)],
-            Tau = model.Observation!.Tau,
-            Sites = sites,
-            ScoreLimit = Headroom * raw[(int)(Quantile * (raw.Count - 1))],
-            Classes = [.. predictions.Classes.Select(share => (double)share)],
-            Entropy = predictions.Frames > 0 ? predictions.Entropy : null,
-            FeatureSpread = readings.Average(reading => reading.FeatureSpread),
+            Tau = model.Observation.Tau,
+            Methods = methods.ToDictionary(method => method.Name, method => Run(streams, method, batchSize, progress, cancel), StringComparer.Ordinal),
         };
     }
 
-    /// <summary>Runs one stream and reads it now and then.</summary>
-    internal static IEnumerable<DriftReading> Follow(AdaptiveModel model, EvaluationFrames frames, DriftMonitor monitor, MethodSettings method, IReadOnlyList<EvaluationSample> stream, int batchSize, PredictionStatistics? predictions = null, CancellationToken cancel = default)
+    private MethodReference Run(IReadOnlyList<IReadOnlyList<EvaluationSample>> streams, MethodSettings method, int batchSize, IProgress<int>? progress, CancellationToken cancel)
+    {
+        var monitor = new DriftMonitor(model, null);
+        var predictions = new PredictionStatistics(int.MaxValue);
+        var readings = new List<DriftReading>();
+        foreach (var stream in streams)
+        {
+            readings.AddRange(Follow(model, frames, monitor, method, stream, batchSize, predictions, cancel).Where(reading => reading.Frames >= model.Observation!.Tau));
+            progress?.Report(stream.Count);
+        }
+
+        if (readings.Count < 2)
+        {
+            throw new DriftReferenceException($"{method.Name} did not run on steps of {batchSize} frames; choose another batch size, or leave the method out");
+        }
+
+        var sites = model.Sites.Select(site => Site(site, readings)).ToList();
+        var raw = readings.Select(reading => DriftMonitor.RawScore(sites, reading.GaussianKl)).Order().ToList();
+        return new MethodReference
+        {
+            ScoreLimit = raw[(int)(Quantile * (raw.Count - 1))],
+            FeatureSpread = readings.Average(reading => reading.FeatureSpread),
+            Entropy = predictions.Frames > 0 ? predictions.Entropy : null,
+            Classes = [.. predictions.Classes.Select(share => Math.Round(share, 6))],
+            Sites = sites,
+        };
+    }
+
+    /// <summary>Runs one stream from a fresh state and reads it every <see cref="ReadingInterval"/> frames.</summary>
+    public static IEnumerable<DriftReading> Follow(AdaptiveModel model, EvaluationFrames frames, DriftMonitor monitor, MethodSettings method, IReadOnlyList<EvaluationSample> stream, int batchSize, PredictionStatistics? predictions = null, CancellationToken cancel = default)
     {
         var state = model.CreateState(method);
         try

@@ -8,7 +8,7 @@ namespace TtaService.Engine.Drift;
 /// <summary>Compares the observed statistics of streams with the source's. Used on the model's thread.</summary>
 /// <remarks>Per site, over live channels (source variance above 1e-5 of the site's median), variances + the site's epsilon, d = M_o - M_s:
 /// gaussian_kl = mean_c[((V_o + d^2)/V_s + (V_s + d^2)/V_o)/4 - 1/2]; wasserstein = mean_c[sqrt(d^2 + (S_o - S_s)^2) / S_s];
-/// score = mean over sites of gaussian_kl / limit, over what that is on normal frames.</remarks>
+/// score = the largest gaussian_kl / limit of the sites, over what that reaches on normal frames with the same method: what a site sees depends on how the sites before it adapt.</remarks>
 public sealed class DriftMonitor
 {
     private const float DeadShare = 1e-5f;
@@ -36,21 +36,11 @@ public sealed class DriftMonitor
     /// <summary>What is normal; null when the model was not calibrated.</summary>
     public DriftReference? Reference => _reference;
 
-    /// <summary>Reads resident streams, those that observed nothing yet left out.</summary>
-    public IReadOnlyList<(StreamState State, DriftReading Reading)> Sweep(IEnumerable<StreamState> states)
-    {
-        var readings = new List<(StreamState, DriftReading)>();
-        foreach (var state in states)
-        {
-            // It may have left since the list was made.
-            if (state is { IsResident: true, ObservedFrames: > 0 })
-            {
-                readings.Add((state, Read(state)));
-            }
-        }
+    /// <summary>The normalization sites, in execution order.</summary>
+    public IReadOnlyList<NormalizationSite> Sites => _model.Sites;
 
-        return readings;
-    }
+    /// <summary>Reads a stream; null when it is not resident or nothing was observed of it yet.</summary>
+    public DriftReading? TryRead(StreamState state) => state is { IsResident: true, ObservedFrames: > 0 } ? Read(state) : null;
 
     /// <summary>Reads one resident stream.</summary>
     public DriftReading Read(StreamState state)
@@ -60,6 +50,7 @@ public sealed class DriftMonitor
             throw new ArgumentException("the stream's state is not resident here", nameof(state));
         }
 
+        var normal = _reference?.Methods.GetValueOrDefault(state.Method.Name);
         var row = _observed.Arena.Row(state.ObservedRow);
         var kl = new float[_sources.Length];
         var wasserstein = new float[_sources.Length];
@@ -75,27 +66,28 @@ public sealed class DriftMonitor
             Steps = state.Steps,
             GaussianKl = kl,
             Wasserstein = wasserstein,
-            Score = _reference is null ? null : RawScore(_reference.Sites, kl) / _reference.ScoreLimit,
-            FeatureSpread = _sources[^1].Spread(_observed.FeatureVariance(row)) / (_reference?.FeatureSpread ?? 1),
+            Score = normal is null ? null : RawScore(normal.Sites, kl) / normal.ScoreLimit,
+            FeatureSpread = _sources[^1].Spread(_observed.FeatureVariance(row)) / (normal?.FeatureSpread ?? 1),
             ChangedAtStep = state.Changes.ChangedAtStep,
         };
     }
 
+    // The largest and not the mean: a fine corruption shows at a few sites, and a camera's content spreads over all of them alike.
     internal static double RawScore(IReadOnlyList<SiteReference> sites, ReadOnlySpan<float> kl)
     {
-        var sum = 0.0;
+        var largest = 0.0;
         for (var i = 0; i < kl.Length; i++)
         {
-            sum += kl[i] / sites[i].Limit;
+            largest = Math.Max(largest, kl[i] / sites[i].Limit);
         }
 
-        return sum / kl.Length;
+        return largest;
     }
 
     private static string? WhyUnfit(AdaptiveModel model, DriftReference reference) =>
         reference.Model != model.Digest ? $"the drift reference belongs to model {reference.Model}, this model is {model.Digest}"
         : reference.Tau != model.Observation!.Tau ? $"the drift reference was made with a window of {reference.Tau} frames, this one is {model.Observation.Tau}"
-        : !reference.Sites.Select(site => site.Name).SequenceEqual(model.Sites.Select(site => site.Name)) ? "the drift reference names other normalization sites than the model has"
+        : reference.Methods.Values.Any(method => !method.Sites.Select(site => site.Name).SequenceEqual(model.Sites.Select(site => site.Name))) ? "the drift reference names other normalization sites than the model has"
         : null;
 
     /// <summary>A site's source statistics, ready to be compared with.</summary>

@@ -35,26 +35,11 @@ public sealed record DriftReference
     /// <summary>Streams that they came in.</summary>
     public required int Streams { get; init; }
 
-    /// <summary>The methods that the streams ran with.</summary>
-    public required IReadOnlyList<string> Methods { get; init; }
-
     /// <summary>The window of the observed statistics, in frames.</summary>
     public required int Tau { get; init; }
 
-    /// <summary>The sites, in execution order.</summary>
-    public required IReadOnlyList<SiteReference> Sites { get; init; }
-
-    /// <summary>What the mean over the sites of kl / limit reaches on normal frames: a score of 1 is that.</summary>
-    public required double ScoreLimit { get; init; }
-
-    /// <summary>Mean predicted probability of each class; empty for a model that is no classifier.</summary>
-    public IReadOnlyList<double> Classes { get; init; } = [];
-
-    /// <summary>Mean entropy of the predictions, 0 to 1.</summary>
-    public double? Entropy { get; init; }
-
-    /// <summary>Mean spread of the last site's means between frames.</summary>
-    public required double FeatureSpread { get; init; }
+    /// <summary>What is normal by the name of the method that streams run with.</summary>
+    public required IReadOnlyDictionary<string, MethodReference> Methods { get; init; }
 
     /// <summary>Reads a reference.</summary>
     /// <exception cref="DriftReferenceException">Not readable, or not what <c>tta calibrate</c> writes; the message says what to do.</exception>
@@ -77,9 +62,30 @@ public sealed record DriftReference
     public void Write(string path) => File.WriteAllText(path, JsonSerializer.Serialize(this, Json) + "\n");
 
     private string? Problem() =>
-        Sites.Any(site => !(double.IsFinite(site.Limit) && site.Limit > 0)) || !(double.IsFinite(ScoreLimit) && ScoreLimit > 0)
-            ? "a limit is not a positive number"
-            : null;
+        Methods.Count == 0 ? "it names no method"
+        : Methods.Values.Any(method => !Positive(method.ScoreLimit) || !Positive(method.FeatureSpread) || method.Sites.Any(site => !Positive(site.Limit))) ? "a limit is not a positive number"
+        : null;
+
+    private static bool Positive(double value) => double.IsFinite(value) && value > 0;
+}
+
+/// <summary>What is normal for streams of one method.</summary>
+public sealed record MethodReference
+{
+    /// <summary>What the largest kl / limit of the sites reaches on normal frames: a score of 1 is that.</summary>
+    public required double ScoreLimit { get; init; }
+
+    /// <summary>Mean spread of the last site's means between frames, in source deviations.</summary>
+    public required double FeatureSpread { get; init; }
+
+    /// <summary>Mean entropy of the predictions, 0 to 1; null for a model without class scores.</summary>
+    public double? Entropy { get; init; }
+
+    /// <summary>Mean predicted probability of each class; empty for a model without class scores.</summary>
+    public IReadOnlyList<double> Classes { get; init; } = [];
+
+    /// <summary>The sites, in execution order.</summary>
+    public required IReadOnlyList<SiteReference> Sites { get; init; }
 }
 
 /// <summary>What is normal at one site.</summary>

@@ -243,6 +243,14 @@ public sealed class AdaptiveModel : IDisposable
         return results;
     }
 
+    /// <summary>Runs frames through the model as it was trained, beside any stream. Blocks share C, H, W.</summary>
+    /// <returns>The model's outputs for all frames, in the order given.</returns>
+    public IReadOnlyList<OutputTensor> RunSource(IReadOnlyList<FrameBlock> blocks)
+    {
+        var frames = blocks.Sum(block => block.Count);
+        return _threads.Run((long)frames * blocks[0].Height * blocks[0].Width, _ => Forward([.. blocks], frames, null));
+    }
+
     /// <inheritdoc/>
     public void Dispose()
     {

@@ -12,6 +12,7 @@ internal static class TtaEndpointRouteBuilderExtensions
         endpoints.MapGrpcService<AdaptationService>();
         endpoints.MapGrpcService<StreamsService>();
         endpoints.MapGrpcService<ModelsService>();
+        endpoints.MapGrpcService<DriftService>();
         endpoints.MapGrpcHealthChecksService();
         endpoints.MapGrpcReflectionService();
         endpoints.MapHealthChecks("/health/live", new HealthCheckOptions { Predicate = _ => false });

@@ -6,6 +6,7 @@ using TtaService.Host.Grpc;
 using TtaService.Host.Hosting;
 using TtaService.Host.Store;
 using TtaService.Host.Streams;
+using TtaService.Host.Telemetry;
 
 namespace Microsoft.Extensions.DependencyInjection;
 
@@ -14,12 +15,13 @@ internal static class TtaServiceCollectionExtensions
     // Who can answer is alive. It needs a check all the same: a service without one is UNKNOWN.
     private const string Liveness = "liveness";
 
-    /// <summary>Adds the engine with its models, the streams, and the gRPC services. Settings come from the sections Models, Batching, Streams, Store and Server.</summary>
+    /// <summary>Adds the engine with its models, the streams, and the gRPC services. Settings come from the sections Models, Batching, Streams, Store, Drift and Server.</summary>
     public static IServiceCollection AddTtaService(this IServiceCollection services)
     {
         services.TryAddSingleton(TimeProvider.System);
         AddSettings(services);
         AddStreams(services);
+        AddDrift(services);
         AddGrpcServices(services);
         AddHealth(services);
         return services;
@@ -34,6 +36,7 @@ internal static class TtaServiceCollectionExtensions
         SettingsSection.Add<StoreOptions>(services, "Store");
         services.AddSingleton<IValidateOptions<StoreOptions>, StoreOptionsValidator>();
         SettingsSection.Add<FrameOptions>(services, "Frames");
+        SettingsSection.Add<DriftOptions>(services, "Drift");
     }
 
     private static void AddStreams(IServiceCollection services)
@@ -48,6 +51,13 @@ internal static class TtaServiceCollectionExtensions
         services.AddHostedService<StoreStart>();
         services.AddHostedService<CheckpointSchedule>();
         services.AddHostedService<IdleStreamSweeper>();
+    }
+
+    private static void AddDrift(IServiceCollection services)
+    {
+        services.TryAddSingleton<DriftBoard>();
+        services.TryAddSingleton<DriftPublisher>();
+        services.AddHostedService(provider => provider.GetRequiredService<DriftPublisher>());
     }
 
     private static void AddGrpcServices(IServiceCollection services)

@@ -1,3 +1,4 @@
+using TtaService.Engine.Drift;
 using TtaService.Engine.Execution;
 
 namespace TtaService.Host.Streams;
@@ -66,6 +67,9 @@ internal sealed class QueuedStep(StreamSession session, StepSubmission submissio
     public long Submitted { get; } = submitted;
 
     public DecodedFrames? Frames { get; set; }
+
+    /// <summary>What the frames look like; empty when nobody watches.</summary>
+    public FrameFacts[] Facts { get; set; } = [];
 
     public Failure? DecodeFailure { get; set; }
 

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using TtaService.Engine.Drift;
 using TtaService.Engine.Execution;
 using TtaService.Engine.Streams;
 
@@ -200,6 +201,7 @@ internal sealed partial class StepBatcher : IAsyncDisposable
             if (failure is null && !step.Outcome.Task.IsCompleted && !Expired(step))
             {
                 frames = step.Submission.Decode();
+                step.Facts = step.Session.Model.Drift.Watches ? FactsOf(frames.Block) : [];
             }
         }
         catch (FailureException refused)
@@ -517,6 +519,11 @@ internal sealed partial class StepBatcher : IAsyncDisposable
             return Same(entry, Failure.Invalid(reason, "step.frames", result.Message ?? "the step was refused"));
         }
 
+        if (entry.Session.Model.Drift.Watches)
+        {
+            Watch(entry, result);
+        }
+
         var outcomes = new StepOutcome[entry.Steps.Count];
         var firstFrame = 0;
         for (var i = 0; i < outcomes.Length; i++)
@@ -529,6 +536,39 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         }
 
         return outcomes;
+    }
+
+    private static FrameFacts[] FactsOf(FrameBlock block)
+    {
+        var facts = new FrameFacts[block.Count];
+        for (var frame = 0; frame < facts.Length; frame++)
+        {
+            facts[frame] = FrameFacts.Of(block, frame);
+        }
+
+        return facts;
+    }
+
+    // Frozen streams are watched too. The frames' memory is still there, so a sampled frame is copied from it.
+    private void Watch(BatchEntry entry, StepResult result)
+    {
+        var health = entry.Session.Watch.Health;
+        var scores = _answers.Scores(result.Outputs);
+        var classes = scores?.Shape[1] ?? 0;
+        var frame = 0;
+        foreach (var step in entry.Steps)
+        {
+            foreach (var facts in step.Facts)
+            {
+                var row = scores is null ? default : scores.Values.AsSpan(frame * classes, classes);
+                if (health.Observe(row, facts))
+                {
+                    entry.Session.Model.Shadow.Add(health, entry.Block.CopyFrame(frame), row.ToArray());
+                }
+
+                frame++;
+            }
+        }
     }
 
     private async Task RunOperationAsync(QueuedOperation operation)
