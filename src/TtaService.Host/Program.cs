@@ -15,9 +15,11 @@ internal static class Program
             ServeCommand.Build(),
             DemoCommand.Build(),
             EvaluateCommand.Build(),
+            CalibrateCommand.Build(),
             InspectCommand.Build(),
             MethodsCommand.Build(),
             StreamCommand.Build(),
+            TopCommand.Build(),
             OnnxTestCommand.Build(),
         };
         ServeCommand.AddTo(root);
