@@ -16,10 +16,12 @@ internal static class Program
             ServeCommand.Build(),
             DemoCommand.Build(),
             EvaluateCommand.Build(),
+            CalibrateCommand.Build(),
             InspectCommand.Build(),
             MethodsCommand.Build(),
             StreamCommand.Build(),
             SnapshotCommand.Build(),
+            TopCommand.Build(),
             OnnxTestCommand.Build(),
         };
         ServeCommand.AddTo(root);

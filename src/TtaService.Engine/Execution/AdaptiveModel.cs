@@ -1,7 +1,9 @@
+using System.Buffers;
 using System.Diagnostics;
 using System.Globalization;
 using System.Numerics.Tensors;
 using TorchSharp;
+using TtaService.Engine.Drift;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Onnx;
 using TtaService.Engine.Streams;
@@ -19,6 +21,7 @@ public sealed class AdaptiveModel : IDisposable
     private readonly Dictionary<MethodSettings, MethodRuntime> _runtimes = [];
     private readonly ulong _modelKey;
     private readonly PassThreads _threads;
+    private readonly HashSet<StreamState> _resident = new(ReferenceEqualityComparer.Instance);
 
     private AdaptiveModel(ModelGraph graph, torch.Device device, AdaptiveModelOptions options)
     {
@@ -27,6 +30,7 @@ public sealed class AdaptiveModel : IDisposable
         _normalization = options.InputNormalization;
         _threads = new PassThreads(options.Threads);
         ArenaBytes = options.ArenaBytes ?? GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / 4;
+        Observed = options.Observation is { } observation && graph.Sites.Count > 0 ? new ObservedStatistics(graph.Sites, observation) : null;
         _modelKey = ulong.Parse(graph.Digest.AsSpan(0, 16), NumberStyles.HexNumber, CultureInfo.InvariantCulture);
     }
 
@@ -49,7 +53,15 @@ public sealed class AdaptiveModel : IDisposable
     public long ResidentBytes { get; private set; }
 
     /// <summary>Streams whose state is resident.</summary>
-    public int ResidentStreams { get; private set; }
+    public int ResidentStreams => _resident.Count;
+
+    /// <summary>The resident streams, to be read on the model's thread.</summary>
+    public IReadOnlyCollection<StreamState> Resident => _resident;
+
+    /// <summary>How the sites' inputs are observed; null when they are not.</summary>
+    public ObservationOptions? Observation => Observed?.Options;
+
+    internal ObservedStatistics? Observed { get; }
 
     /// <summary>Where the time of the last <see cref="Run"/> went.</summary>
     public PassTimes RunTimes { get; private set; }
@@ -92,9 +104,9 @@ public sealed class AdaptiveModel : IDisposable
             : $"sites_first and sites_pattern select none of the model's {Sites.Count} sites (the first is {Sites[0].Name})";
     }
 
-    /// <summary>Bytes of state that a stream of this method keeps.</summary>
+    /// <summary>Bytes of state that a stream of this method keeps, its observed statistics included.</summary>
     public long StateBytes(MethodSettings method) =>
-        sizeof(float) * (long)new StateLayout(Sites, NormalizationMethods.Find(method.Name)!.Create(method), new SiteFilter(method)).RowFloats;
+        ObservedBytes + sizeof(float) * (long)new StateLayout(Sites, NormalizationMethods.Find(method.Name)!.Create(method), new SiteFilter(method)).RowFloats;
 
     /// <summary>A fresh stream state.</summary>
     /// <exception cref="MethodSettingsException">The method can't run on this model (see <see cref="WhyUnavailable"/>).</exception>
@@ -109,6 +121,7 @@ public sealed class AdaptiveModel : IDisposable
         var state = new StreamState(method, seed);
         Admit(state);
         state.Runtime!.Initialize(state.Runtime.Arena.Row(state.Row), seed);
+        ForgetObservation(state);
         return state;
     }
 
@@ -119,6 +132,7 @@ public sealed class AdaptiveModel : IDisposable
         state.Runtime!.Initialize(state.Runtime.Arena.Row(state.Row), state.Seed);
         state.Steps = 0;
         state.Frames = 0;
+        ForgetObservation(state);
     }
 
     /// <summary>Gives the state's memory back. Idempotent.</summary>
@@ -131,8 +145,14 @@ public sealed class AdaptiveModel : IDisposable
 
         runtime.Arena.Return(state.Row);
         (state.Runtime, state.Row) = (null, -1);
-        ResidentStreams--;
-        ResidentBytes -= runtime.RowBytes;
+        if (Observed is not null)
+        {
+            Observed.Arena.Return(state.ObservedRow);
+            state.ObservedRow = -1;
+        }
+
+        _resident.Remove(state);
+        ResidentBytes -= runtime.RowBytes + ObservedBytes;
         if (runtime.Arena.Leased == 0)
         {
             // Settings come from clients: what nobody uses any more must not stay.
@@ -172,7 +192,7 @@ public sealed class AdaptiveModel : IDisposable
     public byte[] Export(StreamState state, DateTimeOffset created)
     {
         RequireLive(state);
-        return StreamSnapshot.Write(state, Digest, created);
+        return StreamSnapshot.Write(state, Observed, Digest, created);
     }
 
     /// <summary>The method of a snapshot of this model.</summary>
@@ -214,8 +234,8 @@ public sealed class AdaptiveModel : IDisposable
             }
             else
             {
-                // Without a site to adapt the folded graph answers, which is faster.
-                (runtime.Method.ReadsFrames ? adapted : plain).Add(i);
+                // Without a site to adapt or to observe the folded graph answers, which is faster.
+                (runtime.Method.ReadsFrames || IsObservedNow(steps[i].State) ? adapted : plain).Add(i);
             }
         }
 
@@ -232,6 +252,14 @@ public sealed class AdaptiveModel : IDisposable
         return results;
     }
 
+    /// <summary>Runs frames through the model as it was trained, beside any stream. Blocks share C, H, W.</summary>
+    /// <returns>The model's outputs for all frames, in the order given.</returns>
+    public IReadOnlyList<OutputTensor> RunSource(IReadOnlyList<FrameBlock> blocks)
+    {
+        var frames = blocks.Sum(block => block.Count);
+        return _threads.Run((long)frames * blocks[0].Height * blocks[0].Width, _ => Forward([.. blocks], frames, null));
+    }
+
     /// <inheritdoc/>
     public void Dispose()
     {
@@ -241,6 +269,7 @@ public sealed class AdaptiveModel : IDisposable
         }
 
         _runtimes.Clear();
+        Observed?.Dispose();
         _graph.Dispose();
     }
 
@@ -252,7 +281,7 @@ public sealed class AdaptiveModel : IDisposable
             runtime = new MethodRuntime(state.Method, Sites, _modelKey);
         }
 
-        if (ResidentBytes + runtime.RowBytes > ArenaBytes)
+        if (ResidentBytes + runtime.RowBytes + ObservedBytes > ArenaBytes)
         {
             if (runtime.Arena.Leased == 0)
             {
@@ -264,8 +293,34 @@ public sealed class AdaptiveModel : IDisposable
 
         _runtimes[state.Method] = runtime;
         (state.Runtime, state.Row) = (runtime, runtime.Arena.Rent());
-        ResidentStreams++;
-        ResidentBytes += runtime.RowBytes;
+        state.ObservedRow = Observed?.Arena.Rent() ?? -1;
+        _resident.Add(state);
+        ResidentBytes += runtime.RowBytes + ObservedBytes;
+    }
+
+    private long ObservedBytes => Observed?.RowBytes ?? 0;
+
+    private void ForgetObservation(StreamState state)
+    {
+        state.ObservedFrames = 0;
+        state.UnobservedSteps = 0;
+        state.Changes.Restart();
+        if (Observed is not null)
+        {
+            Observed.Arena.Row(state.ObservedRow).Clear();
+        }
+    }
+
+    // A method without statistics is observed in full until it has warmed up, then now and then: its folded graph shows nothing, and the other one costs more.
+    private bool IsObservedNow(StreamState state)
+    {
+        if (Observed is null || state.ObservedFrames < Observed.Options.Tau || ++state.UnobservedSteps >= Observed.Options.SourceInterval)
+        {
+            state.UnobservedSteps = 0;
+            return Observed is not null;
+        }
+
+        return false;
     }
 
     private void Fill(StreamState state, in StreamSnapshot.Checked content, ReadOnlySpan<byte> snapshot)
@@ -274,6 +329,11 @@ public sealed class AdaptiveModel : IDisposable
         try
         {
             StreamSnapshot.Fill(content, snapshot, state.Runtime!.Layout, state.Runtime.Arena.Row(state.Row));
+            ForgetObservation(state);
+            if (Observed is not null)
+            {
+                StreamSnapshot.FillObserved(content, snapshot, Observed.Layout, Observed.Arena.Row(state.ObservedRow), state);
+            }
         }
         catch (SnapshotException)
         {
@@ -289,14 +349,28 @@ public sealed class AdaptiveModel : IDisposable
     {
         var passes = new StepInPass[indices.Count];
         var nextRows = new int[indices.Count];
-        var frames = 0;
+        var nextObserved = new int[indices.Count];
+        var observed = adapts ? Observed : null;
+        var frames = indices.Sum(index => steps[index].Frames.Count);
+        var novelty = ArrayPool<float>.Shared.Rent(frames);
+        Array.Clear(novelty, 0, frames);
+        using var pinned = novelty.AsMemory().Pin();
+        var at = 0;
         for (var i = 0; i < passes.Length; i++)
         {
             var step = steps[indices[i]];
-            var arena = step.State.Runtime!.Arena;
+            var state = step.State;
+            var arena = state.Runtime!.Arena;
             nextRows[i] = arena.Rent();
-            passes[i] = new StepInPass(step.State.Runtime, frames, step.Frames.Count, step.State.Frames, arena.Pointer(step.State.Row), arena.Pointer(nextRows[i]));
-            frames = checked(frames + step.Frames.Count);
+            var observation = default(StepObservation);
+            if (observed is not null)
+            {
+                nextObserved[i] = observed.Arena.Rent();
+                observation = new StepObservation(observed, state.ObservedFrames, observed.Arena.Pointer(state.ObservedRow), observed.Arena.Pointer(nextObserved[i]), (float*)pinned.Pointer + at);
+            }
+
+            passes[i] = new StepInPass(state.Runtime, at, step.Frames.Count, state.Frames, arena.Pointer(state.Row), arena.Pointer(nextRows[i])) { Observation = observation };
+            at = checked(at + step.Frames.Count);
         }
 
         try
@@ -308,6 +382,10 @@ public sealed class AdaptiveModel : IDisposable
             for (var i = 0; i < passes.Length; i++)
             {
                 results[indices[i]] = Finish(steps[indices[i]], passes[i], outputs, frames, ref nextRows[i]);
+                if (observed is not null && results[indices[i]].Status == StepStatus.Ok)
+                {
+                    CommitObservation(observed, steps[indices[i]], novelty.AsSpan(passes[i].FirstFrame, passes[i].FrameCount), ref nextObserved[i]);
+                }
             }
 
             RunTimes += new PassTimes(TimeSpan.Zero, TimeSpan.Zero, Stopwatch.GetElapsedTime(outputsRead));
@@ -317,7 +395,29 @@ public sealed class AdaptiveModel : IDisposable
             for (var i = 0; i < passes.Length; i++)
             {
                 steps[indices[i]].State.Runtime!.Arena.Return(nextRows[i]);
+                observed?.Arena.Return(nextObserved[i]);
             }
+
+            ArrayPool<float>.Shared.Return(novelty);
+        }
+    }
+
+    // A frozen stream is watched too. What is not finite is not taken: watching never fails a step.
+    private static void CommitObservation(ObservedStatistics observed, StreamStep step, ReadOnlySpan<float> novelty, ref int nextRow)
+    {
+        var state = step.State;
+        foreach (var tensor in observed.Layout.Tensors)
+        {
+            if (!TensorPrimitives.IsFiniteAll<float>(observed.Arena.Row(nextRow).Slice(tensor.Offset, tensor.Length)))
+            {
+                return;
+            }
+        }
+
+        (state.ObservedRow, nextRow) = (nextRow, state.ObservedRow);
+        foreach (var distance in novelty)
+        {
+            state.Changes.Observe(++state.ObservedFrames, state.Steps, distance);
         }
     }
 
@@ -520,4 +620,7 @@ public sealed record AdaptiveModelOptions
 
     /// <summary>Most bytes of state that resident streams may take. Default: a quarter of the memory that the process may use.</summary>
     public long? ArenaBytes { get; init; }
+
+    /// <summary>Observe what the sites see of each stream, which drift is read from. Default null: not.</summary>
+    public ObservationOptions? Observation { get; init; }
 }

@@ -1,6 +1,7 @@
 using System.Buffers;
 using System.Numerics.Tensors;
 using TorchSharp;
+using TtaService.Engine.Drift;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Onnx;
 using TtaService.Engine.Streams;
@@ -174,7 +175,7 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
         // The methods' variance becomes the scale in place.
         public float* Scale => memory + (3L * frames * _channels);
 
-        public bool NeedsStatistics => pass._steps.Any(step => step.Runtime.Adapts(site));
+        public bool NeedsStatistics => pass._steps.Any(step => step.NeedsStatistics(site));
 
         public void Run(int threads)
         {
@@ -213,7 +214,7 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
 
         private void RunStep(StepInPass step)
         {
-            if (step.Runtime.Adapts(site))
+            if (step.NeedsStatistics(site))
             {
                 for (var frame = step.FirstFrame; frame < step.FirstFrame + step.FrameCount; frame++)
                 {
@@ -235,7 +236,7 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
             {
                 for (var frame = t * frames / threads; frame < (t + 1) * frames / threads; frame++)
                 {
-                    if (pass.StepOf(frame).Runtime.Adapts(site))
+                    if (pass.StepOf(frame).NeedsStatistics(site))
                     {
                         Statistics(frame);
                     }
@@ -306,6 +307,11 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
                 view.UseSource();
             }
 
+            if (step.Observation.Observes)
+            {
+                step.Observation.At(site, view.InstanceMean, view.InstanceVariance, step.FrameCount);
+            }
+
             // scale = weight / sqrt(variance + eps)
             TensorPrimitives.Add(variance, site.Epsilon, variance);
             TensorPrimitives.Sqrt(variance, variance);
@@ -360,4 +366,10 @@ internal sealed unsafe class StepInPass(MethodRuntime runtime, int firstFrame, i
     public float* Row => row;
 
     public float* NextRow => nextRow;
+
+    /// <summary>Where the step is observed for drift; observes nothing by default.</summary>
+    public StepObservation Observation { get; init; }
+
+    /// <summary>Whether the step's instance statistics are read at a site.</summary>
+    public bool NeedsStatistics(NormalizationSite site) => Observation.Observes || runtime.Adapts(site);
 }

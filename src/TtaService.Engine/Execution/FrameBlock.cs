@@ -48,6 +48,15 @@ public sealed class FrameBlock
         return block;
     }
 
+    /// <summary>A copy of one frame, which outlives this block's memory.</summary>
+    public FrameBlock CopyFrame(int frame)
+    {
+        var size = Channels * Height * Width;
+        return Pixels.IsEmpty
+            ? FromValues(Values.Slice(frame * size, size).ToArray(), 1, Channels, Height, Width)
+            : FromPixels(Pixels.Slice(frame * size, size).ToArray(), 1, Channels, Height, Width);
+    }
+
     private long Elements => checked((long)Count * Channels * Height * Width);
 }
 

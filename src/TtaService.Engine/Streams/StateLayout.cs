@@ -2,7 +2,7 @@ using TtaService.Engine.Normalization;
 
 namespace TtaService.Engine.Streams;
 
-/// <summary>Which floats of a stream's row belong to which site: offsets and named tensors of one method on one model.</summary>
+/// <summary>Which floats of a stream's row belong to which site: offsets and named tensors, of one method or of the observation, on one model.</summary>
 internal sealed class StateLayout
 {
     // Sites start on a cache line, so that rows can be read with aligned vectors.
@@ -11,6 +11,12 @@ internal sealed class StateLayout
     private readonly (int Offset, int Length)[] _sites;
 
     public StateLayout(IReadOnlyList<NormalizationSite> sites, INormalizationMethod method, SiteFilter filter)
+        : this(sites, site => filter.Selects(site) ? method.StateAt(site) : [])
+    {
+    }
+
+    /// <summary>A layout of the tensors that are named for each site.</summary>
+    public StateLayout(IReadOnlyList<NormalizationSite> sites, Func<NormalizationSite, IReadOnlyList<StateTensor>> tensorsAt)
     {
         _sites = new (int, int)[sites.Count];
         var tensors = new List<LayoutTensor>();
@@ -18,13 +24,10 @@ internal sealed class StateLayout
         foreach (var site in sites)
         {
             var start = offset;
-            if (filter.Selects(site))
+            foreach (var tensor in tensorsAt(site))
             {
-                foreach (var tensor in method.StateAt(site))
-                {
-                    tensors.Add(new LayoutTensor($"{site.Name}.{tensor.Name}", tensor.Shape, offset, tensor.Length));
-                    offset = checked(offset + tensor.Length);
-                }
+                tensors.Add(new LayoutTensor($"{site.Name}.{tensor.Name}", tensor.Shape, offset, tensor.Length));
+                offset = checked(offset + tensor.Length);
             }
 
             _sites[site.Index] = (start, offset - start);

@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Numerics.Tensors;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using TtaService.Engine.Drift;
 using TtaService.Engine.Normalization;
 
 namespace TtaService.Engine.Streams;
@@ -10,9 +11,10 @@ namespace TtaService.Engine.Streams;
 internal static class StreamSnapshot
 {
     private const string Format = "tta.stream.v1";
+    private const string ObservedFramesKey = "observed_frames";
 
     /// <summary>The committed state as bytes.</summary>
-    public static byte[] Write(StreamState state, string modelDigest, DateTimeOffset created)
+    public static byte[] Write(StreamState state, ObservedStatistics? observed, string modelDigest, DateTimeOffset created)
     {
         var metadata = new Dictionary<string, string>
         {
@@ -26,7 +28,14 @@ internal static class StreamSnapshot
             ["created"] = created.ToString("O", CultureInfo.InvariantCulture),
         };
         var runtime = state.Runtime!;
-        return Safetensors.Write(metadata, runtime.Layout.Tensors, runtime.Arena.Row(state.Row));
+        if (observed is null || state.ObservedFrames == 0)
+        {
+            return Safetensors.Write(metadata, runtime.Layout.Tensors, runtime.Arena.Row(state.Row));
+        }
+
+        metadata[ObservedFramesKey] = state.ObservedFrames.ToString(CultureInfo.InvariantCulture);
+        float[] row = [.. runtime.Arena.Row(state.Row), .. observed.Arena.Row(state.ObservedRow)];
+        return Safetensors.Write(metadata, [.. runtime.Layout.Tensors, .. observed.Layout.Tensors.Select(tensor => tensor with { Offset = runtime.Layout.RowFloats + tensor.Offset })], row);
     }
 
     /// <summary>Checks everything that does not need a row: container, format, model, method, counters.</summary>
@@ -49,7 +58,7 @@ internal static class StreamSnapshot
         try
         {
             var method = MethodSettings.Create(Required(content, "method"), JsonNode.Parse(Required(content, "hyperparameters")) as JsonObject);
-            return new Checked(content, method, ulong.Parse(Required(content, "seed"), CultureInfo.InvariantCulture), Counter(content, "step"), Counter(content, "frames"));
+            return new Checked(content, method, ulong.Parse(Required(content, "seed"), CultureInfo.InvariantCulture), Counter(content, "step"), Counter(content, "frames"), content.Metadata.ContainsKey(ObservedFramesKey) ? Counter(content, ObservedFramesKey) : 0);
         }
         catch (Exception e) when (e is MethodSettingsException or JsonException or FormatException or OverflowException)
         {
@@ -60,6 +69,27 @@ internal static class StreamSnapshot
     /// <summary>Copies the tensors into a row.</summary>
     /// <exception cref="SnapshotException">A tensor is missing, unknown, of another shape or not finite.</exception>
     public static void Fill(in Checked snapshot, ReadOnlySpan<byte> file, StateLayout layout, Span<float> row)
+    {
+        Copy(snapshot, file, layout, row);
+        var known = layout.Tensors.Select(tensor => tensor.Name).ToHashSet(StringComparer.Ordinal);
+        if (snapshot.Content.Names.FirstOrDefault(name => !known.Contains(name) && !ObservedStatistics.IsTensor(name)) is { } unknown)
+        {
+            throw new SnapshotException($"the snapshot holds tensor '{unknown}', which its method does not have");
+        }
+    }
+
+    /// <summary>Copies the observed statistics into their row. A snapshot without them leaves the stream as one that nothing was observed of.</summary>
+    /// <exception cref="SnapshotException">A tensor is missing, of another shape or not finite.</exception>
+    public static void FillObserved(in Checked snapshot, ReadOnlySpan<byte> file, StateLayout layout, Span<float> row, StreamState state)
+    {
+        if (snapshot.ObservedFrames > 0)
+        {
+            Copy(snapshot, file, layout, row);
+            state.ObservedFrames = snapshot.ObservedFrames;
+        }
+    }
+
+    private static void Copy(in Checked snapshot, ReadOnlySpan<byte> file, StateLayout layout, Span<float> row)
     {
         row.Clear();
         foreach (var tensor in layout.Tensors)
@@ -87,12 +117,6 @@ internal static class StreamSnapshot
                 throw new SnapshotException($"tensor '{tensor.Name}' holds negative values");
             }
         }
-
-        var known = layout.Tensors.Select(tensor => tensor.Name).ToHashSet(StringComparer.Ordinal);
-        if (snapshot.Content.Names.FirstOrDefault(name => !known.Contains(name)) is { } unknown)
-        {
-            throw new SnapshotException($"the snapshot holds tensor '{unknown}', which its method does not have");
-        }
     }
 
     private static string Required(Safetensors content, string key) => content.Metadata.TryGetValue(key, out var value)
@@ -105,5 +129,5 @@ internal static class StreamSnapshot
         return value >= 0 ? value : throw new FormatException(key);
     }
 
-    internal readonly record struct Checked(Safetensors Content, MethodSettings Method, ulong Seed, long Steps, long Frames);
+    internal readonly record struct Checked(Safetensors Content, MethodSettings Method, ulong Seed, long Steps, long Frames, long ObservedFrames);
 }

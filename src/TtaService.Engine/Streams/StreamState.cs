@@ -1,3 +1,4 @@
+using TtaService.Engine.Drift;
 using TtaService.Engine.Normalization;
 
 namespace TtaService.Engine.Streams;
@@ -23,6 +24,9 @@ public sealed class StreamState
     /// <summary>Committed frames since the start or the last reset.</summary>
     public long Frames { get; internal set; }
 
+    /// <summary>Frames that the observed statistics have seen since the start or the last reset; 0 where nothing is observed.</summary>
+    public long ObservedFrames { get; internal set; }
+
     /// <summary>Whether the state is in memory; a step needs that.</summary>
     public bool IsResident => Runtime is not null;
 
@@ -30,4 +34,13 @@ public sealed class StreamState
 
     /// <summary>The committed row in the arena; -1 while not resident.</summary>
     internal int Row { get; set; } = -1;
+
+    /// <summary>The committed row of the observed statistics; -1 while not resident, or where nothing is observed.</summary>
+    internal int ObservedRow { get; set; } = -1;
+
+    /// <summary>Steps since one of a method without statistics was observed.</summary>
+    internal int UnobservedSteps { get; set; }
+
+    /// <summary>Notices when the stream's domain switches.</summary>
+    internal ChangeDetector Changes { get; } = new();
 }

@@ -91,9 +91,7 @@ internal sealed class StreamsService(StreamDirectory directory, StreamList list,
     {
         var name = StreamRequests.CheckedName(request.Name, "name");
         var source = await FindAsync(request.Source, "source").ConfigureAwait(false);
-        var snapshot = await directory.ExportAsync(source).ConfigureAwait(false);
-        var fork = await directory.ImportAsync(name, source.Model.Name, snapshot).ConfigureAwait(false);
-        return Replies.ToWire(fork.Describe());
+        return Replies.ToWire((await directory.ForkAsync(source, name).ConfigureAwait(false)).Describe());
     }
 
     public override async Task<ListCheckpointsResponse> ListCheckpoints(ListCheckpointsRequest request, ServerCallContext context)

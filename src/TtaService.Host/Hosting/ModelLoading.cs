@@ -16,6 +16,7 @@ internal sealed partial class ModelLoading(
     IOptions<BatchingOptions> batching,
     IOptions<StreamsOptions> streams,
     IOptions<FrameOptions> frames,
+    IOptions<DriftOptions> drift,
     TtaMetrics metrics,
     TtaActivities activities,
     TimeProvider clock,
@@ -33,14 +34,16 @@ internal sealed partial class ModelLoading(
                 Threads = models.Value.Threads,
                 InputNormalization = folder.InputNormalization,
                 ArenaBytes = models.Value.ArenaBytes > 0 ? models.Value.ArenaBytes : null,
+                Observation = drift.Value.Observation,
             };
             var engine = await InferenceEngine.StartAsync(folder.OnnxPath, options).ConfigureAwait(false);
             var preprocessing = folder.Preprocessing(engine.Model.InputShape);
             var residency = new StreamResidency(folder.Name, metrics, clock, logger);
             var batcher = new StepBatcher(engine, residency, batching.Value, streams.Value, decoding, new AnswerWriter(folder.Labels), metrics, activities, clock, logger);
-            catalog.Add(new ServedModel(folder, preprocessing, new FramePipeline(preprocessing, frames.Value), engine, residency, batcher, folder.DefaultMethod(engine.Model)));
+            var watched = ModelDrift.Open(folder, engine.Model, drift.Value);
+            catalog.Add(new ServedModel(folder, preprocessing, new FramePipeline(preprocessing, frames.Value), engine, residency, batcher, folder.DefaultMethod(engine.Model), watched, new ShadowQueue(folder.Name, engine, metrics)));
             var took = Stopwatch.GetElapsedTime(began);
-            Log.ModelLoaded(logger, folder.Name, engine.Model.Digest, engine.Model.Sites.Count, took);
+            Log.ModelLoaded(logger, folder.Name, engine.Model.Digest, engine.Model.Sites.Count, took, watched.Calibration);
         }
     }
 
@@ -48,7 +51,7 @@ internal sealed partial class ModelLoading(
 
     private static partial class Log
     {
-        [LoggerMessage(EventId = 30, Level = LogLevel.Information, Message = "ModelLoaded {Model} {Digest}: {Sites} normalization sites, loaded in {Took}")]
-        public static partial void ModelLoaded(ILogger logger, string model, string digest, int sites, TimeSpan took);
+        [LoggerMessage(EventId = 30, Level = LogLevel.Information, Message = "ModelLoaded {Model} {Digest}: {Sites} normalization sites, loaded in {Took}; drift: {Drift}")]
+        public static partial void ModelLoaded(ILogger logger, string model, string digest, int sites, TimeSpan took, string drift);
     }
 }

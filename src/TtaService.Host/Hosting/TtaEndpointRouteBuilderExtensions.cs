@@ -1,4 +1,5 @@
 using Microsoft.AspNetCore.Diagnostics.HealthChecks;
+using TtaService.Host.Dashboard;
 using TtaService.Host.Grpc;
 using TtaService.Host.Hosting;
 
@@ -6,30 +7,34 @@ namespace Microsoft.AspNetCore.Builder;
 
 internal static class TtaEndpointRouteBuilderExtensions
 {
-    /// <summary>Maps the gRPC services, which the HTTP/2 listener serves, the probes, which both do, and the metrics, which the HTTP/1.1 listener serves.</summary>
+    /// <summary>Maps the gRPC services, which the HTTP/2 listener serves, the probes, which both do, and the metrics and the dashboard, which the HTTP/1.1 listener serves.</summary>
     public static void MapTtaService(this IEndpointRouteBuilder endpoints)
     {
         endpoints.MapGrpcService<AdaptationService>();
         endpoints.MapGrpcService<StreamsService>();
         endpoints.MapGrpcService<ModelsService>();
+        endpoints.MapGrpcService<DriftService>();
         endpoints.MapGrpcHealthChecksService();
         endpoints.MapGrpcReflectionService();
         endpoints.MapHealthChecks("/health/live", new HealthCheckOptions { Predicate = _ => false });
         endpoints.MapHealthChecks("/health/ready", new HealthCheckOptions { Predicate = check => check.Name == ReadinessCheck.Name });
-        // The gRPC listener is the one that is opened to clients, and speaks HTTP/2 only.
-        endpoints.MapPrometheusScrapingEndpoint("/metrics").DisableHttpMetrics().Add(endpoint =>
-        {
-            var scrape = endpoint.RequestDelegate!;
-            endpoint.RequestDelegate = call =>
-            {
-                if (!HttpProtocol.IsHttp2(call.Request.Protocol))
-                {
-                    return scrape(call);
-                }
+        endpoints.MapPrometheusScrapingEndpoint("/metrics").DisableHttpMetrics().Add(NotOverHttp2);
+        endpoints.MapDashboard().Add(NotOverHttp2);
+    }
 
-                call.Response.StatusCode = StatusCodes.Status404NotFound;
-                return Task.CompletedTask;
-            };
-        });
+    // The gRPC listener is the one that is opened to clients, and speaks HTTP/2 only.
+    private static void NotOverHttp2(EndpointBuilder endpoint)
+    {
+        var answer = endpoint.RequestDelegate!;
+        endpoint.RequestDelegate = call =>
+        {
+            if (!HttpProtocol.IsHttp2(call.Request.Protocol))
+            {
+                return answer(call);
+            }
+
+            call.Response.StatusCode = StatusCodes.Status404NotFound;
+            return Task.CompletedTask;
+        };
     }
 }

@@ -2,6 +2,7 @@ using Microsoft.Extensions.DependencyInjection.Extensions;
 using Microsoft.Extensions.Diagnostics.HealthChecks;
 using Microsoft.Extensions.Options;
 using TtaService.Host.Frames;
+using TtaService.Host.Dashboard;
 using TtaService.Host.Grpc;
 using TtaService.Host.Hosting;
 using TtaService.Host.Store;
@@ -15,7 +16,7 @@ internal static class TtaServiceCollectionExtensions
     // Who can answer is alive. It needs a check all the same: a service without one is UNKNOWN.
     private const string Liveness = "liveness";
 
-    /// <summary>Adds the engine with its models, the streams, and the gRPC services. Settings come from the sections Models, Batching, Streams, Store, Frames, Telemetry and Server.</summary>
+    /// <summary>Adds the engine with its models, the streams, and the gRPC services. Settings come from the sections Models, Batching, Streams, Store, Frames, Drift, Dashboard, Telemetry and Server.</summary>
     public static IServiceCollection AddTtaService(this IServiceCollection services)
     {
         services.TryAddSingleton(TimeProvider.System);
@@ -23,6 +24,8 @@ internal static class TtaServiceCollectionExtensions
         services.TryAddSingleton<TtaMetrics>();
         services.TryAddSingleton<TtaActivities>();
         AddStreams(services);
+        AddDrift(services);
+        AddDashboard(services);
         AddGrpcServices(services);
         AddHealth(services);
         return services;
@@ -39,6 +42,8 @@ internal static class TtaServiceCollectionExtensions
         SettingsSection.Add<FrameOptions>(services, "Frames");
         SettingsSection.Add<TelemetryOptions>(services, "Telemetry");
         services.AddSingleton<IValidateOptions<TelemetryOptions>, TelemetryOptionsValidator>();
+        SettingsSection.Add<DriftOptions>(services, "Drift");
+        SettingsSection.Add<DashboardOptions>(services, "Dashboard");
     }
 
     private static void AddStreams(IServiceCollection services)
@@ -54,6 +59,22 @@ internal static class TtaServiceCollectionExtensions
         services.AddHostedService<StoreStart>();
         services.AddHostedService<CheckpointSchedule>();
         services.AddHostedService<IdleStreamSweeper>();
+    }
+
+    private static void AddDrift(IServiceCollection services)
+    {
+        services.TryAddSingleton<DriftBoard>();
+        services.TryAddSingleton<DriftPublisher>();
+        services.TryAddSingleton<DriftMetrics>();
+        services.AddHostedService(provider => provider.GetRequiredService<DriftPublisher>());
+    }
+
+    private static void AddDashboard(IServiceCollection services)
+    {
+        services.TryAddSingleton<DriftHistory>();
+        services.TryAddSingleton<ServiceFigures>();
+        services.TryAddSingleton<FleetReader>();
+        services.AddHostedService<DriftHistoryRecorder>();
     }
 
     private static void AddGrpcServices(IServiceCollection services)

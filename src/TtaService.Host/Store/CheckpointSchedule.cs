@@ -111,6 +111,11 @@ internal sealed partial class CheckpointSchedule(StreamDirectory directory, Stre
             return true;
         }
 
+        if (keeping.Dirty && keeping.DriftedBy(_options.DriftThreshold))
+        {
+            return true;
+        }
+
         // Streams that began together must not be written together for ever; the rest of the interval is for the writing.
         return (keeping.Dirty || keeping.Claim is null) && clock.GetElapsedTime(keeping.DirtySince, now) >= _options.CheckpointInterval * session.Keeping.Spread;
     }

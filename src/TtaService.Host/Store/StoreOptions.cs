@@ -100,6 +100,10 @@ internal sealed class StoreOptions
     [Range(typeof(TimeSpan), "00:00:00.100", "1.00:00:00")]
     public TimeSpan CheckpointInterval { get; set; } = TimeSpan.FromSeconds(30);
 
+    /// <summary>A state whose drift score moved by so much since its last checkpoint is stored at once: what the stream learned there is worth most. Default 0.5; 0 for never.</summary>
+    [Range(0.0, 1e6)]
+    public double DriftThreshold { get; set; } = 0.5;
+
     /// <summary>Bytes of checkpoints written per second on the average, oldest change first. Default 64 MiB: a tenth of what one Redis takes. Closing and stopping do not wait for it.</summary>
     [Range(1024, long.MaxValue)]
     public long BytesPerSecond { get; set; } = 64L << 20;

@@ -19,20 +19,24 @@ internal sealed class AnswerWriter(IReadOnlyList<string> labels)
         Joined = joined,
     };
 
-    // The class scores are the first output of shape [N, classes]; a segmentation model or a detector has none.
-    private ClassScore[][] Predict(IReadOnlyList<OutputTensor> outputs, int firstFrame, int frames, int topK)
+    /// <summary>The class scores: the first output of shape [N, classes]; null for a segmentation model or a detector.</summary>
+    public OutputTensor? Scores(IReadOnlyList<OutputTensor> outputs)
     {
-        var predictions = new ClassScore[frames][];
-        OutputTensor? scores = null;
         foreach (var output in outputs)
         {
             if (output.Shape.Length == 2 && (labels.Count == 0 || labels.Count == output.Shape[1]))
             {
-                scores = output;
-                break;
+                return output;
             }
         }
 
+        return null;
+    }
+
+    private ClassScore[][] Predict(IReadOnlyList<OutputTensor> outputs, int firstFrame, int frames, int topK)
+    {
+        var predictions = new ClassScore[frames][];
+        var scores = Scores(outputs);
         for (var frame = 0; frame < frames; frame++)
         {
             predictions[frame] = scores is null || topK == 0 ? [] : Top(scores.Values.AsSpan((firstFrame + frame) * scores.Shape[1], scores.Shape[1]), topK);

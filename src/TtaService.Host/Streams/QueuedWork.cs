@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using TtaService.Engine.Drift;
 using TtaService.Engine.Execution;
 
 namespace TtaService.Host.Streams;
@@ -70,6 +71,9 @@ internal sealed class QueuedStep(StreamSession session, StepSubmission submissio
     public Activity? Span { get; init; }
 
     public DecodedFrames? Frames { get; set; }
+
+    /// <summary>What the frames look like; empty when nobody watches.</summary>
+    public FrameFacts[] Facts { get; set; } = [];
 
     public Failure? DecodeFailure { get; set; }
 

@@ -2,11 +2,12 @@ using TtaService.Engine.Execution;
 using TtaService.Engine.Normalization;
 using TtaService.Host.Frames;
 using TtaService.Host.Models;
+using TtaService.Host.Telemetry;
 
 namespace TtaService.Host.Streams;
 
 /// <summary>A model that is loaded: its folder, its engine, and what stands before the engine.</summary>
-internal sealed class ServedModel(ModelFolder folder, Preprocessing preprocessing, FramePipeline frames, InferenceEngine engine, StreamResidency residency, StepBatcher batcher, MethodSettings defaultMethod) : IAsyncDisposable
+internal sealed class ServedModel(ModelFolder folder, Preprocessing preprocessing, FramePipeline frames, InferenceEngine engine, StreamResidency residency, StepBatcher batcher, MethodSettings defaultMethod, ModelDrift drift, ShadowQueue shadow) : IAsyncDisposable
 {
     public string Name => Folder.Name;
 
@@ -24,6 +25,12 @@ internal sealed class ServedModel(ModelFolder folder, Preprocessing preprocessin
 
     /// <summary>For streams that name no method.</summary>
     public MethodSettings DefaultMethod { get; } = defaultMethod;
+
+    /// <summary>How drift is read on it.</summary>
+    public ModelDrift Drift { get; } = drift;
+
+    /// <summary>Sampled frames on their way through source.</summary>
+    public ShadowQueue Shadow { get; } = shadow;
 
     public async ValueTask DisposeAsync()
     {

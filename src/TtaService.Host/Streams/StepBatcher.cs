@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using TtaService.Engine.Drift;
 using TtaService.Engine.Execution;
 using TtaService.Engine.Streams;
 using TtaService.Host.Telemetry;
@@ -210,6 +211,7 @@ internal sealed partial class StepBatcher : IAsyncDisposable
             if (failure is null && !step.Outcome.Task.IsCompleted && !Expired(step))
             {
                 frames = step.Submission.Decode();
+                step.Facts = step.Session.Model.Drift.Watches ? FactsOf(frames.Block) : [];
             }
         }
         catch (FailureException refused)
@@ -538,6 +540,11 @@ internal sealed partial class StepBatcher : IAsyncDisposable
             return Same(entry, Failure.Invalid(reason, "step.frames", result.Message ?? "the step was refused"));
         }
 
+        if (entry.Session.Model.Drift.Watches)
+        {
+            Watch(entry, result);
+        }
+
         var outcomes = new StepOutcome[entry.Steps.Count];
         var firstFrame = 0;
         for (var i = 0; i < outcomes.Length; i++)
@@ -555,6 +562,44 @@ internal sealed partial class StepBatcher : IAsyncDisposable
     {
         var queue = _clock.GetElapsedTime(step.Submitted, pass.Started) - step.DecodeTime;
         return queue < TimeSpan.Zero ? TimeSpan.Zero : queue;
+    }
+
+    private static FrameFacts[] FactsOf(FrameBlock block)
+    {
+        var facts = new FrameFacts[block.Count];
+        for (var frame = 0; frame < facts.Length; frame++)
+        {
+            facts[frame] = FrameFacts.Of(block, frame);
+        }
+
+        return facts;
+    }
+
+    // Frozen streams are watched too. The frames' memory is still there, so a sampled frame is copied from it.
+    private void Watch(BatchEntry entry, StepResult result)
+    {
+        var (health, session) = (entry.Session.Watch.Health, entry.Session);
+        var scores = _answers.Scores(result.Outputs);
+        var classes = scores?.Shape[1] ?? 0;
+        var frame = 0;
+        foreach (var step in entry.Steps)
+        {
+            var sum = 0.0;
+            foreach (var facts in step.Facts)
+            {
+                var row = scores is null ? default : scores.Values.AsSpan(frame * classes, classes);
+                var (sampled, entropy) = health.Observe(row, facts);
+                sum += entropy ?? double.NaN;
+                if (sampled)
+                {
+                    session.Model.Shadow.Add(health, session.Method.Name, entry.Block.CopyFrame(frame), row.ToArray());
+                }
+
+                frame++;
+            }
+
+            _metrics.Predicted(session.Model.Name, session.Method.Name, session.Name, sum / step.Facts.Length);
+        }
     }
 
     private async Task RunOperationAsync(QueuedOperation operation)

@@ -155,6 +155,10 @@ internal sealed partial class StreamDirectory
         }
     }
 
+    /// <summary>Creates a stream that starts from a copy of another's state.</summary>
+    public async Task<StreamSession> ForkAsync(StreamSession source, string name) =>
+        await ImportAsync(name, source.Model.Name, await ExportAsync(source).ConfigureAwait(false)).ConfigureAwait(false);
+
     /// <summary>A stream that belongs to one call and is not listed. It ends with <see cref="DiscardAsync"/>.</summary>
     public async Task<StreamSession> CreateUnlistedAsync(StreamRequest request)
     {

@@ -45,6 +45,12 @@ internal sealed class StreamKeeping
     /// <summary>Runs while the state comes back from the store.</summary>
     public Task? BringingBack { get; set; }
 
+    /// <summary>The drift score of the last sweep; null before one.</summary>
+    public double? Score { get; set; }
+
+    /// <summary>The drift score when the stored version was current.</summary>
+    private double? StoredScore { get; set; }
+
     public bool Dirty => Version != SavedVersion;
 
     public void Change(long timestamp)
@@ -57,10 +63,13 @@ internal sealed class StreamKeeping
         Version++;
     }
 
+    /// <summary>Whether the drift score has moved by so much since the stored version.</summary>
+    public bool DriftedBy(double threshold) => threshold > 0 && Score is { } now && Math.Abs(now - (StoredScore ?? 0)) >= threshold;
+
     /// <summary>Notes that a version is stored which was current at this time.</summary>
     public void Stored(long version, long number, long capturedAt)
     {
-        (SavedVersion, Number, DirtySince) = (version, number, capturedAt);
+        (SavedVersion, Number, DirtySince, StoredScore) = (version, number, capturedAt, Score);
     }
 
     /// <summary>Notes that the store has nothing: everything is to be written again.</summary>

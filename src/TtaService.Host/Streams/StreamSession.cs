@@ -1,6 +1,7 @@
 using System.Diagnostics.CodeAnalysis;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Streams;
+using TtaService.Host.Telemetry;
 
 namespace TtaService.Host.Streams;
 
@@ -102,6 +103,9 @@ internal sealed class StreamSession
     /// <summary>Guards what changes.</summary>
     public Lock Gate => _gate;
 
+    /// <summary>What is known of the stream's drift.</summary>
+    public StreamWatch Watch { get; private set; }
+
     /// <summary>How the stream stands with the store.</summary>
     public StreamKeeping Keeping { get; } = new();
 
@@ -185,13 +189,15 @@ internal sealed class StreamSession
     }
 
     /// <summary>Gives the stream a state. Called between steps.</summary>
-    [MemberNotNull(nameof(State), nameof(Method))]
+    [MemberNotNull(nameof(State), nameof(Method), nameof(Watch))]
     public void Begin(StreamState state, StateOrigin origin)
     {
         lock (_gate)
         {
             State = state;
             Method = state.Method;
+            // A camera that is reset or moved is watched anew.
+            Watch = new StreamWatch(Model.Drift.NewHealth(state.Method));
             Seed = state.Seed;
             StateBytes = Model.Engine.Model.StateBytes(state.Method);
             Origin = origin;

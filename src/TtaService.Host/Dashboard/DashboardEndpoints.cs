@@ -1,0 +1,157 @@
+using System.Net;
+using System.Text.Json;
+using Microsoft.Extensions.Options;
+using TtaService.Host.Grpc;
+using TtaService.Host.Streams;
+using TtaService.Host.Telemetry;
+
+namespace TtaService.Host.Dashboard;
+
+/// <summary>The page, its JSON and its actions, on the HTTP port.</summary>
+internal static class DashboardEndpoints
+{
+    // The page is the server's own: nothing from elsewhere runs in it, and nothing elsewhere frames it.
+    private const string Policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    private const string ActionHeader = "x-tta-action";
+    private const int MaxRows = 1000;
+
+    /// <summary>Maps nothing when <see cref="DashboardOptions.Enabled"/> is false.</summary>
+    public static IEndpointConventionBuilder MapDashboard(this IEndpointRouteBuilder endpoints)
+    {
+        var page = endpoints.MapGroup("").AddEndpointFilter(async (context, next) =>
+        {
+            var headers = context.HttpContext.Response.Headers;
+            headers.ContentSecurityPolicy = Policy;
+            headers.XContentTypeOptions = "nosniff";
+            headers["Referrer-Policy"] = "no-referrer";
+            return await next(context).ConfigureAwait(false);
+        });
+        if (endpoints.ServiceProvider.GetRequiredService<IOptions<DashboardOptions>>().Value.Enabled)
+        {
+            // Counts from the start on, not from the first look at the page.
+            endpoints.ServiceProvider.GetRequiredService<ServiceFigures>();
+            DashboardFiles.Map(page);
+            var api = page.MapGroup("/api/v1").AddEndpointFilter(ExplainAsync);
+            MapReading(api);
+            MapActions(api);
+        }
+
+        return page;
+    }
+
+    private static void MapReading(IEndpointRouteBuilder api)
+    {
+        api.MapGet("/fleet", (HttpContext context, FleetReader reader, IOptions<DashboardOptions> options, string? model) => reader.Fleet(model ?? string.Empty, MayAct(context, options.Value)));
+        api.MapGet("/streams", (FleetReader reader, string? model, string? sort, string? filter, int? offset, int? limit) =>
+            reader.List(new StreamQuery(model ?? string.Empty, sort ?? "drift", filter ?? string.Empty, Math.Max(0, offset ?? 0), Math.Clamp(limit ?? 100, 1, MaxRows))));
+        api.MapGet("/strip", (FleetReader reader, string? model, int? rows) => reader.FleetStrip(model ?? string.Empty, Math.Clamp(rows ?? 400, 1, MaxRows)));
+        api.MapGet("/streams/{name}", (FleetReader reader, string name) => reader.Find(name));
+        api.MapGet("/streams/{name}/drift", (FleetReader reader, string name) => reader.Drift(name));
+        api.MapGet("/service", (ServiceFigures figures, ModelCatalog models, IOptions<BatchingOptions> batching) => new
+        {
+            Window = figures.Read(),
+            Models = models.All.Select(served => new
+            {
+                served.Name,
+                served.Engine.Model.ResidentStreams,
+                ArenaBytes = served.Engine.Model.ResidentBytes,
+                ArenaLimit = served.Engine.Model.ArenaBytes,
+                served.Batcher.QueuedSteps,
+                QueueLimit = batching.Value.MaxQueuedSteps,
+            }),
+        });
+        api.MapGet("/events", EventsAsync);
+    }
+
+    private static void MapActions(IEndpointRouteBuilder api)
+    {
+        api.MapPost("/streams/{name}/reset", async (StreamDirectory directory, string name) =>
+        {
+            await directory.ResetAsync(directory.Get(name)).ConfigureAwait(false);
+            return new { Name = name };
+        }).AddEndpointFilter(OperatorsOnlyAsync);
+        api.MapPost("/streams/{name}/freeze", (StreamDirectory directory, string name, FreezeRequest request) =>
+        {
+            directory.Get(name).Update(settings => settings with { Frozen = request.Frozen });
+            return new { Name = name, request.Frozen };
+        }).AddEndpointFilter(OperatorsOnlyAsync);
+        api.MapPost("/streams/{name}/fork", async (StreamDirectory directory, string name, ForkRequest request) =>
+        {
+            var fork = await directory.ForkAsync(directory.Get(name), StreamRequests.CheckedName(request.Name, "name")).ConfigureAwait(false);
+            return new { fork.Name };
+        }).AddEndpointFilter(OperatorsOnlyAsync);
+        api.MapGet("/streams/{name}/export", async (HttpContext context, StreamDirectory directory, IOptions<DashboardOptions> options, string name) => MayAct(context, options.Value)
+            ? Results.File(await directory.ExportAsync(directory.Get(name)).ConfigureAwait(false), "application/octet-stream", $"{name}.safetensors")
+            : Refused());
+    }
+
+    // Level changes as they happen.
+    private static async Task EventsAsync(HttpContext context, DriftBoard board, IHostApplicationLifetime lifetime)
+    {
+        context.Response.ContentType = "text/event-stream";
+        context.Response.Headers.CacheControl = "no-store";
+        using var ended = CancellationTokenSource.CreateLinkedTokenSource(context.RequestAborted, lifetime.ApplicationStopping);
+        try
+        {
+            await context.Response.Body.FlushAsync(ended.Token).ConfigureAwait(false);
+            await foreach (var update in board.WatchAsync(ended.Token).ConfigureAwait(false))
+            {
+                var line = update is LevelChanged change
+                    ? $"event: level\ndata: {JsonSerializer.Serialize(new { stream = change.Stream.Stream, level = FleetReader.Word(change.Stream.Level) })}\n\n"
+                    : ": alive\n\n";
+                await context.Response.WriteAsync(line, ended.Token).ConfigureAwait(false);
+                await context.Response.Body.FlushAsync(ended.Token).ConfigureAwait(false);
+            }
+        }
+        catch (OperationCanceledException)
+        {
+            // The page was closed, or the server stops.
+        }
+    }
+
+    private static async ValueTask<object?> ExplainAsync(EndpointFilterInvocationContext context, EndpointFilterDelegate next)
+    {
+        try
+        {
+            return await next(context).ConfigureAwait(false);
+        }
+        catch (FailureException failed)
+        {
+            var status = failed.Failure.Kind switch
+            {
+                FailureKind.NotFound => HttpStatusCode.NotFound,
+                FailureKind.InvalidArgument => HttpStatusCode.BadRequest,
+                FailureKind.AlreadyExists or FailureKind.FailedPrecondition or FailureKind.Aborted => HttpStatusCode.Conflict,
+                FailureKind.ResourceExhausted => HttpStatusCode.TooManyRequests,
+                FailureKind.Unavailable => HttpStatusCode.ServiceUnavailable,
+                _ => HttpStatusCode.InternalServerError,
+            };
+            return Results.Json(new { error = failed.Failure.Message }, statusCode: (int)status);
+        }
+    }
+
+    // A page of another site can't set the header without asking first, which is never allowed.
+    private static async ValueTask<object?> OperatorsOnlyAsync(EndpointFilterInvocationContext context, EndpointFilterDelegate next)
+    {
+        var options = context.HttpContext.RequestServices.GetRequiredService<IOptions<DashboardOptions>>().Value;
+        return MayAct(context.HttpContext, options) && context.HttpContext.Request.Headers.ContainsKey(ActionHeader)
+            ? await next(context).ConfigureAwait(false)
+            : Refused();
+    }
+
+    private static IResult Refused() => Results.Json(new { error = "actions are for operators: open the page on the server's own machine, or set Dashboard:AllowActions to always" }, statusCode: (int)HttpStatusCode.Forbidden);
+
+    // By the name that was asked for as well: a foreign name that leads to this machine is not the server's.
+    private static bool MayAct(HttpContext context, DashboardOptions options) => options.AllowActions switch
+    {
+        DashboardActions.Always => true,
+        DashboardActions.Loopback => context.Connection.RemoteIpAddress is { } remote && IPAddress.IsLoopback(remote) && IsLoopbackName(context.Request.Host.Host),
+        _ => false,
+    };
+
+    private static bool IsLoopbackName(string host) => host == "localhost" || (IPAddress.TryParse(host.Trim('[', ']'), out var address) && IPAddress.IsLoopback(address));
+
+    private sealed record FreezeRequest(bool Frozen);
+
+    private sealed record ForkRequest(string Name);
+}

@@ -1,0 +1,187 @@
+using Google.Protobuf.WellKnownTypes;
+using Grpc.Core;
+using TtaService.Engine.Drift;
+using TtaService.Host.Streams;
+using TtaService.Host.Telemetry;
+using TtaService.V1;
+using DriftLevel = TtaService.Engine.Drift.DriftLevel;
+using DriftUpdate = TtaService.V1.DriftUpdate;
+using StreamDrift = TtaService.V1.StreamDrift;
+using WireLevel = TtaService.V1.DriftLevel;
+
+namespace TtaService.Host.Grpc;
+
+/// <summary>What the board says of drift.</summary>
+internal sealed class DriftService(DriftBoard board, ModelCatalog models, StreamDirectory directory, IHostApplicationLifetime lifetime) : V1.DriftService.DriftServiceBase
+{
+    private const int DefaultWorst = 20;
+    private const int MaxWorst = 1000;
+
+    public override async Task WatchDrift(WatchDriftRequest request, IServerStreamWriter<DriftUpdate> responseStream, ServerCallContext context)
+    {
+        if (request.Worst is < 0 or > MaxWorst)
+        {
+            throw new FailureException(Failure.Invalid("WORST_OUT_OF_RANGE", "worst", $"worst is 0 (meaning {DefaultWorst}) to {MaxWorst}, not {request.Worst}"));
+        }
+
+        if (request.Model.Length > 0)
+        {
+            _ = models.Find(request.Model);
+        }
+
+        var worst = request.Worst == 0 ? DefaultWorst : request.Worst;
+        using var ended = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken, lifetime.ApplicationStopping);
+        var updates = board.WatchAsync(ended.Token);
+        try
+        {
+            foreach (var report in board.Latest.Values.Where(report => Concerns(request, report.Model)))
+            {
+                await responseStream.WriteAsync(ToWire(new Swept(report.Time, report), worst), ended.Token).ConfigureAwait(false);
+            }
+
+            await foreach (var update in updates.ConfigureAwait(false))
+            {
+                if (Concerns(request, ModelOf(update)))
+                {
+                    await responseStream.WriteAsync(ToWire(update, worst), ended.Token).ConfigureAwait(false);
+                }
+            }
+        }
+        catch (OperationCanceledException) when (lifetime.ApplicationStopping.IsCancellationRequested)
+        {
+            throw new FailureException(Failure.Stopping());
+        }
+    }
+
+    public override async Task<StreamDrift> GetDrift(GetDriftRequest request, ServerCallContext context)
+    {
+        var session = directory.Get(StreamRequests.CheckedName(request.Stream, "stream"));
+        if (session.Model.Drift.Monitor is not { } monitor)
+        {
+            throw new FailureException(new Failure(FailureKind.FailedPrecondition, "DRIFT_NOT_WATCHED", $"the drift of model '{session.Model.Name}' is {session.Model.Drift.Calibration}"));
+        }
+
+        return await DriftPublisher.ReadAsync(session, monitor).ConfigureAwait(false) is { } drift
+            ? ToWire(drift, monitor)
+            : throw new FailureException(new Failure(FailureKind.FailedPrecondition, "NOTHING_OBSERVED", $"nothing was observed of stream '{session.Name}' yet; send frames"));
+    }
+
+    private static bool Concerns(WatchDriftRequest request, string model) => request.Model.Length == 0 || request.Model == model;
+
+    private static string ModelOf(Telemetry.DriftUpdate update) => update switch
+    {
+        LevelChanged change => change.Stream.Model,
+        DomainSwitched change => change.Stream.Model,
+        _ => ((Swept)update).Report.Model,
+    };
+
+    private static DriftUpdate ToWire(Telemetry.DriftUpdate update, int worst)
+    {
+        var wire = new DriftUpdate { Time = update.Time.ToTimestamp() };
+        switch (update)
+        {
+            case LevelChanged change:
+                wire.Level = new DriftLevelChange { Before = ToWire(change.Before), Stream = ToWire(change.Stream) };
+                break;
+            case DomainSwitched change:
+                wire.Domain = new DomainSwitch { Stream = ToWire(change.Stream) };
+                break;
+            default:
+                wire.Summary = ToWire(((Swept)update).Report, worst);
+                break;
+        }
+
+        return wire;
+    }
+
+    private static DriftSummary ToWire(DriftReport report, int worst)
+    {
+        var summary = new DriftSummary { Model = report.Model, Calibration = report.Calibration, Calibrated = report.Reference is not null, Took = Duration.FromTimeSpan(report.Took) };
+        summary.Levels.AddRange(report.Streams.GroupBy(stream => stream.Level).OrderBy(level => level.Key).Select(level => new DriftLevelCount { Level = ToWire(level.Key), Streams = level.Count() }));
+        summary.Worst.AddRange(report.Streams.Take(worst).Select(ToWire));
+        return summary;
+    }
+
+    private static StreamDrift ToWire(Telemetry.StreamDrift drift)
+    {
+        var wire = new StreamDrift
+        {
+            Stream = drift.Stream,
+            Model = drift.Model,
+            Method = drift.Method,
+            Level = ToWire(drift.Level),
+            ObservedFrames = drift.Reading.Frames,
+            Step = drift.Reading.Steps,
+            ChangedAtStep = drift.Reading.ChangedAtStep,
+            FeatureSpread = drift.Reading.FeatureSpread,
+            Predictions = ToWire(drift.Predictions),
+        };
+        if (drift.Reading.Score is { } score)
+        {
+            wire.Score = score;
+        }
+
+        return wire;
+    }
+
+    private static StreamDrift ToWire(Telemetry.StreamDrift drift, DriftMonitor monitor)
+    {
+        var wire = ToWire(drift);
+        var normal = monitor.Reference?.Methods.GetValueOrDefault(drift.Method);
+        for (var i = 0; i < monitor.Sites.Count; i++)
+        {
+            var site = new SiteDrift { Name = monitor.Sites[i].Name, GaussianKl = drift.Reading.GaussianKl[i], Wasserstein = drift.Reading.Wasserstein[i] };
+            if (normal is not null)
+            {
+                site.Limit = normal.Sites[i].Limit * normal.ScoreLimit;
+            }
+
+            wire.Sites.Add(site);
+        }
+
+        wire.Predictions.Classes.AddRange(drift.Predictions.Classes);
+        return wire;
+    }
+
+    private static PredictionDrift ToWire(PredictionReading reading)
+    {
+        var wire = new PredictionDrift
+        {
+            Frames = reading.Frames,
+            BlankFrames = reading.BlankFrames,
+            FrozenFrames = reading.FrozenFrames,
+            ShadowFrames = reading.ShadowFrames,
+            ShadowAgreed = reading.ShadowAgreed,
+        };
+        if (reading.Entropy is { } entropy)
+        {
+            wire.Entropy = entropy;
+        }
+
+        if (reading.LabelShift is { } shift)
+        {
+            wire.LabelShift = shift;
+        }
+
+        if (reading.Diversity is { } diversity)
+        {
+            wire.Diversity = diversity;
+        }
+
+        if (reading is { ShadowSourceEntropy: { } source, ShadowAdaptedEntropy: { } adapted })
+        {
+            (wire.ShadowSourceEntropy, wire.ShadowAdaptedEntropy) = (source, adapted);
+        }
+
+        return wire;
+    }
+
+    private static WireLevel ToWire(DriftLevel level) => level switch
+    {
+        DriftLevel.Uncalibrated => WireLevel.Uncalibrated,
+        DriftLevel.WarmingUp => WireLevel.WarmingUp,
+        DriftLevel.Normal => WireLevel.Normal,
+        DriftLevel.Warning => WireLevel.Warning,
+        _ => WireLevel.Critical,
+    };
+}
