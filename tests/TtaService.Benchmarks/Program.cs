@@ -18,6 +18,7 @@ Add("pass", "Adapting within one pass, against eval BN, folded BN, the plainly w
 Add("streams", "Frames of many streams in one pass, against one stream and isolated passes.", StreamsBenchmark.Run);
 Add("service", "Concurrent gRPC clients against the same steps in process.", ServiceBenchmark.Run);
 Add("checkpoints", "Steps of 64 streams that are written every 10 s, against the same steps without.", CheckpointBenchmark.Run);
+Add("drift", "Observed statistics against none, and a sweep over 200 streams.", DriftBenchmark.Run);
 Add("memory", "Bytes of a stream, and resident memory over 100,000 steps of 200 streams on 64 slots.", MemoryBenchmark.Run);
 Add("all", "Everything, for the table in the README.", (report, options) =>
 {
@@ -25,6 +26,7 @@ Add("all", "Everything, for the table in the README.", (report, options) =>
     StreamsBenchmark.Run(report, options);
     ServiceBenchmark.Run(report, options);
     CheckpointBenchmark.Run(report, options);
+    DriftBenchmark.Run(report, options);
     MemoryBenchmark.Run(report, options);
 });
 return root.Parse(args).Invoke();

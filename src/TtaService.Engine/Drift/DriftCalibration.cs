@@ -9,7 +9,7 @@ namespace TtaService.Engine.Drift;
 /// <param name="frames">The frames.</param>
 public sealed class DriftCalibration(AdaptiveModel model, EvaluationFrames frames)
 {
-    /// <summary>Frames between two readings of a stream.</summary>
+    /// <summary>Observed frames between two readings of a stream.</summary>
     public const int ReadingInterval = 32;
 
     // Of the readings' largest kl / limit, the share that a score of 1 leaves below it.
@@ -70,13 +70,14 @@ public sealed class DriftCalibration(AdaptiveModel model, EvaluationFrames frame
         };
     }
 
-    /// <summary>Runs one stream from a fresh state and reads it every <see cref="ReadingInterval"/> frames.</summary>
-    public static IEnumerable<DriftReading> Follow(AdaptiveModel model, EvaluationFrames frames, DriftMonitor monitor, MethodSettings method, IReadOnlyList<EvaluationSample> stream, int batchSize, PredictionStatistics? predictions = null, CancellationToken cancel = default)
+    /// <summary>Runs one stream from a fresh state and reads it now and then.</summary>
+    /// <remarks>Every <paramref name="interval"/> observed frames; of a <c>source</c> stream, not every frame is observed.</remarks>
+    public static IEnumerable<DriftReading> Follow(AdaptiveModel model, EvaluationFrames frames, DriftMonitor monitor, MethodSettings method, IReadOnlyList<EvaluationSample> stream, int batchSize, PredictionStatistics? predictions = null, CancellationToken cancel = default, int interval = ReadingInterval)
     {
         var state = model.CreateState(method);
         try
         {
-            var nextReading = (long)ReadingInterval;
+            var nextReading = (long)interval;
             foreach (var samples in stream.Chunk(batchSize))
             {
                 cancel.ThrowIfCancellationRequested();
@@ -91,7 +92,7 @@ public sealed class DriftCalibration(AdaptiveModel model, EvaluationFrames frame
 
                 if (state.ObservedFrames >= nextReading)
                 {
-                    nextReading = state.ObservedFrames + ReadingInterval;
+                    nextReading = state.ObservedFrames + interval;
                     yield return monitor.Read(state);
                 }
             }
