@@ -49,7 +49,7 @@ public sealed class DriftCalibration(AdaptiveModel model, EvaluationFrames frame
         var readings = new List<DriftReading>();
         foreach (var stream in streams)
         {
-            readings.AddRange(Follow(model, frames, monitor, method, stream, batchSize, predictions, cancel).Where(reading => reading.Frames >= model.Observation!.Tau));
+            readings.AddRange(Follow(model, frames, monitor, method, stream, batchSize, predictions, cancel: cancel).Where(reading => reading.Frames >= model.Observation!.Tau));
             progress?.Report(stream.Count);
         }
 
@@ -72,7 +72,7 @@ public sealed class DriftCalibration(AdaptiveModel model, EvaluationFrames frame
 
     /// <summary>Runs one stream from a fresh state and reads it now and then.</summary>
     /// <remarks>Every <paramref name="interval"/> observed frames; of a <c>source</c> stream, not every frame is observed.</remarks>
-    public static IEnumerable<DriftReading> Follow(AdaptiveModel model, EvaluationFrames frames, DriftMonitor monitor, MethodSettings method, IReadOnlyList<EvaluationSample> stream, int batchSize, PredictionStatistics? predictions = null, CancellationToken cancel = default, int interval = ReadingInterval)
+    public static IEnumerable<DriftReading> Follow(AdaptiveModel model, EvaluationFrames frames, DriftMonitor monitor, MethodSettings method, IReadOnlyList<EvaluationSample> stream, int batchSize, PredictionStatistics? predictions = null, int interval = ReadingInterval, CancellationToken cancel = default)
     {
         var state = model.CreateState(method);
         try
