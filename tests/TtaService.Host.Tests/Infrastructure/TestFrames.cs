@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using Google.Protobuf;
 using SkiaSharp;
+using TtaService.Engine.Streams;
 using TtaService.V1;
 
 namespace TtaService.Host.Tests.Infrastructure;
@@ -49,6 +50,13 @@ internal static class TestFrames
 
     /// <summary>The numbers of a snapshot, behind its header.</summary>
     public static float[] State(byte[] snapshot) => MemoryMarshal.Cast<byte, float>(snapshot.AsSpan(8 + checked((int)BitConverter.ToUInt64(snapshot)))).ToArray();
+
+    /// <summary>A snapshot's tensors without what was observed: a frozen stream is still watched.</summary>
+    public static byte[] Adapted(byte[] snapshot)
+    {
+        var content = Safetensors.Read(snapshot);
+        return [.. content.Names.Where(name => !name.Contains(".observed_", StringComparison.Ordinal) && !name.EndsWith(".feature_var", StringComparison.Ordinal)).SelectMany(name => content.Bytes(snapshot, name).ToArray())];
+    }
 
     /// <summary>The two agree within 1e-4.</summary>
     public static void AssertClose(float[] expected, float[] actual)
