@@ -209,7 +209,7 @@ public sealed class AdaptationStream : IAsyncDisposable
             // The reading below tells the call's status.
         }
 
-        if (!await call.ResponseStream.MoveNext(CancellationToken.None).ConfigureAwait(false) || call.ResponseStream.Current.Opened is not { } opened)
+        if (!await OpensAsync(call.ResponseStream).ConfigureAwait(false) || call.ResponseStream.Current.Opened is not { } opened)
         {
             throw new RpcException(new Grpc.Core.Status(StatusCode.Internal, "the server's first message was not that the stream is open"));
         }
@@ -231,6 +231,19 @@ public sealed class AdaptationStream : IAsyncDisposable
         // Only the first opening creates or resets; a later one continues what that began.
         _open.ResumePolicy = ResumePolicy.Unspecified;
         _firstOpened.TrySetResult(opened);
+    }
+
+    private static async Task<bool> OpensAsync(IAsyncStreamReader<StreamInferReply> replies)
+    {
+        try
+        {
+            return await replies.MoveNext(CancellationToken.None).ConfigureAwait(false);
+        }
+        catch (RpcException late) when (late.StatusCode == StatusCode.DeadlineExceeded)
+        {
+            // The call has no deadline: the server has waited for the opening message, which something on the way holds back. A new call may pass.
+            throw new RpcException(new Grpc.Core.Status(StatusCode.Unavailable, late.Status.Detail, late));
+        }
     }
 
     private async Task ExchangeAsync(AsyncDuplexStreamingCall<StreamInferRequest, StreamInferReply> call, CancellationTokenSource ending)

@@ -175,6 +175,10 @@ public sealed class AdaptiveModel : IDisposable
         return StreamSnapshot.Write(state, Digest, created);
     }
 
+    /// <summary>The method of a snapshot of this model.</summary>
+    /// <exception cref="SnapshotException">Not usable here; the message says why.</exception>
+    public MethodSettings MethodOf(ReadOnlySpan<byte> snapshot) => StreamSnapshot.Check(snapshot, Digest).Method;
+
     /// <summary>A state from a snapshot.</summary>
     /// <exception cref="SnapshotException">Not usable here; the message says why.</exception>
     /// <exception cref="ArenaFullException">No room for another resident stream; evict one.</exception>

@@ -3,7 +3,8 @@ using System.Runtime.InteropServices;
 namespace TtaService.Engine.Streams;
 
 /// <summary>Rows of stream state of one layout, in native memory that grows by chunks and is reused. Not thread-safe.</summary>
-/// <remarks>A step writes its proposed state to a row of its own; committing exchanges the two rows, so that nothing is copied and a failed step leaves the old row as it was.</remarks>
+/// <remarks>A stream holds its row through its <see cref="StreamState"/>, which forgets it when it is given back: a second return finds nothing, and a later stream in the same row has another state object.
+/// A step writes its proposed state to a row of its own; committing exchanges the two rows, so that nothing is copied and a failed step leaves the old row as it was.</remarks>
 internal sealed unsafe class StateArena(int rowFloats) : IDisposable
 {
     private const int ChunkBytes = 4 << 20;

@@ -4,6 +4,7 @@ using System.Text.Json.Nodes;
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using TtaService.Engine.Normalization;
+using TtaService.Host.Store;
 using TtaService.Host.Streams;
 using TtaService.V1;
 using Method = TtaService.V1.Method;
@@ -91,6 +92,8 @@ internal static class Replies
             Seed = stream.Seed,
             Frozen = stream.Settings.Frozen,
             MaxCoalesce = stream.Settings.MaxCoalesce,
+            Pinned = stream.Settings.Pinned,
+            Owner = stream.Owner ?? string.Empty,
             Age = AgeOf(stream),
             Origin = ToWire(stream.Origin),
             LastSequence = stream.LastSequence,
@@ -107,6 +110,37 @@ internal static class Replies
 
         return wire;
     }
+
+    public static Stream ToWire(ListedStream listed)
+    {
+        if (listed.Session is { } session)
+        {
+            return ToWire(session.Describe());
+        }
+
+        var latest = listed.Stored!.Latest;
+        return new Stream
+        {
+            Name = listed.Name,
+            Model = listed.Model,
+            Method = new Method { Name = latest.Method },
+            Age = new StateAge { Steps = latest.Step },
+            LastSequence = latest.Sequence,
+            UpdateTime = latest.Saved.ToTimestamp(),
+            Owner = listed.Stored.Owner ?? string.Empty,
+        };
+    }
+
+    public static Checkpoint ToWire(CheckpointDescription checkpoint) => new()
+    {
+        Number = checkpoint.Number,
+        Step = checkpoint.Step,
+        Sequence = checkpoint.Sequence,
+        SaveTime = checkpoint.Saved.ToTimestamp(),
+        Bytes = checkpoint.Bytes,
+        Method = checkpoint.Method,
+        Owner = checkpoint.Owner,
+    };
 
     public static Method ToWire(MethodSettings method) => new() { Name = method.Name, Hyperparameters = ToWire(method.Hyperparameters) };
 

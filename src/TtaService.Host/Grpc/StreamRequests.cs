@@ -59,6 +59,7 @@ internal static class StreamRequests
         Freeze = stream.Frozen,
         MaxCoalesce = stream.MaxCoalesce == 0 ? null : CheckedCoalesce(stream.MaxCoalesce, "stream.max_coalesce"),
         Labels = CheckedLabels(stream.Labels),
+        Pinned = stream.Pinned,
         Mode = ResumeMode.MustCreate,
         Root = "stream",
     };
@@ -68,7 +69,7 @@ internal static class StreamRequests
     {
         if (mask is null || mask.Paths.Count == 0)
         {
-            throw new FailureException(Failure.Invalid("UPDATE_MASK_EMPTY", "update_mask", "the update mask names no field; it may name frozen, max_coalesce, labels"));
+            throw new FailureException(Failure.Invalid("UPDATE_MASK_EMPTY", "update_mask", "the update mask names no field; it may name frozen, max_coalesce, labels, pinned"));
         }
 
         Func<StreamSettings, StreamSettings> change = settings => settings;
@@ -89,8 +90,12 @@ internal static class StreamRequests
                     var labels = CheckedLabels(stream.Labels);
                     change = settings => before(settings) with { Labels = labels };
                     break;
+                case "pinned":
+                    var pinned = stream.Pinned;
+                    change = settings => before(settings) with { Pinned = pinned };
+                    break;
                 default:
-                    throw new FailureException(Failure.Invalid("UPDATE_MASK_INVALID", "update_mask", $"'{Clip(path)}' can't be updated; frozen, max_coalesce and labels can. A method or seed changes by opening the stream with RESUME_POLICY_RESET, a model by deleting the stream"));
+                    throw new FailureException(Failure.Invalid("UPDATE_MASK_INVALID", "update_mask", $"'{Clip(path)}' can't be updated; frozen, max_coalesce, labels and pinned can. A method or seed changes by opening the stream with RESUME_POLICY_RESET, a model by deleting the stream"));
             }
         }
 

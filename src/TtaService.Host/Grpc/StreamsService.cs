@@ -3,6 +3,7 @@ using System.Text;
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
+using TtaService.Host.Store;
 using TtaService.Host.Streams;
 using TtaService.V1;
 using Stream = TtaService.V1.Stream;
@@ -10,7 +11,7 @@ using Stream = TtaService.V1.Stream;
 namespace TtaService.Host.Grpc;
 
 /// <summary>The stream resource.</summary>
-internal sealed class StreamsService(StreamDirectory directory, ModelCatalog models) : V1.StreamsService.StreamsServiceBase
+internal sealed class StreamsService(StreamDirectory directory, StreamList list, StreamKeeper keeper, ModelCatalog models) : V1.StreamsService.StreamsServiceBase
 {
     private const int DefaultPageSize = 100;
     private const int MaxPageSize = 1000;
@@ -25,7 +26,7 @@ internal sealed class StreamsService(StreamDirectory directory, ModelCatalog mod
 
     public override async Task<Stream> GetStream(GetStreamRequest request, ServerCallContext context) => Replies.ToWire((await FindAsync(request.Name).ConfigureAwait(false)).Describe());
 
-    public override Task<ListStreamsResponse> ListStreams(ListStreamsRequest request, ServerCallContext context)
+    public override async Task<ListStreamsResponse> ListStreams(ListStreamsRequest request, ServerCallContext context)
     {
         if (request.PageSize is < 0 or > MaxPageSize)
         {
@@ -37,15 +38,20 @@ internal sealed class StreamsService(StreamDirectory directory, ModelCatalog mod
             _ = models.Find(request.Model);
         }
 
-        var (streams, more) = directory.List(request.Model, ReadToken(request.PageToken), request.PageSize == 0 ? DefaultPageSize : request.PageSize);
+        var page = await list.ReadAsync(request.Model, ReadToken(request.PageToken), request.PageSize == 0 ? DefaultPageSize : request.PageSize).ConfigureAwait(false);
         var response = new ListStreamsResponse();
-        response.Streams.AddRange(streams.Select(session => Replies.ToWire(session.Describe())));
-        if (more)
+        response.Streams.AddRange(page.Streams.Select(Replies.ToWire));
+        if (page.Warning is { } warning)
         {
-            response.NextPageToken = Base64Url.EncodeToString(Encoding.ASCII.GetBytes(streams[^1].Name));
+            response.Warnings.Add(warning);
         }
 
-        return Task.FromResult(response);
+        if (page.More)
+        {
+            response.NextPageToken = Base64Url.EncodeToString(Encoding.ASCII.GetBytes(page.Streams[^1].Name));
+        }
+
+        return response;
     }
 
     public override async Task<Stream> UpdateStream(UpdateStreamRequest request, ServerCallContext context)
@@ -78,6 +84,50 @@ internal sealed class StreamsService(StreamDirectory directory, ModelCatalog mod
     public override async Task<Stream> ImportStream(ImportStreamRequest request, ServerCallContext context)
     {
         var session = await directory.ImportAsync(StreamRequests.CheckedName(request.Name, "name"), request.Model, request.Snapshot.Memory).ConfigureAwait(false);
+        return Replies.ToWire(session.Describe());
+    }
+
+    public override async Task<Stream> ForkStream(ForkStreamRequest request, ServerCallContext context)
+    {
+        var name = StreamRequests.CheckedName(request.Name, "name");
+        var source = await FindAsync(request.Source, "source").ConfigureAwait(false);
+        var snapshot = await directory.ExportAsync(source).ConfigureAwait(false);
+        var fork = await directory.ImportAsync(name, source.Model.Name, snapshot).ConfigureAwait(false);
+        return Replies.ToWire(fork.Describe());
+    }
+
+    public override async Task<ListCheckpointsResponse> ListCheckpoints(ListCheckpointsRequest request, ServerCallContext context)
+    {
+        var name = StreamRequests.CheckedName(request.Name, "name");
+        var kept = await keeper.CheckpointsAsync(name).ConfigureAwait(false);
+        if (kept.Count == 0 && !directory.Contains(name))
+        {
+            throw new FailureException(Failure.StreamNotFound(name));
+        }
+
+        var response = new ListCheckpointsResponse();
+        response.Checkpoints.AddRange(kept.Select(Replies.ToWire));
+        return response;
+    }
+
+    public override async Task<Stream> RollBackStream(RollBackStreamRequest request, ServerCallContext context)
+    {
+        if (request.Checkpoint < 0)
+        {
+            throw new FailureException(Failure.Invalid("CHECKPOINT_INVALID", "checkpoint", $"checkpoint is a number that ListCheckpoints gave, or 0 for the newest, not {request.Checkpoint}"));
+        }
+
+        var session = await FindAsync(request.Name).ConfigureAwait(false);
+        var number = request.Checkpoint;
+        if (number == 0)
+        {
+            var newest = await keeper.CheckpointsAsync(session.Name).ConfigureAwait(false);
+            number = newest.Count > 0
+                ? newest[0].Number
+                : throw new FailureException(new Failure(FailureKind.NotFound, "CHECKPOINT_NOT_FOUND", $"no checkpoint of stream '{session.Name}' is stored yet; one is made within Store:CheckpointInterval"));
+        }
+
+        await directory.RollBackAsync(session, await keeper.ReadAsync(session.Name, number).ConfigureAwait(false)).ConfigureAwait(false);
         return Replies.ToWire(session.Describe());
     }
 

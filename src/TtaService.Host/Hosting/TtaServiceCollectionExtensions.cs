@@ -46,6 +46,7 @@ internal static class TtaServiceCollectionExtensions
         services.TryAddSingleton<ModelCatalog>();
         services.TryAddSingleton(provider => new DecodeSlots(provider.GetRequiredService<IOptions<BatchingOptions>>().Value));
         services.TryAddSingleton<StreamDirectory>();
+        services.TryAddSingleton<StreamList>();
         services.TryAddSingleton<StoreHealth>();
         services.TryAddSingleton<StreamKeeper>();
         services.AddHostedService<ModelLoading>();

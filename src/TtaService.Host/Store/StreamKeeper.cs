@@ -199,8 +199,8 @@ internal sealed partial class StreamKeeper(IOptions<StoreOptions> options, Store
         return ended;
     }
 
-    /// <summary>Gets a claim for a stream that was opened while the store was out of reach, or whose store lost its content.</summary>
-    public async Task<SaveStatus> ClaimAsync(StreamSession session)
+    // Gets a claim for a stream that was opened while the store was out of reach, or whose store lost its content. Called while it is written.
+    private async Task<SaveStatus> ClaimAsync(StreamSession session)
     {
         StreamOpening opening;
         try
@@ -246,6 +246,11 @@ internal sealed partial class StreamKeeper(IOptions<StoreOptions> options, Store
         await keeping.Writing.WaitAsync().ConfigureAwait(false);
         try
         {
+            if (HasEnded(session))
+            {
+                return (SaveStatus.Ended, 0);
+            }
+
             if (Claim(session) is not { } claim)
             {
                 var claimed = await ClaimAsync(session).ConfigureAwait(false);
@@ -321,6 +326,43 @@ internal sealed partial class StreamKeeper(IOptions<StoreOptions> options, Store
         }
     }
 
+    /// <summary>Stored streams by name, from the first after <paramref name="after"/>; fewer than <paramref name="limit"/> are the last.</summary>
+    /// <exception cref="StoreUnavailableException">The store is out of reach.</exception>
+    public Task<IReadOnlyList<StoredStream>> ListAsync(string after, int limit) => TryAsync(() => Store.ListAsync(after, limit, CancellationToken.None));
+
+    /// <summary>The checkpoints that are kept of a stream, newest first.</summary>
+    /// <exception cref="FailureException">The store is out of reach.</exception>
+    public async Task<IReadOnlyList<CheckpointDescription>> CheckpointsAsync(string stream)
+    {
+        try
+        {
+            return await TryAsync(() => Store.CheckpointsAsync(stream, CancellationToken.None)).ConfigureAwait(false);
+        }
+        catch (StoreUnavailableException trouble)
+        {
+            throw new FailureException(OutOfReach($"the checkpoints of stream '{stream}' can't be read now: {trouble.Message}"));
+        }
+    }
+
+    /// <summary>Reads one of the kept checkpoints.</summary>
+    /// <exception cref="FailureException">It is not kept, is refused, or the store is out of reach.</exception>
+    public async Task<StoredCheckpoint> ReadAsync(string stream, long number)
+    {
+        try
+        {
+            return await TryAsync(() => Store.ReadAsync(stream, number, CancellationToken.None)).ConfigureAwait(false)
+                ?? throw new FailureException(new Failure(FailureKind.NotFound, "CHECKPOINT_NOT_FOUND", $"checkpoint {number} of stream '{stream}' is not kept; ListCheckpoints names those that are (Store:KeepCheckpoints, {_options.KeepCheckpoints})"));
+        }
+        catch (StoreUnavailableException trouble)
+        {
+            throw new FailureException(OutOfReach($"checkpoint {number} of stream '{stream}' can't be read now: {trouble.Message}"));
+        }
+        catch (CheckpointRefusedException refused)
+        {
+            throw new FailureException(new Failure(FailureKind.FailedPrecondition, "CHECKPOINT_REFUSED", $"checkpoint {number} of stream '{stream}' is refused ({refused.Message}); take another"));
+        }
+    }
+
     /// <summary>Deletes what is stored of a stream.</summary>
     /// <returns>Whether something was.</returns>
     /// <exception cref="FailureException">The store is out of reach.</exception>
@@ -341,6 +383,14 @@ internal sealed partial class StreamKeeper(IOptions<StoreOptions> options, Store
         if (_store is not null)
         {
             await _store.DisposeAsync().ConfigureAwait(false);
+        }
+    }
+
+    private static bool HasEnded(StreamSession session)
+    {
+        lock (session.Gate)
+        {
+            return session.Keeping.Ended;
         }
     }
 

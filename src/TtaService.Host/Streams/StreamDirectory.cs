@@ -31,6 +31,8 @@ internal sealed record StreamRequest
 
     public IReadOnlyDictionary<string, string>? Labels { get; init; }
 
+    public bool Pinned { get; init; }
+
     public ResumeMode Mode { get; init; }
 
     /// <summary>The request's field that says all this, for refusals.</summary>
@@ -191,17 +193,8 @@ internal sealed partial class StreamDirectory
 
     public StreamSession Get(string name) => _streams.TryGetValue(name, out var session) ? session : throw new FailureException(Failure.StreamNotFound(name));
 
-    /// <summary>Up to <paramref name="count"/> streams in the order of their names, from the first name after <paramref name="after"/>.</summary>
-    public (IReadOnlyList<StreamSession> Streams, bool More) List(string model, string after, int count)
-    {
-        var names = _streams
-            .Where(stream => string.CompareOrdinal(stream.Key, after) > 0 && (model.Length == 0 || stream.Value.Model.Name == model))
-            .Select(stream => stream.Value)
-            .OrderBy(session => session.Name, StringComparer.Ordinal)
-            .Take(count + 1)
-            .ToList();
-        return (names.Count > count ? names[..count] : names, names.Count > count);
-    }
+    /// <summary>Whether the stream is in this process.</summary>
+    public bool Contains(string name) => _streams.ContainsKey(name);
 
     /// <summary>Back to the source statistics; sequence numbers go on.</summary>
     public async Task ResetAsync(StreamSession session)
@@ -215,6 +208,27 @@ internal sealed partial class StreamDirectory
         WasReset(session, ResetCause.Request);
     }
 
+    /// <summary>Back to a stored state; sequence numbers and kept answers go on.</summary>
+    /// <exception cref="FailureException">The state is of another model, or there is no room for it.</exception>
+    public async Task RollBackAsync(StreamSession session, StoredCheckpoint checkpoint)
+    {
+        try
+        {
+            var method = session.Model.Engine.Model.MethodOf(checkpoint.Snapshot);
+            await ReplaceAsync(session, session.Model.Engine.Model.StateBytes(method), engine => engine.Import(checkpoint.Snapshot), StateOrigin.Restored).ConfigureAwait(false);
+            _metrics.StreamMoved(session.Model.Name, StreamTransition.Restored);
+        }
+        catch (SnapshotException refused)
+        {
+            throw new FailureException(new Failure(FailureKind.FailedPrecondition, "CHECKPOINT_REFUSED", $"checkpoint {checkpoint.Description.Number} of stream '{session.Name}' does not fit: {refused.Message}"));
+        }
+
+        if (StreamRecord.Read(checkpoint.Record) is { } record)
+        {
+            session.GrowOlder(record.ResetAt);
+        }
+    }
+
     /// <summary>The state between two steps, as safetensors.</summary>
     public Task<byte[]> ExportAsync(StreamSession session) => BetweenStepsAsync(session, (model, state) => model.Export(state, _clock.GetUtcNow()));
 
@@ -222,14 +236,26 @@ internal sealed partial class StreamDirectory
     public async Task DeleteAsync(string name)
     {
         using var hold = await HoldNameAsync(name).ConfigureAwait(false);
-        var stored = await _keeper.DeleteAsync(name).ConfigureAwait(false);
-        if (_streams.TryGetValue(name, out var session))
+        if (!_streams.TryGetValue(name, out var session))
         {
+            if (!await _keeper.DeleteAsync(name).ConfigureAwait(false))
+            {
+                throw new FailureException(Failure.StreamNotFound(name));
+            }
+
+            return;
+        }
+
+        // After what is being written of it, which must not come back.
+        await session.Keeping.Writing.WaitAsync().ConfigureAwait(false);
+        try
+        {
+            await _keeper.DeleteAsync(name).ConfigureAwait(false);
             await DiscardAsync(session).ConfigureAwait(false);
         }
-        else if (!stored)
+        finally
         {
-            throw new FailureException(Failure.StreamNotFound(name));
+            session.Keeping.Writing.Release();
         }
     }
 
@@ -242,7 +268,7 @@ internal sealed partial class StreamDirectory
         foreach (var (name, session) in _streams)
         {
             _metrics.StateAged(session.Model.Name, session.Method.Name, session.Steps);
-            if (!session.IdleFor(_options.IdleTimeout))
+            if (session.Settings.Pinned || !session.IdleFor(_options.IdleTimeout))
             {
                 continue;
             }
@@ -355,6 +381,7 @@ internal sealed partial class StreamDirectory
         {
             (session.Deleted, session.Ending) = (true, ending);
             session.Keeping.Claim = null;
+            session.Keeping.Ended = true;
         }
 
         batcher.Abandon(session, ending);
@@ -506,7 +533,7 @@ internal sealed partial class StreamDirectory
                 return;
             }
 
-            var idlest = _keeper.OutlivesProcess ? _streams.Select(stream => stream.Value).Where(session => session.IdleFor(TimeSpan.Zero)).MinBy(session => session.UsedAt) : null;
+            var idlest = _keeper.OutlivesProcess ? _streams.Select(stream => stream.Value).Where(session => !session.Settings.Pinned && session.IdleFor(TimeSpan.Zero)).MinBy(session => session.UsedAt) : null;
             if (idlest is null || !await ReleaseAsync(idlest, Failure.Unloaded(idlest.Name), onlyIdle: true).ConfigureAwait(false))
             {
                 throw new FailureException(full);
@@ -648,38 +675,30 @@ internal sealed partial class StreamDirectory
     {
         var method = request.Method is null ? session.Method : Resolve(request with { Model = session.Model.Name }).Method;
         var seed = request.Seed ?? session.Seed;
-        var bytes = session.Model.Engine.Model.StateBytes(method);
-        long growth;
-        lock (_admission)
-        {
-            if (!_streams.TryGetValue(session.Name, out var listed) || listed != session)
-            {
-                throw new FailureException(Failure.StreamNotFound(session.Name));
-            }
+        await ReplaceAsync(session, session.Model.Engine.Model.StateBytes(method), engine => engine.CreateState(method, seed), StateOrigin.Reset).ConfigureAwait(false);
+        WasReset(session, ResetCause.Request);
+    }
 
-            growth = bytes - session.CountedBytes;
-            if (growth > 0 && _stateBytes + growth > _maxStateBytes)
-            {
-                throw new FailureException(StatesTooLarge(growth));
-            }
-
-            session.CountedBytes += growth;
-            _stateBytes += growth;
-        }
-
+    // A reset by the opening forgets the sequence numbers, a stored state goes on with them.
+    private async Task ReplaceAsync(StreamSession session, long bytes, Func<AdaptiveModel, StreamState> create, StateOrigin origin)
+    {
+        var growth = Reserve(session, bytes);
         try
         {
             await BetweenStepsAsync(session, (model, state) =>
             {
-                var fresh = session.Model.Residency.Create(model, bytes, engine => engine.CreateState(method, seed), keep: 1);
+                var next = session.Model.Residency.Create(model, bytes, create, keep: 1);
                 model.Release(state);
-                session.Begin(fresh, StateOrigin.Reset);
-                session.ForgetAnswers();
+                session.Begin(next, origin);
+                if (origin == StateOrigin.Reset)
+                {
+                    session.ForgetAnswers();
+                }
+
                 return true;
             }).ConfigureAwait(false);
-            WasReset(session, ResetCause.Request);
         }
-        catch (ArenaFullException full)
+        catch (Exception failed) when (failed is ArenaFullException or SnapshotException)
         {
             lock (_admission)
             {
@@ -691,7 +710,33 @@ internal sealed partial class StreamDirectory
                 }
             }
 
-            throw new FailureException(StateMemoryFull(full));
+            if (failed is ArenaFullException full)
+            {
+                throw new FailureException(StateMemoryFull(full));
+            }
+
+            throw;
+        }
+    }
+
+    private long Reserve(StreamSession session, long bytes)
+    {
+        lock (_admission)
+        {
+            if (!_streams.TryGetValue(session.Name, out var listed) || listed != session)
+            {
+                throw new FailureException(Failure.StreamNotFound(session.Name));
+            }
+
+            var growth = bytes - session.CountedBytes;
+            if (growth > 0 && _stateBytes + growth > _maxStateBytes)
+            {
+                throw new FailureException(StatesTooLarge(growth));
+            }
+
+            session.CountedBytes += growth;
+            _stateBytes += growth;
+            return growth;
         }
     }
 
@@ -727,7 +772,7 @@ internal sealed partial class StreamDirectory
     private static StreamSettings Settings(StreamRequest request)
     {
         var defaults = new StreamSettings();
-        return new StreamSettings { Frozen = request.Freeze ?? defaults.Frozen, MaxCoalesce = request.MaxCoalesce ?? defaults.MaxCoalesce, Labels = request.Labels ?? defaults.Labels };
+        return new StreamSettings { Frozen = request.Freeze ?? defaults.Frozen, MaxCoalesce = request.MaxCoalesce ?? defaults.MaxCoalesce, Labels = request.Labels ?? defaults.Labels, Pinned = request.Pinned };
     }
 
     private (ServedModel Model, MethodSettings Method) Resolve(StreamRequest request)

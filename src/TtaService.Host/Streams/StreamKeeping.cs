@@ -9,11 +9,14 @@ internal sealed class StreamKeeping
     /// <summary>Held while the stream is written, so that one write follows the other.</summary>
     public SemaphoreSlim Writing { get; } = new(1);
 
-    /// <summary>Part of the checkpoint interval after which a change is written, 0.5 to 0.8.</summary>
-    public double Spread { get; } = 0.5 + (RandomNumberGenerator.GetInt32(1000) * 0.3 / 1000);
+    /// <summary>Part of the checkpoint interval after which a change is written, 0.4 to 0.7.</summary>
+    public double Spread { get; } = 0.4 + (RandomNumberGenerator.GetInt32(1000) * 0.3 / 1000);
 
     /// <summary>The right to write; null while there is none.</summary>
     public StreamClaim? Claim { get; set; }
+
+    /// <summary>The stream has ended here: nothing of it is claimed or written any more, another session may have its name.</summary>
+    public bool Ended { get; set; }
 
     /// <summary>When the store last said that the claim holds, a timestamp.</summary>
     public long ConfirmedAt { get; set; }

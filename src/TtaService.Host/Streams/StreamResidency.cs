@@ -77,15 +77,31 @@ internal sealed partial class StreamResidency(string modelName, TtaMetrics metri
 
     private void MakeRoom(AdaptiveModel model, long bytes, int keep)
     {
-        while (model.ResidentBytes + bytes > model.ArenaBytes && _resident.Count > keep)
+        while (model.ResidentBytes + bytes > model.ArenaBytes && Coldest(keep) is { } coldest)
         {
-            var coldest = _resident.First!.Value;
             coldest.ColdState = model.Evict(coldest.State!, clock.GetUtcNow());
             coldest.Keeping.Evicted = true;
             Forget(coldest);
             metrics.StreamMoved(modelName, StreamTransition.Evicted);
             Log.StreamEvicted(logger, coldest.Name);
         }
+    }
+
+    // Among all but the most recently used; pinned streams stay.
+    private StreamSession? Coldest(int keep)
+    {
+        var place = _resident.First;
+        for (var candidates = _resident.Count - keep; candidates > 0; candidates--)
+        {
+            if (!place!.Value.Settings.Pinned)
+            {
+                return place.Value;
+            }
+
+            place = place.Next;
+        }
+
+        return null;
     }
 
     private void Forget(StreamSession session)

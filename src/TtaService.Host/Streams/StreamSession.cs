@@ -38,6 +38,9 @@ internal sealed record StreamSettings
     /// <summary>Waiting steps that may be joined into one; 1 is never.</summary>
     public int MaxCoalesce { get; init; } = 1;
 
+    /// <summary>Stays in memory, whoever else needs the place.</summary>
+    public bool Pinned { get; init; }
+
     /// <summary>The user's own words.</summary>
     public IReadOnlyDictionary<string, string> Labels { get; init; } = new Dictionary<string, string>();
 }
@@ -59,6 +62,7 @@ internal sealed record StreamDescription(
     DateTimeOffset Created,
     DateTimeOffset Updated,
     DateTimeOffset ResetAt,
+    string? Owner,
     string? Notice);
 
 /// <summary>One stream: its order, what it has answered, its settings. Everything that changes is guarded by the gate of its model's batcher.</summary>
@@ -208,13 +212,22 @@ internal sealed class StreamSession
         if (record is not null)
         {
             Created = record.Created;
-            _resetAt = record.ResetAt;
-            // What the clock of the other machine says can't be in the future here.
-            var age = Math.Max(0, (_clock.GetUtcNow() - record.ResetAt).TotalSeconds);
-            _resetTimestamp -= (long)(age * _clock.TimestampFrequency);
+            GrowOlder(record.ResetAt);
         }
 
         Keeping.Stored(Keeping.Version, number, _clock.GetTimestamp());
+    }
+
+    /// <summary>Dates the state back to when it was at the source statistics.</summary>
+    public void GrowOlder(DateTimeOffset resetAt)
+    {
+        lock (_gate)
+        {
+            _resetAt = resetAt;
+            // What the clock of the other machine says can't be in the future here.
+            var age = Math.Max(0, (_clock.GetUtcNow() - resetAt).TotalSeconds);
+            _resetTimestamp = _clock.GetTimestamp() - (long)(age * _clock.TimestampFrequency);
+        }
     }
 
     /// <summary>Bytes of the stream's state.</summary>
@@ -311,7 +324,7 @@ internal sealed class StreamSession
     {
         lock (_gate)
         {
-            return new StreamDescription(Name, Model.Name, Method, Seed, _settings, Origin, Steps, Frames, Age, Answered.Last, StateBytes, State is { IsResident: true }, Created, _updated, _resetAt, Notice);
+            return new StreamDescription(Name, Model.Name, Method, Seed, _settings, Origin, Steps, Frames, Age, Answered.Last, StateBytes, State is { IsResident: true }, Created, _updated, _resetAt, Keeping.Claim?.Owner, Notice);
         }
     }
 }

@@ -10,7 +10,7 @@ public sealed class CommandLineTests
         var run = await TtaRun.Of("--help");
 
         Assert.Equal(0, run.ExitCode);
-        Assert.All(["serve", "demo", "evaluate", "inspect", "methods", "stream", "onnx-test"], command => Assert.Contains($"  {command}", run.Output, StringComparison.Ordinal));
+        Assert.All(["serve", "demo", "evaluate", "inspect", "methods", "stream", "snapshot", "onnx-test"], command => Assert.Contains($"  {command}", run.Output, StringComparison.Ordinal));
     }
 
     [Fact]

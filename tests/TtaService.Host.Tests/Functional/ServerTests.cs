@@ -126,16 +126,19 @@ public sealed class ServerTests
         using var call = await DuplexClient.OpenAsync(host, "camera");
         await call.StepAsync(1, TestFrames.Tensor(1));
         Task stopping;
+        Task<(IReadOnlyList<StreamInferReply> Replies, RpcException End)> reading;
         using (await host.OccupyEngineAsync())
         {
             await call.SendAsync(2, TestFrames.Tensor(2));
             await host.UntilAsync("camera", session => session.PendingSteps == 1);
+            reading = call.ReadToEndAsync();
             stopping = host.Host.StopAsync(TestContext.Current.CancellationToken);
             await Task.Delay(50, TestContext.Current.CancellationToken);
         }
 
-        Assert.Equal(2, (await call.ReadAsync()).Step.Step);
-        RpcAssert.Refused(StatusCode.Unavailable, "SERVER_STOPPING", await call.EndAsync());
+        var (replies, end) = await reading;
+        Assert.Equal([2], replies.Select(reply => reply.Step.Step));
+        RpcAssert.Refused(StatusCode.Unavailable, "SERVER_STOPPING", end);
         await stopping;
     }
 }

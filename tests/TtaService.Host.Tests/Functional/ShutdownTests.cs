@@ -20,18 +20,20 @@ public sealed class ShutdownTests
         await using var host = await TestHost.StartAsync(LongShutdown);
         using var call = await DuplexClient.OpenAsync(host, "camera");
         Task stopping;
+        Task<(IReadOnlyList<StreamInferReply> Replies, RpcException End)> reading;
         using (await host.OccupyBatcherAsync())
         {
             await call.SendAsync(1, TestFrames.Tensor(1));
             await call.SendAsync(2, TestFrames.Tensor(2));
             await host.UntilAsync("camera", session => session.PendingSteps == 2);
+            reading = call.ReadToEndAsync();
             stopping = host.Host.StopAsync();
             await Until(host.Host.Lifetime.ApplicationStopping);
         }
 
-        Assert.Equal(1, (await call.ReadAsync()).Step.Step);
-        Assert.Equal(2, (await call.ReadAsync()).Step.Step);
-        var status = RpcAssert.Refused(StatusCode.Unavailable, "SERVER_STOPPING", await call.EndAsync());
+        var (replies, end) = await reading;
+        Assert.Equal([1, 2], replies.Select(reply => reply.Step.Step));
+        var status = RpcAssert.Refused(StatusCode.Unavailable, "SERVER_STOPPING", end);
         Assert.True(status.GetDetail<RetryInfo>()!.RetryDelay.ToTimeSpan() > TimeSpan.Zero);
         await stopping.WaitAsync(Enough);
     }

@@ -26,8 +26,8 @@ internal sealed class Camera : IAsyncDisposable
 
     public string Name { get; }
 
-    /// <summary>Every answer and when it came, a Stopwatch timestamp.</summary>
-    public ConcurrentQueue<(long At, StepReply Reply)> Answers { get; } = new();
+    /// <summary>Every answer, when it came, a Stopwatch timestamp, and after how long.</summary>
+    public ConcurrentQueue<(long At, StepReply Reply, TimeSpan Took)> Answers { get; } = new();
 
     /// <summary>Steps that failed for good.</summary>
     public ConcurrentQueue<Exception> Failures { get; } = new();
@@ -69,8 +69,9 @@ internal sealed class Camera : IAsyncDisposable
             {
                 try
                 {
+                    var sent = Stopwatch.GetTimestamp();
                     var reply = await stream.StepAsync([TestFrames.Tensor(frame % 50)], cancel: _stop.Token);
-                    Answers.Enqueue((Stopwatch.GetTimestamp(), reply));
+                    Answers.Enqueue((Stopwatch.GetTimestamp(), reply, Stopwatch.GetElapsedTime(sent)));
                 }
                 catch (StepFailedException failed)
                 {

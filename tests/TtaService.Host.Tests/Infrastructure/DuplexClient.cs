@@ -50,6 +50,23 @@ internal sealed class DuplexClient(AsyncDuplexStreamingCall<StreamInferRequest, 
         });
     }
 
+    /// <summary>All replies until the server ends the call, and how it did. To be started before the server stops: what a client has not read when the connection closes, it does not get.</summary>
+    public async Task<(IReadOnlyList<StreamInferReply> Replies, RpcException End)> ReadToEndAsync()
+    {
+        var replies = new List<StreamInferReply>();
+        try
+        {
+            while (true)
+            {
+                replies.Add(await ReadAsync());
+            }
+        }
+        catch (RpcException end)
+        {
+            return (replies, end);
+        }
+    }
+
     public Task CompleteAsync() => call.RequestStream.CompleteAsync();
 
     public void Dispose() => call.Dispose();

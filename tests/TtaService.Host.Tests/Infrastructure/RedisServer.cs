@@ -1,5 +1,6 @@
 using System.Net;
 using System.Net.Sockets;
+using StackExchange.Redis;
 
 namespace TtaService.Host.Tests.Infrastructure;
 
@@ -38,6 +39,15 @@ internal sealed class RedisServer : IAsyncDisposable
     public Task PauseAsync() => _process.PauseAsync();
 
     public Task ContinueAsync() => _process.ContinueAsync();
+
+    /// <summary>Waits until a checkpoint of the stream is written.</summary>
+    public async Task UntilSavedAsync(string stream)
+    {
+        await using var connection = await ConnectionMultiplexer.ConnectAsync(Configuration);
+        Task<RedisValue> NumberAsync() => connection.GetDatabase().HashGetAsync($"tta:stream:{stream}", "number");
+        var first = await NumberAsync();
+        await _process.UntilAsync(async () => await NumberAsync() != first);
+    }
 
     public ValueTask DisposeAsync() => _process.DisposeAsync();
 

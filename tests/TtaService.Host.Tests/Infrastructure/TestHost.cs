@@ -5,6 +5,7 @@ using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 using TtaService.Host.Hosting;
+using TtaService.Host.Store;
 using TtaService.Host.Streams;
 using TtaService.V1;
 
@@ -145,9 +146,9 @@ internal sealed class TestHost : IAsyncDisposable
 
         public IReadOnlyCollection<string> Errors => [.. _errors];
 
-        // Only what TtaService and ASP.NET say: not being ready while it stops is no defect, nor is a client that leaves while its request is read.
+        // Only what TtaService and ASP.NET say: not being ready while it stops is no defect, nor is a client that leaves while its request is read, nor a store that is down.
         public ILogger CreateLogger(string categoryName) =>
-            categoryName.StartsWith("TtaService", StringComparison.Ordinal) || categoryName.StartsWith("Microsoft.AspNetCore", StringComparison.Ordinal) ? this : NullLogger.Instance;
+            (categoryName.StartsWith("TtaService", StringComparison.Ordinal) && categoryName != typeof(StoreHealth).FullName) || categoryName.StartsWith("Microsoft.AspNetCore", StringComparison.Ordinal) ? this : NullLogger.Instance;
 
         public IDisposable? BeginScope<TState>(TState state)
             where TState : notnull => null;

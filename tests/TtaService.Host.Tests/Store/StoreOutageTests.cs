@@ -1,3 +1,5 @@
+using System.Diagnostics;
+using System.Globalization;
 using System.Net;
 using Grpc.Core;
 using Microsoft.Extensions.DependencyInjection;
@@ -44,6 +46,45 @@ public sealed class StoreOutageTests
         await using var other = await ReplicaTests.StartAsync(redis, "b");
         using var moved = await DuplexClient.OpenAsync(other, "camera");
         Assert.Equal(30, moved.Opened.Age.Steps);
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task RedisAway_UnderLoad_NoFrameFailsAndSavesResume(bool paused)
+    {
+        var outage = TimeSpan.FromSeconds(int.TryParse(Environment.GetEnvironmentVariable("TTA_OUTAGE_SECONDS"), CultureInfo.InvariantCulture, out var seconds) ? seconds : 2);
+        await using var redis = await RedisServer.StartAsync();
+        // A process of its own: what the test does must not show in its latency.
+        await using var server = await ServerProcess.StartAsync("Store:Kind=redis", $"Store:RedisConfiguration={redis.Configuration}", "Store:Replica=a", "Store:CheckpointInterval=00:00:01", "Store:RenewInterval=00:00:00.5");
+        var cameras = Enumerable.Range(0, 8).Select(i => new Camera($"camera-{i}", server.GrpcPort, TimeSpan.FromMilliseconds(50))).ToList();
+        try
+        {
+            await Task.WhenAll(cameras.Select(camera => camera.UntilAnsweredAsync(20)));
+            await Task.Delay(outage, TestContext.Current.CancellationToken);
+            var began = Stopwatch.GetTimestamp();
+            await (paused ? redis.PauseAsync() : redis.KillAsync());
+            await Task.Delay(outage, TestContext.Current.CancellationToken);
+            var over = Stopwatch.GetTimestamp();
+            await (paused ? redis.ContinueAsync() : redis.RestartAsync());
+            await redis.UntilSavedAsync("camera-0");
+            var resumed = Stopwatch.GetElapsedTime(over);
+
+            var (before, during) = (P99(cameras, began - (long)(outage.TotalSeconds * Stopwatch.Frequency), began), P99(cameras, began, over));
+            TestContext.Current.TestOutputHelper!.WriteLine($"figure: redis {(paused ? "paused" : "killed")} for {outage.TotalSeconds:0} s under load: {cameras.Sum(camera => camera.Failures.Count)} failed frames of {cameras.Sum(camera => camera.Answers.Count)}, p99 {before.TotalMilliseconds:0.0} ms before, {during.TotalMilliseconds:0.0} ms during ({during / before:0.00}), first save {resumed.TotalSeconds:0.0} s after its return");
+            Assert.All(cameras, camera => Assert.Empty(camera.Failures));
+            Assert.All(cameras, camera => Assert.Equal(camera.Answers.Count, camera.Answers.Last().Reply.Step));
+        }
+        finally
+        {
+            await Task.WhenAll(cameras.Select(camera => camera.DisposeAsync().AsTask()));
+        }
+    }
+
+    private static TimeSpan P99(IReadOnlyList<Camera> cameras, long from, long to)
+    {
+        var took = cameras.SelectMany(camera => camera.Answers).Where(answer => answer.At >= from && answer.At < to).Select(answer => answer.Took).Order().ToList();
+        return took[(int)(took.Count * 0.99)];
     }
 
     [Fact]
