@@ -10,6 +10,9 @@ using TtaService.V1;
 
 namespace TtaService.Host.Tests.Telemetry;
 
+/// <summary>A listener hears all servers of the process whose source has the name, so these run while no other test does.</summary>
+[Collection(nameof(TraceTests))]
+[CollectionDefinition(nameof(TraceTests), DisableParallelization = true)]
 public sealed class TraceTests
 {
     private const string TraceId = "0af7651916cd43dd8448eb211c80319c";
