@@ -1,8 +1,8 @@
 using Microsoft.Extensions.DependencyInjection.Extensions;
 using Microsoft.Extensions.Diagnostics.HealthChecks;
 using Microsoft.Extensions.Options;
-using TtaService.Host.Frames;
 using TtaService.Host.Dashboard;
+using TtaService.Host.Frames;
 using TtaService.Host.Grpc;
 using TtaService.Host.Hosting;
 using TtaService.Host.Store;

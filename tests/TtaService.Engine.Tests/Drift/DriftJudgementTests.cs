@@ -174,7 +174,7 @@ public sealed class DriftJudgementTests
             random.NextBytes(pixels);
             pixels = frame % 10 == 0 ? blank : frame % 10 == 5 ? previous : pixels;
             previous = pixels;
-            due += health.Observe([1, 2, 3], FrameFacts.Of(FrameBlock.FromPixels(pixels, 1, 3, 8, 8), 0)) ? 1 : 0;
+            due += health.Observe([1, 2, 3], FrameFacts.Of(FrameBlock.FromPixels(pixels, 1, 3, 8, 8), 0)).Sampled ? 1 : 0;
         }
 
         health.Compare([3, 1], [3, 1]);
