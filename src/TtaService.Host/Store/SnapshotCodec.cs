@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using System.Globalization;
 using System.IO.Compression;
+using System.Numerics.Tensors;
 using System.Text.Json;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Streams;
@@ -9,9 +10,10 @@ namespace TtaService.Host.Store;
 
 /// <summary>Encodes snapshots for the store. Thread-safe.</summary>
 /// <remarks>
-/// <c>float16_delta</c>: of a tensor <c>&lt;site&gt;.…_mean</c> the site's source mean is subtracted, of <c>…_var</c> the source variance, of <c>…_std</c> its root; the differences
-/// are scaled by a power of two per tensor so that the largest is below 2^15, rounded to float16, split into planes of high and low bytes and compressed (Brotli).
-/// A difference d comes back off by at most 2^-11 |d| + 2^-39 max|d|, plus the float32 rounding of the sum.
+/// <c>float16_delta</c>: of a tensor <c>&lt;site&gt;.…_mean</c> the site's source mean is subtracted, of <c>…_var</c> the source variance, of <c>…_std</c> its root, unless the
+/// differences are larger than the values themselves: a variance far below the source's would drown in the rounding of its difference. What is left is scaled by a power of two
+/// per tensor so that the largest is below 2^15, rounded to float16, split into planes of high and low bytes and compressed (Brotli).
+/// A difference d comes back off by at most 2^-11 |d| + 2^-39 max|d|, plus the float32 rounding of the sum; a variance v by at most 2^-11 v + 2^-39 max v.
 /// </remarks>
 /// <param name="encoding">What <see cref="Encode"/> writes; both are read.</param>
 /// <param name="sites">The normalization sites of the model with this digest; null when it is not loaded.</param>
@@ -48,8 +50,9 @@ internal sealed class SnapshotCodec(SnapshotEncoding encoding, Func<string, IRea
             var shape = content.Shape(name);
             var values = new float[shape.Aggregate(1, (product, extent) => product * extent)];
             content.CopyTo(snapshot, name, values);
-            var exponent = Subtract(values, source.Of(name, shape));
-            tensors.Add(new EncodedTensor(name, shape, exponent));
+            var fromSource = Subtract(values, source.Of(name, shape), SourceValues.IsSpread(name));
+            var exponent = Exponent(values);
+            tensors.Add(new EncodedTensor(name, shape, exponent, fromSource));
             Append(halves, values, exponent);
         }
 
@@ -107,7 +110,7 @@ internal sealed class SnapshotCodec(SnapshotEncoding encoding, Func<string, IRea
             var high = halves.AsSpan(at, values.Length);
             var low = halves.AsSpan(at + values.Length, values.Length);
             at += 2 * values.Length;
-            var origin = source.Of(tensor.Name, tensor.Shape);
+            var origin = tensor.FromSource ? source.Of(tensor.Name, tensor.Shape) : SourceValues.Nothing;
             var floor = SourceValues.IsSpread(tensor.Name) ? 0 : float.NegativeInfinity;
             for (var i = 0; i < values.Length; i++)
             {
@@ -121,16 +124,35 @@ internal sealed class SnapshotCodec(SnapshotEncoding encoding, Func<string, IRea
         return decoded;
     }
 
-    // Leaves the differences, and returns the power of two that brings them into the range of float16.
-    private static int Subtract(Span<float> values, float[] origin)
+    // Leaves the differences and says so, or leaves the values where float16 would tell those better: each one of a spread, all together of a mean.
+    private static bool Subtract(Span<float> values, float[] origin, bool spread)
     {
-        var largest = 0f;
+        var (differences, squares, drowned) = (0.0, 0.0, false);
+        for (var i = 0; i < values.Length; i++)
+        {
+            var difference = values[i] - origin[i % origin.Length];
+            differences += (double)difference * difference;
+            squares += (double)values[i] * values[i];
+            drowned |= Math.Abs(difference) > Math.Abs(values[i]);
+        }
+
+        if (spread ? drowned : differences > squares)
+        {
+            return false;
+        }
+
         for (var i = 0; i < values.Length; i++)
         {
             values[i] -= origin[i % origin.Length];
-            largest = Math.Max(largest, Math.Abs(values[i]));
         }
 
+        return true;
+    }
+
+    // The power of two that brings the values into the range of float16.
+    private static int Exponent(ReadOnlySpan<float> values)
+    {
+        var largest = values.IsEmpty ? 0 : TensorPrimitives.MaxMagnitude(values);
         return largest == 0 ? 0 : float.ILogB(largest) - LargestExponent;
     }
 
@@ -164,12 +186,12 @@ internal sealed class SnapshotCodec(SnapshotEncoding encoding, Func<string, IRea
             : throw new InvalidDataException($"the payload does not decompress to {length} bytes");
     }
 
-    private sealed record EncodedTensor(string Name, int[] Shape, int Exponent);
+    private sealed record EncodedTensor(string Name, int[] Shape, int Exponent, bool FromSource = true);
 
     /// <summary>What a tensor holds before anything was adapted, as far as the site's statistics tell.</summary>
     private sealed class SourceValues(IReadOnlyList<NormalizationSite> sites)
     {
-        private static readonly float[] Nothing = [0];
+        public static readonly float[] Nothing = [0];
 
         private readonly Dictionary<string, NormalizationSite> _sites = sites.ToDictionary(site => site.Name, StringComparer.Ordinal);
 
