@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Globalization;
 using System.Numerics.Tensors;
 using TorchSharp;
@@ -49,6 +50,9 @@ public sealed class AdaptiveModel : IDisposable
 
     /// <summary>Streams whose state is resident.</summary>
     public int ResidentStreams { get; private set; }
+
+    /// <summary>Where the time of the last <see cref="Run"/> went.</summary>
+    public PassTimes RunTimes { get; private set; }
 
     /// <summary>Loads a model.</summary>
     /// <exception cref="ModelLoadException">The file can't be served; the message lists why.</exception>
@@ -193,6 +197,7 @@ public sealed class AdaptiveModel : IDisposable
     public IReadOnlyList<StepResult> Run(IReadOnlyList<StreamStep> steps)
     {
         Check(steps);
+        RunTimes = default;
         var results = new StepResult[steps.Count];
         var plain = new List<int>();
         var adapted = new List<int>();
@@ -295,10 +300,13 @@ public sealed class AdaptiveModel : IDisposable
             var first = steps[indices[0]].Frames;
             FrameBlock[] blocks = [.. indices.Select(index => steps[index].Frames)];
             var outputs = _threads.Run((long)frames * first.Height * first.Width, threads => Forward(blocks, frames, adapts ? new ForwardPass(passes, threads) : null));
+            var outputsRead = Stopwatch.GetTimestamp();
             for (var i = 0; i < passes.Length; i++)
             {
                 results[indices[i]] = Finish(steps[indices[i]], passes[i], outputs, frames, ref nextRows[i]);
             }
+
+            RunTimes += new PassTimes(TimeSpan.Zero, TimeSpan.Zero, Stopwatch.GetElapsedTime(outputsRead));
         }
         finally
         {
@@ -342,7 +350,10 @@ public sealed class AdaptiveModel : IDisposable
     {
         using var scope = NewDisposeScope();
         using var mode = inference_mode();
-        var outputs = _graph.Run([Upload(blocks, frames)], pass);
+        var began = Stopwatch.GetTimestamp();
+        var input = Upload(blocks, frames);
+        var uploaded = Stopwatch.GetTimestamp();
+        var outputs = _graph.Run([input], pass);
         var read = new OutputTensor[outputs.Length];
         for (var i = 0; i < read.Length; i++)
         {
@@ -351,6 +362,7 @@ public sealed class AdaptiveModel : IDisposable
             read[i] = new OutputTensor(_graph.Outputs[i].Name, Array.ConvertAll(shape, extent => checked((int)extent)), values.data<float>().ToArray());
         }
 
+        RunTimes += new PassTimes(Stopwatch.GetElapsedTime(began, uploaded), Stopwatch.GetElapsedTime(uploaded), TimeSpan.Zero);
         return read;
     }
 

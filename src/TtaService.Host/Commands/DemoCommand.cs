@@ -28,21 +28,23 @@ internal static class DemoCommand
         var switchAfter = NumberOption.Integer("--switch-after", "Frames after which a camera's corruption changes to the next; 0 for never", 0, 0, int.MaxValue);
         var model = new Option<string>("--model") { Description = "A model with a labelled sample beside it.", DefaultValueFactory = _ => "fashion-mnist" };
         var models = ModelLocation.RepositoryOption();
-        var command = new Command("demo", "Starts the server with simulated cameras and shows what adapting is worth.") { seconds, cameras, method, batch, severity, switchAfter, model, models };
+        var httpPort = NumberOption.Integer("--http-port", "Port for metrics and health; 0 for any free one", 0, 0, 65535);
+        var command = new Command("demo", "Starts the server with simulated cameras and shows what adapting is worth.") { seconds, cameras, method, batch, severity, switchAfter, model, models, httpPort };
         command.SetAction(async (parsed, cancel) =>
         {
             var terminal = new Terminal(parsed.InvocationConfiguration);
             var location = ModelLocation.Resolve(parsed.GetRequiredValue(model), parsed.GetValue(models));
             var folder = location.Folder ?? throw CommandException.WrongUse("--model must be a model folder with a sample beside the model");
-            var host = await DemoServer.StartAsync(Path.GetDirectoryName(folder.FolderPath)!, cancel).ConfigureAwait(false);
+            var host = await DemoServer.StartAsync(Path.GetDirectoryName(folder.FolderPath)!, parsed.GetValue(httpPort), cancel).ConfigureAwait(false);
             await using var disposal = host.ConfigureAwait(false);
             var served = host.Services.GetRequiredService<ModelCatalog>().Find(folder.Name);
             var adapted = parsed.GetValue(method) is { } expression
                 ? MethodExpressions.ParseSingle(expression)
                 : new MethodChoice(served.DefaultMethod.Name, served.DefaultMethod, []);
-            var address = TtaHost.Addresses(host).Grpc;
+            var (address, http) = TtaHost.Addresses(host);
             var images = LabelledImages.Open(EvaluationData.Sample(location), path => throw CommandException.WrongUse($"the demo needs IDX or .npy images, not {path}"));
             terminal.Line($"tta serves {folder.Name} at {address.AbsoluteUri.TrimEnd('/')}; {parsed.GetValue(cameras)} cameras send frames of {images.Count} labelled images, {adapted.Label} against source, for {parsed.GetValue(seconds)} s");
+            terminal.Line($"metrics at {http.AbsoluteUri}metrics");
 
             using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancel);
             stop.CancelAfter(TimeSpan.FromSeconds(parsed.GetValue(seconds)));

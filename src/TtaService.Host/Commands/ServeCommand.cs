@@ -19,7 +19,7 @@ internal static class ServeCommand
     public static void AddTo(Command command)
     {
         var grpcPort = NumberOption.OptionalInteger("--grpc-port", "Port for gRPC, HTTP/2 without TLS; 8001 when not given, 0 for any free one", 0, 65535);
-        var httpPort = NumberOption.OptionalInteger("--http-port", "Port for health over HTTP/1.1; 8000 when not given, 0 for any free one", 0, 65535);
+        var httpPort = NumberOption.OptionalInteger("--http-port", "Port for health and metrics over HTTP/1.1; 8000 when not given, 0 for any free one", 0, 65535);
         var address = new Option<string?>("--address") { Description = "IP address to listen on; localhost when not given, * for all.", HelpName = "IP" };
         var models = ModelLocation.RepositoryOption();
         var settings = new Option<string[]>("--set") { Description = "Any other setting, for example Batching:MaxDelay=00:00:00.004.", HelpName = "KEY=VALUE" };
@@ -57,6 +57,7 @@ internal static class ServeCommand
         terminal.Line($"tta is ready");
         terminal.Line($"gRPC    {grpc.AbsoluteUri.TrimEnd('/')}");
         terminal.Line($"health  {http.AbsoluteUri}health/ready");
+        terminal.Line($"metrics {http.AbsoluteUri}metrics");
         foreach (var model in host.Services.GetRequiredService<ModelCatalog>().All)
         {
             terminal.Line($"model   {model.Name}, {model.Engine.Model.Sites.Count} normalization sites, method {model.DefaultMethod.Name} unless a stream names another");

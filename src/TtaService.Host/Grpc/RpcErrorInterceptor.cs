@@ -1,31 +1,49 @@
 using System.Diagnostics;
 using Google.Protobuf;
+using Grpc.AspNetCore.Server;
 using Grpc.Core;
 using Grpc.Core.Interceptors;
+using Microsoft.AspNetCore.Http.Features;
 using Microsoft.Extensions.Options;
 using TtaService.Host.Hosting;
 using TtaService.Host.Streams;
+using TtaService.Host.Telemetry;
 
 namespace TtaService.Host.Grpc;
 
 /// <summary>The border of every call: refuses calls while the server stops, turns failures into statuses, and keeps the text of defects in the log.</summary>
-internal sealed partial class RpcErrorInterceptor(IHostApplicationLifetime lifetime, IOptions<ServerOptions> server, ILogger<RpcErrorInterceptor> logger) : Interceptor
+internal sealed partial class RpcErrorInterceptor(IHostApplicationLifetime lifetime, IOptions<ServerOptions> server, TtaMetrics metrics, ILogger<RpcErrorInterceptor> logger) : Interceptor
 {
     public override async Task<TResponse> UnaryServerHandler<TRequest, TResponse>(TRequest request, ServerCallContext context, UnaryServerMethod<TRequest, TResponse> continuation)
     {
+        var began = Stopwatch.GetTimestamp();
+        var ended = StatusCode.Unknown;
         try
         {
             RefuseWhenStopping(context);
-            return await continuation(request, context).ConfigureAwait(false);
+            var response = await continuation(request, context).ConfigureAwait(false);
+            ended = context.Status.StatusCode;
+            return response;
         }
         catch (Exception thrown) when (Explain(thrown, context) is { } status)
         {
+            ended = status.StatusCode;
             throw status;
+        }
+        catch (RpcException refused)
+        {
+            ended = refused.StatusCode;
+            throw;
+        }
+        finally
+        {
+            metrics.CallCompleted(MethodName(context), Stopwatch.GetElapsedTime(began), ended);
         }
     }
 
     public override async Task DuplexStreamingServerHandler<TRequest, TResponse>(IAsyncStreamReader<TRequest> requestStream, IServerStreamWriter<TResponse> responseStream, ServerCallContext context, DuplexStreamingServerMethod<TRequest, TResponse> continuation)
     {
+        LeaveOutOfHttpMetrics(context);
         try
         {
             RefuseWhenStopping(context);
@@ -39,6 +57,7 @@ internal sealed partial class RpcErrorInterceptor(IHostApplicationLifetime lifet
 
     public override async Task ServerStreamingServerHandler<TRequest, TResponse>(TRequest request, IServerStreamWriter<TResponse> responseStream, ServerCallContext context, ServerStreamingServerMethod<TRequest, TResponse> continuation)
     {
+        LeaveOutOfHttpMetrics(context);
         try
         {
             await continuation(request, responseStream, context).ConfigureAwait(false);
@@ -48,6 +67,19 @@ internal sealed partial class RpcErrorInterceptor(IHostApplicationLifetime lifet
             throw status;
         }
     }
+
+    // Such a call lasts as long as its client likes; among durations of requests that says nothing.
+    private static void LeaveOutOfHttpMetrics(ServerCallContext context)
+    {
+        if (context.GetHttpContext().Features.Get<IHttpMetricsTagsFeature>() is { } http)
+        {
+            http.MetricsDisabled = true;
+        }
+    }
+
+    // As it is mapped: routes don't heed case, so the path is what the client makes of it.
+    private static string MethodName(ServerCallContext context) =>
+        context.GetHttpContext().GetEndpoint()?.Metadata.GetMetadata<GrpcMethodMetadata>()?.Method.FullName.TrimStart('/') ?? "unknown";
 
     private void RefuseWhenStopping(ServerCallContext context)
     {

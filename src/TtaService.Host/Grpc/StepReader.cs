@@ -5,18 +5,34 @@ using Microsoft.Extensions.Options;
 using TtaService.Engine.Execution;
 using TtaService.Host.Frames;
 using TtaService.Host.Streams;
+using TtaService.Host.Telemetry;
 using TtaService.V1;
 
 namespace TtaService.Host.Grpc;
 
 /// <summary>Puts a step of the wire into a submission: checks what costs nothing at once, leaves the decoding for the pool.</summary>
-internal sealed class StepReader(IOptions<BatchingOptions> batching)
+internal sealed class StepReader(IOptions<BatchingOptions> batching, TtaMetrics metrics)
 {
+    private const string TimeoutOutOfRange = "TIMEOUT_OUT_OF_RANGE";
+
     private static readonly TimeSpan MaxTimeout = TimeSpan.FromDays(1);
 
     public int MaxFramesPerStep(ServedModel model) => Math.Min(model.Folder.MaxFramesPerStep ?? int.MaxValue, batching.Value.MaxFramesPerStep);
 
     public StepSubmission Read(ServedModel model, StepRequest step, ReplyContent content, CancellationToken cancel)
+    {
+        try
+        {
+            return ReadStep(model, step, content, cancel);
+        }
+        catch (FailureException refused) when (refused.Failure.Reason != TimeoutOutOfRange)
+        {
+            metrics.FrameRefused(refused.Failure.Reason);
+            throw;
+        }
+    }
+
+    private StepSubmission ReadStep(ServedModel model, StepRequest step, ReplyContent content, CancellationToken cancel)
     {
         var frames = step.Frames;
         var most = MaxFramesPerStep(model);
@@ -34,6 +50,11 @@ internal sealed class StepReader(IOptions<BatchingOptions> batching)
             if ((frame.ContentCase == Frame.ContentOneofCase.Tensor) != (kind == Frame.ContentOneofCase.Tensor))
             {
                 throw new FailureException(Failure.Invalid("FRAME_KINDS_MIXED", Field(i), "the frames of a step are all images or all tensors"));
+            }
+
+            if (frame.ContentCase == Frame.ContentOneofCase.Encoded)
+            {
+                metrics.FrameReceived(frame.Encoded.Length);
             }
 
             bytes += frame.ContentCase switch
@@ -54,9 +75,22 @@ internal sealed class StepReader(IOptions<BatchingOptions> batching)
             Bytes = kind == Frame.ContentOneofCase.Tensor ? bytes : bytes + ((long)frames.Count * model.Frames.FrameBytes),
             Timeout = step.Timeout is null ? null : ReadTimeout(step.Timeout),
             Content = content,
-            Decode = kind == Frame.ContentOneofCase.Tensor ? () => ReadTensors(model, frames) : () => ReadImages(model, frames),
+            Decode = () => Decode(model, frames, kind),
             Cancel = cancel,
         };
+    }
+
+    private DecodedFrames Decode(ServedModel model, RepeatedField<Frame> frames, Frame.ContentOneofCase kind)
+    {
+        try
+        {
+            return kind == Frame.ContentOneofCase.Tensor ? ReadTensors(model, frames) : ReadImages(model, frames);
+        }
+        catch (FailureException refused)
+        {
+            metrics.FrameRefused(refused.Failure.Reason);
+            throw;
+        }
     }
 
     private static TimeSpan ReadTimeout(Google.Protobuf.WellKnownTypes.Duration timeout)
@@ -65,7 +99,7 @@ internal sealed class StepReader(IOptions<BatchingOptions> batching)
         var seconds = timeout.Seconds + (timeout.Nanos / 1e9);
         return seconds > 0 && seconds <= MaxTimeout.TotalSeconds
             ? TimeSpan.FromSeconds(seconds)
-            : throw new FailureException(Failure.Invalid("TIMEOUT_OUT_OF_RANGE", "step.timeout", $"a timeout is more than 0 and at most {MaxTimeout.TotalSeconds} s, not {seconds} s"));
+            : throw new FailureException(Failure.Invalid(TimeoutOutOfRange, "step.timeout", $"a timeout is more than 0 and at most {MaxTimeout.TotalSeconds} s, not {seconds} s"));
     }
 
     private static DecodedFrames ReadTensors(ServedModel model, RepeatedField<Frame> frames)

@@ -18,10 +18,13 @@ internal static class StreamRequests
     private const int MaxCoalesce = 1024;
     private static readonly SearchValues<char> NameCharacters = SearchValues.Create("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:-");
 
+    /// <summary>Whether a stream may be called this.</summary>
+    public static bool IsName(string name) => name.Length is > 0 and <= MaxNameLength && !name.AsSpan().ContainsAnyExcept(NameCharacters);
+
     /// <summary>The name, when it may be a stream's.</summary>
     public static string CheckedName(string name, string field)
     {
-        if (name.Length is 0 or > MaxNameLength || name.AsSpan().ContainsAnyExcept(NameCharacters))
+        if (!IsName(name))
         {
             throw new FailureException(Failure.Invalid("STREAM_NAME_INVALID", field, $"a stream's name has 1 to {MaxNameLength} characters of A-Z a-z 0-9 _ . : -; this one has {name.Length}{(name.Length is 0 or > MaxNameLength ? string.Empty : $" and is '{name}'")}"));
         }

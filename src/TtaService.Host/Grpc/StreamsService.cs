@@ -59,7 +59,7 @@ internal sealed class StreamsService(StreamDirectory directory, ModelCatalog mod
     public override async Task<Stream> ResetStream(ResetStreamRequest request, ServerCallContext context)
     {
         var session = await FindAsync(request.Name).ConfigureAwait(false);
-        await StreamDirectory.ResetAsync(session).ConfigureAwait(false);
+        await directory.ResetAsync(session).ConfigureAwait(false);
         return Replies.ToWire(session.Describe());
     }
 

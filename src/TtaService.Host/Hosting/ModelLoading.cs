@@ -4,6 +4,7 @@ using TtaService.Engine.Execution;
 using TtaService.Host.Frames;
 using TtaService.Host.Models;
 using TtaService.Host.Streams;
+using TtaService.Host.Telemetry;
 
 namespace TtaService.Host.Hosting;
 
@@ -15,6 +16,8 @@ internal sealed partial class ModelLoading(
     IOptions<BatchingOptions> batching,
     IOptions<StreamsOptions> streams,
     IOptions<FrameOptions> frames,
+    TtaMetrics metrics,
+    TtaActivities activities,
     TimeProvider clock,
     ILogger<ModelLoading> logger) : IHostedService
 {
@@ -33,8 +36,8 @@ internal sealed partial class ModelLoading(
             };
             var engine = await InferenceEngine.StartAsync(folder.OnnxPath, options).ConfigureAwait(false);
             var preprocessing = folder.Preprocessing(engine.Model.InputShape);
-            var residency = new StreamResidency(clock);
-            var batcher = new StepBatcher(engine, residency, batching.Value, streams.Value, decoding, new AnswerWriter(folder.Labels), clock, logger);
+            var residency = new StreamResidency(folder.Name, metrics, clock, logger);
+            var batcher = new StepBatcher(engine, residency, batching.Value, streams.Value, decoding, new AnswerWriter(folder.Labels), metrics, activities, clock, logger);
             catalog.Add(new ServedModel(folder, preprocessing, new FramePipeline(preprocessing, frames.Value), engine, residency, batcher, folder.DefaultMethod(engine.Model)));
             var took = Stopwatch.GetElapsedTime(began);
             Log.ModelLoaded(logger, folder.Name, engine.Model.Digest, engine.Model.Sites.Count, took);

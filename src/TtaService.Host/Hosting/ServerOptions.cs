@@ -14,7 +14,7 @@ public sealed class ServerOptions
     [Range(0, 65535)]
     public int GrpcPort { get; set; } = 8001;
 
-    /// <summary>Health, HTTP/1.1. 0 for any free port. Default 8000.</summary>
+    /// <summary>Health and metrics, HTTP/1.1. 0 for any free port. Default 8000.</summary>
     [Range(0, 65535)]
     public int HttpPort { get; set; } = 8000;
 

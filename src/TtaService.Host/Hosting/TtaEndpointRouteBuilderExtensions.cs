@@ -6,7 +6,7 @@ namespace Microsoft.AspNetCore.Builder;
 
 internal static class TtaEndpointRouteBuilderExtensions
 {
-    /// <summary>Maps the gRPC services, which the HTTP/2 listener serves, and the probes, which both do.</summary>
+    /// <summary>Maps the gRPC services, which the HTTP/2 listener serves, the probes, which both do, and the metrics, which the HTTP/1.1 listener serves.</summary>
     public static void MapTtaService(this IEndpointRouteBuilder endpoints)
     {
         endpoints.MapGrpcService<AdaptationService>();
@@ -16,5 +16,20 @@ internal static class TtaEndpointRouteBuilderExtensions
         endpoints.MapGrpcReflectionService();
         endpoints.MapHealthChecks("/health/live", new HealthCheckOptions { Predicate = _ => false });
         endpoints.MapHealthChecks("/health/ready", new HealthCheckOptions { Predicate = check => check.Name == ReadinessCheck.Name });
+        // The gRPC listener is the one that is opened to clients, and speaks HTTP/2 only.
+        endpoints.MapPrometheusScrapingEndpoint("/metrics").DisableHttpMetrics().Add(endpoint =>
+        {
+            var scrape = endpoint.RequestDelegate!;
+            endpoint.RequestDelegate = call =>
+            {
+                if (!HttpProtocol.IsHttp2(call.Request.Protocol))
+                {
+                    return scrape(call);
+                }
+
+                call.Response.StatusCode = StatusCodes.Status404NotFound;
+                return Task.CompletedTask;
+            };
+        });
     }
 }

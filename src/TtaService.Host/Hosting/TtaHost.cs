@@ -20,6 +20,7 @@ internal static partial class TtaHost
         var started = false;
         builder.Logging.AddFilter("Microsoft.Extensions.Hosting.Internal.Host", level => level >= (started ? LogLevel.Information : LogLevel.Critical));
         builder.Services.AddTtaService();
+        builder.Services.AddTtaTelemetry(builder.Configuration);
         builder.Services.AddOptions<KestrelServerOptions>().Configure<IOptions<ServerOptions>>((kestrel, server) => SettingsSection.WhenValid(server, settings => Listen(kestrel, settings)));
         builder.Services.AddOptions<HostOptions>().Configure<IOptions<ServerOptions>>((host, server) => SettingsSection.WhenValid(server, settings => host.ShutdownTimeout = settings.ShutdownTimeout));
         configure?.Invoke(builder);

@@ -6,6 +6,7 @@ using TtaService.Host.Grpc;
 using TtaService.Host.Hosting;
 using TtaService.Host.Store;
 using TtaService.Host.Streams;
+using TtaService.Host.Telemetry;
 
 namespace Microsoft.Extensions.DependencyInjection;
 
@@ -14,11 +15,13 @@ internal static class TtaServiceCollectionExtensions
     // Who can answer is alive. It needs a check all the same: a service without one is UNKNOWN.
     private const string Liveness = "liveness";
 
-    /// <summary>Adds the engine with its models, the streams, and the gRPC services. Settings come from the sections Models, Batching, Streams, Store and Server.</summary>
+    /// <summary>Adds the engine with its models, the streams, and the gRPC services. Settings come from the sections Models, Batching, Streams, Store, Frames, Telemetry and Server.</summary>
     public static IServiceCollection AddTtaService(this IServiceCollection services)
     {
         services.TryAddSingleton(TimeProvider.System);
         AddSettings(services);
+        services.TryAddSingleton<TtaMetrics>();
+        services.TryAddSingleton<TtaActivities>();
         AddStreams(services);
         AddGrpcServices(services);
         AddHealth(services);
@@ -34,6 +37,8 @@ internal static class TtaServiceCollectionExtensions
         SettingsSection.Add<StoreOptions>(services, "Store");
         services.AddSingleton<IValidateOptions<StoreOptions>, StoreOptionsValidator>();
         SettingsSection.Add<FrameOptions>(services, "Frames");
+        SettingsSection.Add<TelemetryOptions>(services, "Telemetry");
+        services.AddSingleton<IValidateOptions<TelemetryOptions>, TelemetryOptionsValidator>();
     }
 
     private static void AddStreams(IServiceCollection services)
@@ -41,10 +46,10 @@ internal static class TtaServiceCollectionExtensions
         services.TryAddSingleton<ModelCatalog>();
         services.TryAddSingleton(provider => new DecodeSlots(provider.GetRequiredService<IOptions<BatchingOptions>>().Value));
         services.TryAddSingleton<StreamDirectory>();
-        services.TryAddSingleton<StoreMetrics>();
         services.TryAddSingleton<StoreHealth>();
         services.TryAddSingleton<StreamKeeper>();
         services.AddHostedService<ModelLoading>();
+        services.AddHostedService<ServiceLevels>();
         services.AddHostedService<StoreStart>();
         services.AddHostedService<CheckpointSchedule>();
         services.AddHostedService<IdleStreamSweeper>();

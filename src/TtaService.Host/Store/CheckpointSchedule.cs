@@ -4,7 +4,7 @@ using TtaService.Host.Streams;
 namespace TtaService.Host.Store;
 
 /// <summary>Writes the streams' changes behind the steps: oldest first, within a budget of bytes. Confirms the claims. Saves everything when the host stops.</summary>
-internal sealed partial class CheckpointSchedule(StreamDirectory directory, StreamKeeper keeper, StoreHealth health, StoreMetrics metrics, IOptions<StoreOptions> options, TimeProvider clock, ILogger<CheckpointSchedule> logger) : BackgroundService
+internal sealed partial class CheckpointSchedule(StreamDirectory directory, StreamKeeper keeper, StoreHealth health, IOptions<StoreOptions> options, TimeProvider clock, ILogger<CheckpointSchedule> logger) : BackgroundService
 {
     private const int ClaimsAtATime = 500;
 
@@ -87,27 +87,17 @@ internal sealed partial class CheckpointSchedule(StreamDirectory directory, Stre
     {
         var now = clock.GetTimestamp();
         var due = new List<(long Since, StreamSession Session)>();
-        var oldest = now;
-        var unsaved = 0;
         foreach (var session in directory.Loaded)
         {
             lock (session.Gate)
             {
-                var keeping = session.Keeping;
-                if (keeping.Dirty)
-                {
-                    unsaved++;
-                    oldest = Math.Min(oldest, keeping.DirtySince);
-                }
-
                 if (IsDue(session, now))
                 {
-                    due.Add((keeping.DirtySince, session));
+                    due.Add((session.Keeping.DirtySince, session));
                 }
             }
         }
 
-        metrics.Waiting(unsaved, clock.GetElapsedTime(oldest, now));
         due.Sort((a, b) => a.Since.CompareTo(b.Since));
         return due.ConvertAll(entry => entry.Session);
     }

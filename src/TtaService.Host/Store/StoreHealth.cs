@@ -1,9 +1,10 @@
 using Microsoft.Extensions.Options;
+using TtaService.Host.Telemetry;
 
 namespace TtaService.Host.Store;
 
 /// <summary>Whether the store serves. After a failure nothing waits for it again until <see cref="StoreOptions.RetryDelay"/> is over. Thread-safe.</summary>
-internal sealed partial class StoreHealth(IOptions<StoreOptions> options, StoreMetrics metrics, TimeProvider clock, ILogger<StoreHealth> logger)
+internal sealed partial class StoreHealth(IOptions<StoreOptions> options, TtaMetrics metrics, TimeProvider clock, ILogger<StoreHealth> logger)
 {
     private readonly Lock _gate = new();
     private long _failedAt;
@@ -34,7 +35,7 @@ internal sealed partial class StoreHealth(IOptions<StoreOptions> options, StoreM
 
     public void Failed(string trouble)
     {
-        metrics.Failed();
+        metrics.StoreFailed();
         bool first;
         lock (_gate)
         {

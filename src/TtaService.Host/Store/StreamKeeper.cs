@@ -1,5 +1,6 @@
 using Microsoft.Extensions.Options;
 using TtaService.Host.Streams;
+using TtaService.Host.Telemetry;
 
 namespace TtaService.Host.Store;
 
@@ -8,7 +9,11 @@ namespace TtaService.Host.Store;
 /// <param name="Checkpoint">The state to go on from; null when there is none.</param>
 /// <param name="Refused">A state is stored that can't be used.</param>
 /// <param name="Notice">What the client should know; null when nothing.</param>
-internal sealed record KeptOpening(StreamClaim? Claim, StoredCheckpoint? Checkpoint, bool Refused, string? Notice);
+internal sealed record KeptOpening(StreamClaim? Claim, StoredCheckpoint? Checkpoint, bool Refused, string? Notice)
+{
+    /// <summary>Another replica had not given it up.</summary>
+    public bool TookOver { get; init; }
+}
 
 /// <summary>How saving a stream went.</summary>
 internal enum SaveStatus
@@ -24,7 +29,7 @@ internal enum SaveStatus
 }
 
 /// <summary>Stands between the streams and the store: claims, saves, and brings back; says what it means to a stream when the store fails. Thread-safe.</summary>
-internal sealed partial class StreamKeeper(IOptions<StoreOptions> options, StoreHealth health, StoreMetrics metrics, TimeProvider clock, ILogger<StreamKeeper> logger) : IAsyncDisposable
+internal sealed partial class StreamKeeper(IOptions<StoreOptions> options, StoreHealth health, TtaMetrics metrics, TtaActivities activities, TimeProvider clock, ILogger<StreamKeeper> logger) : IAsyncDisposable
 {
     private readonly StoreOptions _options = options.Value;
     private IStreamStateStore? _store;
@@ -72,9 +77,10 @@ internal sealed partial class StreamKeeper(IOptions<StoreOptions> options, Store
                 });
         }
 
+        var takenOver = false;
         if (opening.PreviousOwner is { } previous && previous != _options.Replica)
         {
-            metrics.TookOver();
+            takenOver = true;
             Log.TookOver(logger, stream, previous, opening.Takeovers);
         }
 
@@ -83,11 +89,8 @@ internal sealed partial class StreamKeeper(IOptions<StoreOptions> options, Store
             Log.CheckpointRefused(logger, stream, reason);
         }
 
-        return new KeptOpening(opening.Claim, opening.Checkpoint, opening.Refused is not null, opening.Refused is null ? null : RefusedNotice(opening.Refused));
+        return new KeptOpening(opening.Claim, opening.Checkpoint, opening.Refused is not null, opening.Refused is null ? null : RefusedNotice(opening.Refused)) { TookOver = takenOver };
     }
-
-    /// <summary>Counts a stream that came into memory, by how its state began; null when the store could not be asked.</summary>
-    public void Began(StateOrigin? origin) => metrics.Opened(origin is { } known ? SnakeCaseEnumConverter<StateOrigin>.Name(known) : "blind");
 
     /// <summary>Gives up a claim under which nothing was done.</summary>
     public async Task GiveUpAsync(StreamClaim? claim)
@@ -254,6 +257,7 @@ internal sealed partial class StreamKeeper(IOptions<StoreOptions> options, Store
                 claim = Claim(session)!.Value;
             }
 
+            var began = clock.GetTimestamp();
             var captured = await CaptureAsync(session).ConfigureAwait(false);
             if (captured is null && !close)
             {
@@ -261,10 +265,7 @@ internal sealed partial class StreamKeeper(IOptions<StoreOptions> options, Store
                 return (SaveStatus.Saved, 0);
             }
 
-            var pending = captured is null ? null : new PendingCheckpoint(captured.Snapshot, captured.Sequence, captured.Version, captured.Record.Write());
-            var write = await TryAsync(() => close
-                ? Store.CloseAsync(claim, pending, CancellationToken.None)
-                : Store.CheckpointAsync(claim, pending!, CancellationToken.None)).ConfigureAwait(false);
+            var write = await WriteAsync(session, claim, captured, close, began).ConfigureAwait(false);
             switch (write.Status)
             {
                 case WriteStatus.Lost:
@@ -277,7 +278,6 @@ internal sealed partial class StreamKeeper(IOptions<StoreOptions> options, Store
 
             if (captured is not null)
             {
-                metrics.Wrote(write.Bytes);
                 lock (session.Gate)
                 {
                     keeping.Stored(captured.Version, write.Number, captured.At);
@@ -395,6 +395,48 @@ internal sealed partial class StreamKeeper(IOptions<StoreOptions> options, Store
         }
     }
 
+    // With no capture only the claim is given up, which is no checkpoint.
+    private async Task<CheckpointWrite> WriteAsync(StreamSession session, StreamClaim claim, Captured? captured, bool close, long began)
+    {
+        if (captured is null)
+        {
+            return await TryAsync(() => Store.CloseAsync(claim, null, CancellationToken.None)).ConfigureAwait(false);
+        }
+
+        var model = session.Model.Name;
+        var span = activities.CheckpointBegan(session);
+        var pending = new PendingCheckpoint(captured.Snapshot, captured.Sequence, captured.Version, captured.Record.Write());
+        FailureKind? failure = FailureKind.Internal;
+        var bytes = 0L;
+        try
+        {
+            var write = await TryAsync(() => close
+                ? Store.CloseAsync(claim, pending, CancellationToken.None)
+                : Store.CheckpointAsync(claim, pending, CancellationToken.None)).ConfigureAwait(false);
+            (bytes, failure) = (write.Bytes, write.Status is WriteStatus.Lost or WriteStatus.Fenced ? FailureKind.Aborted : null);
+            return write;
+        }
+        catch (StoreUnavailableException)
+        {
+            failure = FailureKind.Unavailable;
+            throw;
+        }
+        finally
+        {
+            var elapsed = clock.GetElapsedTime(began);
+            if (failure is { } kind)
+            {
+                metrics.CheckpointFailed(model, elapsed, kind);
+            }
+            else
+            {
+                metrics.CheckpointWritten(model, elapsed, bytes);
+            }
+
+            TtaActivities.CheckpointEnded(span, bytes, failure);
+        }
+    }
+
     // Lets go of a state that has left the arena and is stored, while nobody waits for it. A null snapshot stands for the one that was stored before.
     private async Task SpillAsync(StreamSession session, byte[]? snapshot)
     {
@@ -475,7 +517,7 @@ internal sealed partial class StreamKeeper(IOptions<StoreOptions> options, Store
     {
         if (Claim(session) == claim)
         {
-            metrics.Fenced();
+            metrics.StreamMoved(session.Model.Name, StreamTransition.Fenced);
             Log.Fenced(logger, session.Name, owner);
             await EndStream(session, Moved(session, owner)).ConfigureAwait(false);
         }

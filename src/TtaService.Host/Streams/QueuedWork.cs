@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using TtaService.Engine.Execution;
 
 namespace TtaService.Host.Streams;
@@ -64,6 +65,9 @@ internal sealed class QueuedStep(StreamSession session, StepSubmission submissio
 
     /// <summary>When it was submitted, a timestamp of the batcher's clock.</summary>
     public long Submitted { get; } = submitted;
+
+    /// <summary>Its span when it is traced.</summary>
+    public Activity? Span { get; init; }
 
     public DecodedFrames? Frames { get; set; }
 

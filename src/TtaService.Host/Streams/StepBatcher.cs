@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using TtaService.Engine.Execution;
 using TtaService.Engine.Streams;
+using TtaService.Host.Telemetry;
 
 namespace TtaService.Host.Streams;
 
@@ -18,6 +19,8 @@ internal sealed partial class StepBatcher : IAsyncDisposable
     private readonly int _maxPendingSteps;
     private readonly DecodeSlots _decoding;
     private readonly AnswerWriter _answers;
+    private readonly TtaMetrics _metrics;
+    private readonly TtaActivities _activities;
     private readonly TimeProvider _clock;
     private readonly ILogger _logger;
     private readonly Queue<StreamSession> _line = new();
@@ -28,9 +31,10 @@ internal sealed partial class StepBatcher : IAsyncDisposable
     private int _queuedOperations;
     private long _queuedBytes;
     private double _secondsPerStep;
+    private PassTimes _passTimes;
     private bool _stopping;
 
-    public StepBatcher(InferenceEngine engine, StreamResidency residency, BatchingOptions options, StreamsOptions streams, DecodeSlots decoding, AnswerWriter answers, TimeProvider clock, ILogger logger)
+    public StepBatcher(InferenceEngine engine, StreamResidency residency, BatchingOptions options, StreamsOptions streams, DecodeSlots decoding, AnswerWriter answers, TtaMetrics metrics, TtaActivities activities, TimeProvider clock, ILogger logger)
     {
         _engine = engine;
         _residency = residency;
@@ -38,6 +42,8 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         _maxPendingSteps = streams.MaxPendingSteps;
         _decoding = decoding;
         _answers = answers;
+        _metrics = metrics;
+        _activities = activities;
         _clock = clock;
         _logger = logger;
         _loop = Task.Run(LoopAsync);
@@ -46,14 +52,18 @@ internal sealed partial class StepBatcher : IAsyncDisposable
     /// <summary>Guards the batcher's and its sessions' fields. Never held across torch, decoding or I/O.</summary>
     public Lock Gate { get; } = new();
 
+    /// <summary>Steps that wait or run.</summary>
+    public int QueuedSteps => Volatile.Read(ref _queuedSteps);
+
     /// <summary>Admits a step. It keeps the place in the stream's order that it has now; the outcome comes when it ran or was refused.</summary>
     public Task<StepOutcome> SubmitAsync(StreamSession session, StepSubmission submission)
     {
-        var step = new QueuedStep(session, submission, _clock.GetTimestamp());
+        var step = new QueuedStep(session, submission, _clock.GetTimestamp()) { Span = _activities.StepBegan(session, submission.Frames) };
         lock (Gate)
         {
             if (WhyRefused(session, submission) is { } refusal)
             {
+                Tell(step, refusal);
                 return Task.FromResult(refusal);
             }
 
@@ -110,7 +120,7 @@ internal sealed partial class StepBatcher : IAsyncDisposable
                 var next = place.Next;
                 if (place.Value is QueuedStep step)
                 {
-                    Complete(step, failure);
+                    Refuse(step, failure);
                 }
 
                 place = next;
@@ -345,7 +355,7 @@ internal sealed partial class StepBatcher : IAsyncDisposable
                 return work;
             }
 
-            Complete(step, outcome);
+            Refuse(step, outcome);
         }
 
         return null;
@@ -408,9 +418,13 @@ internal sealed partial class StepBatcher : IAsyncDisposable
 
     private async Task RunAsync(List<BatchEntry> batch)
     {
+        var span = _activities.BatchBegan(batch[0].Session.Model.Name, batch.SelectMany(entry => entry.Steps).Select(step => step.Span));
         var started = _clock.GetTimestamp();
+        _passTimes = default;
         var results = await TryRunAsync(batch).ConfigureAwait(false);
         var run = _clock.GetElapsedTime(started);
+        var pass = new Pass(started, run, _passTimes);
+        TtaActivities.BatchEnded(span, batch.Count, batch.Sum(entry => entry.Block.Count), _passTimes);
         lock (Gate)
         {
             var perStep = run.TotalSeconds / batch.Count;
@@ -418,7 +432,7 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         }
 
         // Answers are made while the next batch runs.
-        _ = Task.Run(() => Finish(batch, results, started, run));
+        _ = Task.Run(() => Finish(batch, results, pass));
     }
 
     // A result or a failure an entry.
@@ -430,7 +444,9 @@ internal sealed partial class StepBatcher : IAsyncDisposable
             var results = await _engine.InvokeAsync(model =>
             {
                 _residency.Enter(model, batch.ConvertAll(entry => entry.Session));
-                return model.Run(batch.ConvertAll(entry => new StreamStep(entry.Session.State!, entry.Block, entry.Freeze)));
+                var ran = model.Run(batch.ConvertAll(entry => new StreamStep(entry.Session.State!, entry.Block, entry.Freeze)));
+                _passTimes += model.RunTimes;
+                return ran;
             }).ConfigureAwait(false);
             return [.. results];
         }
@@ -458,7 +474,7 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         return alone;
     }
 
-    private void Finish(List<BatchEntry> batch, object[] results, long started, TimeSpan run)
+    private void Finish(List<BatchEntry> batch, object[] results, Pass pass)
     {
         var frames = batch.Sum(entry => entry.Block.Count);
         var outcomes = new StepOutcome[batch.Count][];
@@ -466,7 +482,7 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         {
             try
             {
-                outcomes[i] = results[i] is StepResult result ? Answer(batch[i], result, started, run, frames) : Same(batch[i], (Failure)results[i]);
+                outcomes[i] = results[i] is StepResult result ? Answer(batch[i], result, pass, frames) : Same(batch[i], (Failure)results[i]);
             }
             catch (Exception defect)
             {
@@ -474,6 +490,7 @@ internal sealed partial class StepBatcher : IAsyncDisposable
             }
         }
 
+        Tell(batch, results, outcomes, pass, frames);
         lock (Gate)
         {
             // All at a time, so that those that go on do so in one batch again.
@@ -509,7 +526,7 @@ internal sealed partial class StepBatcher : IAsyncDisposable
 
     private static StepOutcome[] Same(BatchEntry entry, Failure failure) => [.. entry.Steps.Select(_ => (StepOutcome)failure)];
 
-    private StepOutcome[] Answer(BatchEntry entry, StepResult result, long started, TimeSpan run, int batchFrames)
+    private StepOutcome[] Answer(BatchEntry entry, StepResult result, Pass pass, int batchFrames)
     {
         if (result.Status != StepStatus.Ok)
         {
@@ -522,13 +539,18 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         for (var i = 0; i < outcomes.Length; i++)
         {
             var step = entry.Steps[i];
-            var queue = _clock.GetElapsedTime(step.Submitted, started) - step.DecodeTime;
-            var times = new StepTimes(step.DecodeTime, queue < TimeSpan.Zero ? TimeSpan.Zero : queue, run, batchFrames);
+            var times = new StepTimes(step.DecodeTime, QueueTime(step, pass), pass.Run, batchFrames);
             outcomes[i] = _answers.Write(entry.Session, result, firstFrame, step.Submission.Frames, step.Submission.Content, times, entry.Steps.Count);
             firstFrame += step.Submission.Frames;
         }
 
         return outcomes;
+    }
+
+    private TimeSpan QueueTime(QueuedStep step, Pass pass)
+    {
+        var queue = _clock.GetElapsedTime(step.Submitted, pass.Started) - step.DecodeTime;
+        return queue < TimeSpan.Zero ? TimeSpan.Zero : queue;
     }
 
     private async Task RunOperationAsync(QueuedOperation operation)
@@ -549,9 +571,63 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         {
             if (step.Place is not null)
             {
-                Complete(step, Failure.Cancelled());
+                Refuse(step, Failure.Cancelled());
             }
         }
+    }
+
+    // Ends a step that never runs; under the gate.
+    private void Refuse(QueuedStep step, StepOutcome outcome)
+    {
+        Tell(step, outcome);
+        Complete(step, outcome);
+    }
+
+    private void Tell(QueuedStep step, StepOutcome outcome)
+    {
+        if (outcome.Answer is not null)
+        {
+            _metrics.StepReplayed(step.Session.Model.Name);
+        }
+        else
+        {
+            StepCompleted(step, outcome);
+            Log.StepRefused(_logger, step.Session.Name, outcome.Failure!.Reason);
+        }
+
+        TtaActivities.StepEnded(step.Span, outcome);
+    }
+
+    private void StepCompleted(QueuedStep step, StepOutcome outcome)
+    {
+        var session = step.Session;
+        _metrics.StepCompleted(session.Model.Name, session.Method.Name, session.Name, _clock.GetElapsedTime(step.Submitted), outcome.Failure?.Kind);
+    }
+
+    private void Tell(List<BatchEntry> batch, object[] results, StepOutcome[][] outcomes, Pass pass, int frames)
+    {
+        var model = batch[0].Session.Model.Name;
+        var (steps, decode, queue) = (0, TimeSpan.Zero, TimeSpan.Zero);
+        for (var i = 0; i < batch.Count; i++)
+        {
+            for (var j = 0; j < outcomes[i].Length; j++)
+            {
+                var step = batch[i].Steps[j];
+                steps++;
+                decode += step.DecodeTime;
+                queue += QueueTime(step, pass);
+                StepCompleted(step, outcomes[i][j]);
+                TtaActivities.StepEnded(step.Span, outcomes[i][j]);
+                if (results[i] is StepResult { Status: var status } && (status == StepStatus.NotFinite || (status == StepStatus.Ok && batch[i].Freeze)))
+                {
+                    _metrics.AdaptationSkipped(model, status == StepStatus.Ok ? SkipCause.Frozen : SkipCause.NotFinite);
+                }
+            }
+        }
+
+        // The device's own queue holds operations of other streams; that is waiting, too.
+        var waited = pass.Run - pass.Times.Transfer - pass.Times.Forward - pass.Times.Commit;
+        _metrics.BatchCompleted(model, batch.Count, frames, decode / steps, (queue / steps) + (waited < TimeSpan.Zero ? TimeSpan.Zero : waited), pass.Times, _clock.GetElapsedTime(pass.Started) - pass.Run);
     }
 
     // Ends a step that runs or waits; under the gate.
@@ -613,10 +689,15 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         return traceId;
     }
 
+    private sealed record Pass(long Started, TimeSpan Run, PassTimes Times);
+
     private sealed record BatchEntry(StreamSession Session, List<QueuedStep> Steps, FrameBlock Block, bool Freeze);
 
     private static partial class Log
     {
+        [LoggerMessage(EventId = 2, Level = LogLevel.Debug, Message = "StepRefused {Stream}: {Reason}")]
+        public static partial void StepRefused(ILogger logger, string stream, string reason);
+
         [LoggerMessage(EventId = 1, Level = LogLevel.Error, Message = "StepFailed, trace {TraceId}")]
         public static partial void StepFailed(ILogger logger, string traceId, Exception defect);
     }

@@ -5,6 +5,7 @@ using TtaService.Engine.Execution;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Streams;
 using TtaService.Host.Store;
+using TtaService.Host.Telemetry;
 
 namespace TtaService.Host.Streams;
 
@@ -50,6 +51,7 @@ internal sealed partial class StreamDirectory
 {
     private readonly ModelCatalog _models;
     private readonly StreamKeeper _keeper;
+    private readonly TtaMetrics _metrics;
     private readonly TimeProvider _clock;
     private readonly ILogger _logger;
     private readonly ConcurrentDictionary<string, StreamSession> _streams = new(StringComparer.Ordinal);
@@ -62,9 +64,9 @@ internal sealed partial class StreamDirectory
     private long _stateBytes;
     private int _unlisted;
 
-    public StreamDirectory(ModelCatalog models, StreamKeeper keeper, IOptions<StreamsOptions> options, IOptions<StoreOptions> store, TimeProvider clock, ILogger<StreamDirectory> logger)
+    public StreamDirectory(ModelCatalog models, StreamKeeper keeper, IOptions<StreamsOptions> options, IOptions<StoreOptions> store, TtaMetrics metrics, TimeProvider clock, ILogger<StreamDirectory> logger)
     {
-        (_models, _keeper, _clock, _logger) = (models, keeper, clock, logger);
+        (_models, _keeper, _metrics, _clock, _logger) = (models, keeper, metrics, clock, logger);
         _options = options.Value;
         _callPolicy = store.Value.DuplicateStream;
         _requestPolicy = store.Value.UnaryTakesOver ? store.Value.DuplicateStream : OpenPolicy.Reject;
@@ -202,12 +204,16 @@ internal sealed partial class StreamDirectory
     }
 
     /// <summary>Back to the source statistics; sequence numbers go on.</summary>
-    public static Task ResetAsync(StreamSession session) => BetweenStepsAsync(session, (model, state) =>
+    public async Task ResetAsync(StreamSession session)
     {
-        model.Reset(state);
-        session.Begin(state, StateOrigin.Reset);
-        return true;
-    });
+        await BetweenStepsAsync(session, (model, state) =>
+        {
+            model.Reset(state);
+            session.Begin(state, StateOrigin.Reset);
+            return true;
+        }).ConfigureAwait(false);
+        WasReset(session, ResetCause.Request);
+    }
 
     /// <summary>The state between two steps, as safetensors.</summary>
     public Task<byte[]> ExportAsync(StreamSession session) => BetweenStepsAsync(session, (model, state) => model.Export(state, _clock.GetUtcNow()));
@@ -235,6 +241,7 @@ internal sealed partial class StreamDirectory
     {
         foreach (var (name, session) in _streams)
         {
+            _metrics.StateAged(session.Model.Name, session.Method.Name, session.Steps);
             if (!session.IdleFor(_options.IdleTimeout))
             {
                 continue;
@@ -329,12 +336,18 @@ internal sealed partial class StreamDirectory
 
     private async Task EndAsync(StreamSession session, Failure ending)
     {
+        bool closed;
         lock (_admission)
         {
             _unlisted -= session.Name.Length == 0 ? 1 : 0;
-            _streams.TryRemove(KeyValuePair.Create(session.Name, session));
+            closed = _streams.TryRemove(KeyValuePair.Create(session.Name, session));
             _stateBytes -= session.CountedBytes;
             session.CountedBytes = 0;
+        }
+
+        if (closed)
+        {
+            _metrics.StreamMoved(session.Model.Name, StreamTransition.Closed);
         }
 
         var batcher = session.Model.Batcher;
@@ -429,7 +442,13 @@ internal sealed partial class StreamDirectory
             var bytes = model.Engine.Model.StateBytes(method);
             await MakeRoomAsync(bytes).ConfigureAwait(false);
             var origin = opening.Refused || opening.Checkpoint is not null ? StateOrigin.Reset : StateOrigin.Fresh;
-            return (await AddAsync(request.Name, model, bytes, engine => engine.CreateState(method, request.Seed ?? 0), origin, Settings(request), opening with { Notice = refused }).ConfigureAwait(false), origin);
+            var begun = await AddAsync(request.Name, model, bytes, engine => engine.CreateState(method, request.Seed ?? 0), origin, Settings(request), opening with { Notice = refused }).ConfigureAwait(false);
+            if (origin == StateOrigin.Reset)
+            {
+                WasReset(begun, request.Mode == ResumeMode.Reset && !opening.Refused ? ResetCause.Request : ResetCause.Corrupt);
+            }
+
+            return (begun, origin);
         }
         catch
         {
@@ -583,7 +602,13 @@ internal sealed partial class StreamDirectory
 
         if (full is null)
         {
-            _keeper.Began(opening.Claim is null ? null : origin);
+            if (opening.TookOver)
+            {
+                _metrics.StreamMoved(model.Name, StreamTransition.TakenOver);
+            }
+
+            _metrics.StreamMoved(model.Name, opening.Claim is null ? StreamTransition.OpenedBlind : origin == StateOrigin.Restored ? StreamTransition.Restored : StreamTransition.Opened);
+            Log.StreamOpened(_logger, name, origin, session.Steps);
             return session;
         }
 
@@ -652,6 +677,7 @@ internal sealed partial class StreamDirectory
                 session.ForgetAnswers();
                 return true;
             }).ConfigureAwait(false);
+            WasReset(session, ResetCause.Request);
         }
         catch (ArenaFullException full)
         {
@@ -667,6 +693,12 @@ internal sealed partial class StreamDirectory
 
             throw new FailureException(StateMemoryFull(full));
         }
+    }
+
+    private void WasReset(StreamSession session, ResetCause cause)
+    {
+        _metrics.StreamReset(session.Model.Name, session.Name, cause);
+        Log.StreamReset(_logger, session.Name, cause);
     }
 
     private static void RequireSame(StreamSession session, StreamRequest request)
@@ -733,6 +765,12 @@ internal sealed partial class StreamDirectory
 
     private static partial class Log
     {
+        [LoggerMessage(EventId = 13, Level = LogLevel.Debug, Message = "StreamOpened {Stream}: {Origin}, {Steps} steps")]
+        public static partial void StreamOpened(ILogger logger, string stream, StateOrigin origin, long steps);
+
+        [LoggerMessage(EventId = 12, Level = LogLevel.Information, Message = "StreamReset {Stream}: back to the source statistics ({Cause})")]
+        public static partial void StreamReset(ILogger logger, string stream, ResetCause cause);
+
         [LoggerMessage(EventId = 11, Level = LogLevel.Information, Message = "IdleStreamUnloaded {Stream}: no step for {IdleTimeout}, it waits in the store")]
         public static partial void IdleStreamUnloaded(ILogger logger, string stream, TimeSpan idleTimeout);
 

@@ -1,10 +1,11 @@
 using TtaService.Engine.Execution;
 using TtaService.Engine.Streams;
+using TtaService.Host.Telemetry;
 
 namespace TtaService.Host.Streams;
 
 /// <summary>Decides whose state is in the model's arena: the least recently used streams leave it as snapshots and come back on their next step. Used on the engine's thread only.</summary>
-internal sealed class StreamResidency(TimeProvider clock)
+internal sealed partial class StreamResidency(string modelName, TtaMetrics metrics, TimeProvider clock, ILogger logger)
 {
     // Least recently used first.
     private readonly LinkedList<StreamSession> _resident = new();
@@ -29,6 +30,7 @@ internal sealed class StreamResidency(TimeProvider clock)
                 session.ColdState = null;
                 session.Keeping.Evicted = false;
                 session.ResidentPlace = _resident.AddLast(session);
+                metrics.StreamMoved(modelName, StreamTransition.Restored);
                 here++;
             }
         }
@@ -81,6 +83,8 @@ internal sealed class StreamResidency(TimeProvider clock)
             coldest.ColdState = model.Evict(coldest.State!, clock.GetUtcNow());
             coldest.Keeping.Evicted = true;
             Forget(coldest);
+            metrics.StreamMoved(modelName, StreamTransition.Evicted);
+            Log.StreamEvicted(logger, coldest.Name);
         }
     }
 
@@ -91,5 +95,11 @@ internal sealed class StreamResidency(TimeProvider clock)
             _resident.Remove(place);
             session.ResidentPlace = null;
         }
+    }
+
+    private static partial class Log
+    {
+        [LoggerMessage(EventId = 14, Level = LogLevel.Debug, Message = "StreamEvicted {Stream}: the arena is full")]
+        public static partial void StreamEvicted(ILogger logger, string stream);
     }
 }

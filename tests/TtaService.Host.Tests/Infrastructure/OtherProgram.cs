@@ -41,7 +41,7 @@ internal sealed partial class OtherProgram : IAsyncDisposable
     public int ExitCode => _process.ExitCode;
 
     /// <summary>The program's path; skips the test when it is not installed.</summary>
-    public static string Require(string program)
+    public static string Require(string program, string? package = null)
     {
         foreach (var folder in new[] { "/usr/bin", "/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin" })
         {
@@ -51,7 +51,7 @@ internal sealed partial class OtherProgram : IAsyncDisposable
             }
         }
 
-        Assert.Skip($"{program} is not installed; apt-get install {program}");
+        Assert.Skip($"{program} is not installed; apt-get install {package ?? program}");
         return program;
     }
 

@@ -3,12 +3,12 @@ using TtaService.Host.Hosting;
 
 namespace TtaService.Host.Commands.Demo;
 
-/// <summary>The real server on free loopback ports, in this process.</summary>
+/// <summary>The real server on loopback ports, in this process.</summary>
 internal static class DemoServer
 {
-    public static async Task<WebApplication> StartAsync(string repository, CancellationToken cancel)
+    public static async Task<WebApplication> StartAsync(string repository, int httpPort, CancellationToken cancel)
     {
-        string[] settings = ["--Server:Address=localhost", "--Server:GrpcPort=0", "--Server:HttpPort=0", $"--Models:Path={repository}", "--Store:Kind=memory"];
+        string[] settings = ["--Server:Address=localhost", "--Server:GrpcPort=0", $"--Server:HttpPort={httpPort}", $"--Models:Path={repository}", "--Store:Kind=memory"];
         var host = TtaHost.Build(settings, builder =>
         {
             // The table owns the terminal, and Ctrl-C ends the cameras first.
