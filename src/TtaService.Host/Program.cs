@@ -18,6 +18,7 @@ internal static class Program
             InspectCommand.Build(),
             MethodsCommand.Build(),
             StreamCommand.Build(),
+            LoadCommand.Build(),
             HealthCommand.Build(),
             OnnxTestCommand.Build(),
         };

@@ -491,9 +491,15 @@ public sealed class AdaptiveModel : IDisposable
         try
         {
             var device = torch.device(name);
-            return device.type != DeviceType.CUDA || cuda.is_available()
-                ? device
-                : throw new ModelLoadException($"device '{name}' needs a libtorch with CUDA and a GPU; build with -p:Torch=cuda, or use device cpu");
+            if (device.type != DeviceType.CUDA)
+            {
+                return device;
+            }
+
+            var count = cuda.is_available() ? cuda.device_count() : 0;
+            return device.index < count ? device : throw new ModelLoadException(count > 0
+                ? $"device '{name}' is not there: this process sees {count} GPU(s), cuda:0 to cuda:{count - 1}"
+                : $"device '{name}' needs a libtorch with CUDA and a GPU; build with -p:Torch=cuda, or use device cpu");
         }
         catch (Exception e) when (e is ArgumentException or FormatException)
         {
