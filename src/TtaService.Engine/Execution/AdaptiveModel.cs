@@ -490,16 +490,20 @@ public sealed class AdaptiveModel : IDisposable
     {
         try
         {
-            var device = torch.device(name);
-            if (device.type != DeviceType.CUDA)
+            if (!name.StartsWith("cuda", StringComparison.Ordinal))
             {
-                return device;
+                return torch.device(name);
             }
 
+            // Asked first: a device can't even be named without its backend.
             var count = cuda.is_available() ? cuda.device_count() : 0;
-            return device.index < count ? device : throw new ModelLoadException(count > 0
-                ? $"device '{name}' is not there: this process sees {count} GPU(s), cuda:0 to cuda:{count - 1}"
-                : $"device '{name}' needs a libtorch with CUDA and a GPU; build with -p:Torch=cuda, or use device cpu");
+            if (count == 0)
+            {
+                throw new ModelLoadException($"device '{name}' needs a libtorch with CUDA and a GPU; build with -p:Torch=cuda, or use device cpu");
+            }
+
+            var device = torch.device(name);
+            return device.index < count ? device : throw new ModelLoadException($"device '{name}' is not there: this process sees {count} GPU(s), cuda:0 to cuda:{count - 1}");
         }
         catch (Exception e) when (e is ArgumentException or FormatException)
         {

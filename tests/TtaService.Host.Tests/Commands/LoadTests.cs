@@ -12,7 +12,7 @@ public sealed class LoadTests
 
         var run = await TtaRun.Of("load", "--address", host.Grpc.AbsoluteUri, "--cameras", "4", "--rate", "10", "--seconds", "2", "--model", TestHost.Model, "--json", "--strict");
 
-        Assert.True(run.ExitCode == 0, run.Error);
+        Assert.True(run.ExitCode == 0, run.Error + run.Output);
         using var report = JsonDocument.Parse(run.Output);
         int Value(string name) => report.RootElement.GetProperty(name).GetInt32();
         Assert.InRange(Value("steps"), 40, 88);

@@ -77,14 +77,14 @@ public sealed class KubernetesTests
     [InlineData("- port: 8001\n", "- port: 8002\n", "on which nothing listens")]
     [InlineData("mountPath: /tmp", "mountPath: /temp", "no /tmp")]
     [InlineData("value: \"0x32\"", "value: \"0x5F\"", "libtorch has no room")]
-    [InlineData("      app.kubernetes.io/name: tta\n---", "      app.kubernetes.io/name: other\n---", "selects")]
+    [InlineData("  selector:\n    app.kubernetes.io/name: tta\n", "  selector:\n    app.kubernetes.io/name: other\n", "selects 0 workloads")]
     [InlineData("key: configuration\n              name: tta-redis", "key: configuration\n              name: tta-radish", "is not there")]
     public void Change_ThatWouldBreakAFleet_IsFound(string from, string to, string problem) =>
         Assert.Contains(ManifestPolicy.Problems(Manifests.Parse(Mutated(from, to))), found => found.Contains(problem, StringComparison.Ordinal));
 
     [Theory]
     [InlineData("name: tta_stream_utilization", "name: tta_stream_utilisation", "is no metric of the service")]
-    [InlineData("    name: tta\n  minReplicas", "    name: tto\n  minReplicas", "which is not there")]
+    [InlineData("kind: Deployment\n    name: tta\n", "kind: Deployment\n    name: tto\n", "which is not there")]
     [InlineData("operator: DoesNotExist", "operator: Exists", "not tta alone")]
     [InlineData("port: http\n", "port: web\n", "does not scrape")]
     public async Task Change_ThatWouldBreakMonitoring_IsFound(string from, string to, string problem)

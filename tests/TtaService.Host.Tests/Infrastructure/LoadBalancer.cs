@@ -35,8 +35,8 @@ internal sealed class LoadBalancer : IAsyncDisposable
               option redispatch 1
               retry-on conn-failure
               option httpchk GET /health/ready
-              default-server proto h2 check check-proto h1 inter 200ms fall 2 rise 1 on-marked-down shutdown-sessions
-            {string.Join('\n', replicas.Select((replica, i) => $"  server r{i} 127.0.0.1:{replica.GrpcPort} port {replica.HttpPort}"))}
+              default-server check inter 200ms fall 2 rise 1 on-marked-down shutdown-sessions
+            {string.Join('\n', replicas.Select((replica, i) => $"  server r{i} 127.0.0.1:{replica.GrpcPort} proto h2 check-proto h1 port {replica.HttpPort}"))}
 
             """);
         var balancer = new LoadBalancer(OtherProgram.Start(program, ["-db", "-f", file]), file, port);

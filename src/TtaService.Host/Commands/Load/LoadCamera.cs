@@ -81,7 +81,7 @@ internal sealed class LoadCamera(Uri address, OpenStream open, IReadOnlyList<Fra
         }
         catch (OperationCanceledException) when (stop.IsCancellationRequested)
         {
-            // It never came to sending.
+            FirstError ??= $"{address} took no stream in all that time";
         }
         catch (RpcException refused)
         {
