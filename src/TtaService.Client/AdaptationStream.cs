@@ -20,10 +20,14 @@ namespace TtaService.Client;
 /// </code></example>
 public sealed class AdaptationStream : IAsyncDisposable
 {
+    /// <summary>The header of a call that names its stream, for load balancers that hash on it: a stream then stays with the replica that has its state.</summary>
+    public const string StreamHeader = "x-tta-stream";
+
     private static readonly TimeSpan GracefulClose = TimeSpan.FromSeconds(5);
     private readonly AdaptationService.AdaptationServiceClient _client;
     private readonly OpenStream _open;
     private readonly AdaptationStreamOptions _options;
+    private readonly Metadata _headers = [];
     private readonly Lock _gate = new();
     private readonly LinkedList<Unanswered> _unanswered = new();
     private readonly SemaphoreSlim _news = new(0, 1);
@@ -43,6 +47,11 @@ public sealed class AdaptationStream : IAsyncDisposable
         _client = new AdaptationService.AdaptationServiceClient(invoker);
         _open = open.Clone();
         _options = options;
+        // A name that is no header is none that the server takes; it says so itself.
+        if (open.Stream.All(char.IsAscii) && !open.Stream.Any(char.IsControl))
+        {
+            _headers.Add(StreamHeader, open.Stream);
+        }
     }
 
     /// <summary>What the server said when the stream was last opened: method, where the state comes from, warnings.</summary>
@@ -50,6 +59,9 @@ public sealed class AdaptationStream : IAsyncDisposable
 
     /// <summary>How often the stream was opened again after its connection broke.</summary>
     public int Reconnections { get; private set; }
+
+    /// <summary>Steps that were sent again after a connection broke.</summary>
+    public int Resent { get; private set; }
 
     /// <summary>Opens a stream.</summary>
     /// <param name="invoker">The connection, for example <c>GrpcChannel.CreateCallInvoker()</c>.</param>
@@ -166,7 +178,7 @@ public sealed class AdaptationStream : IAsyncDisposable
             try
             {
                 using var ending = CancellationTokenSource.CreateLinkedTokenSource(_closed.Token);
-                using var call = _client.StreamInfer(cancellationToken: ending.Token);
+                using var call = _client.StreamInfer(_headers, cancellationToken: ending.Token);
                 await OpenCallAsync(call).ConfigureAwait(false);
                 var opened = _options.Clock.GetTimestamp();
                 try
@@ -218,6 +230,11 @@ public sealed class AdaptationStream : IAsyncDisposable
         {
             Opened = opened;
             (_isOpen, _progressed) = (true, false);
+            for (var sent = _unanswered.First; sent != _nextToSend && sent is not null; sent = sent.Next)
+            {
+                Resent++;
+            }
+
             _nextToSend = _unanswered.First;
             if (_firstOpened.Task.IsCompleted)
             {

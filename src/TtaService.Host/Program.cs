@@ -22,6 +22,8 @@ internal static class Program
             StreamCommand.Build(),
             SnapshotCommand.Build(),
             TopCommand.Build(),
+            LoadCommand.Build(),
+            HealthCommand.Build(),
             OnnxTestCommand.Build(),
         };
         ServeCommand.AddTo(root);

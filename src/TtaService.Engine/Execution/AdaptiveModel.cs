@@ -594,10 +594,20 @@ public sealed class AdaptiveModel : IDisposable
     {
         try
         {
+            if (!name.StartsWith("cuda", StringComparison.Ordinal))
+            {
+                return torch.device(name);
+            }
+
+            // Asked first: a device can't even be named without its backend.
+            var count = cuda.is_available() ? cuda.device_count() : 0;
+            if (count == 0)
+            {
+                throw new ModelLoadException($"device '{name}' needs a libtorch with CUDA and a GPU; build with -p:Torch=cuda, or use device cpu");
+            }
+
             var device = torch.device(name);
-            return device.type != DeviceType.CUDA || cuda.is_available()
-                ? device
-                : throw new ModelLoadException($"device '{name}' needs a libtorch with CUDA and a GPU; build with -p:Torch=cuda, or use device cpu");
+            return device.index < count ? device : throw new ModelLoadException($"device '{name}' is not there: this process sees {count} GPU(s), cuda:0 to cuda:{count - 1}");
         }
         catch (Exception e) when (e is ArgumentException or FormatException)
         {

@@ -18,7 +18,7 @@ internal static class StreamCommand
 
     public static Command Build()
     {
-        var address = new Option<Uri>("--address") { Description = "The server.", DefaultValueFactory = _ => new Uri("http://127.0.0.1:8001"), CustomParser = ParseAddress };
+        var address = AddressOption();
         var model = new Option<string>("--model") { Description = "The model's name; not needed when the server has one.", DefaultValueFactory = _ => "" };
         var stream = new Option<string>("--stream") { Description = "The stream's id; it is resumed when it exists.", DefaultValueFactory = _ => "cli" };
         var method = new Option<string?>("--method") { Description = "The method of a new stream, for example ema{momentum=0.1}; the model's default when not given.", HelpName = "METHOD" };
@@ -42,6 +42,8 @@ internal static class StreamCommand
         });
         return command;
     }
+
+    public static Option<Uri> AddressOption() => new("--address") { Description = "The server.", DefaultValueFactory = _ => new Uri("http://127.0.0.1:8001"), CustomParser = ParseAddress };
 
     private static async Task SendAsync(Terminal terminal, AdaptationStream stream, IReadOnlyList<string> images, int batch, CancellationToken cancel)
     {

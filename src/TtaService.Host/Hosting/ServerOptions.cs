@@ -1,5 +1,6 @@
 using System.ComponentModel.DataAnnotations;
 using System.Net;
+using System.Net.Sockets;
 
 namespace TtaService.Host.Hosting;
 
@@ -50,7 +51,8 @@ internal sealed class ListenAddressAttribute() : ValidationAttribute("an IP addr
     public static IPAddress? Parse(string? address) => address switch
     {
         "localhost" => IPAddress.Loopback,
-        "*" => IPAddress.IPv6Any,
+        // The IPv6 address takes IPv4 as well, where the machine has IPv6 at all.
+        "*" => Socket.OSSupportsIPv6 ? IPAddress.IPv6Any : IPAddress.Any,
         _ => IPAddress.TryParse(address, out var parsed) ? parsed : null,
     };
 

@@ -16,12 +16,11 @@ internal sealed class Camera : IAsyncDisposable
     private readonly GrpcChannel _channel;
     private readonly Task _running;
 
-    public Camera(string name, int port, TimeSpan period, bool named = false)
+    public Camera(string name, int port, TimeSpan period)
     {
         Name = name;
         _channel = ServerProcess.Connect(port);
-        var invoker = named ? _channel.CreateCallInvoker().WithStreamHeader(name) : _channel.CreateCallInvoker();
-        _running = RunAsync(invoker, period);
+        _running = RunAsync(_channel.CreateCallInvoker(), period);
     }
 
     public string Name { get; }

@@ -93,7 +93,7 @@ public sealed class LoadBalancerTests
             var replicas = await Task.WhenAll(Enumerable.Range(0, 3).Select(i => ServerProcess.StartAsync(
                 "Store:Kind=redis", $"Store:RedisConfiguration={redis.Configuration}", $"Store:Replica=replica-{i}", "Store:CheckpointInterval=00:00:01", "Store:RenewInterval=00:00:00.5")));
             var balancer = await LoadBalancer.StartAsync(replicas);
-            return new Cluster(redis, [.. replicas], balancer, [.. Enumerable.Range(0, cameras).Select(i => new Camera($"camera-{i}", balancer.Port, TimeSpan.FromMilliseconds(100), named: true))]);
+            return new Cluster(redis, [.. replicas], balancer, [.. Enumerable.Range(0, cameras).Select(i => new Camera($"camera-{i}", balancer.Port, TimeSpan.FromMilliseconds(100)))]);
         }
 
         public Task UntilAnsweredAsync(int more) => Task.WhenAll(Cameras.Select(camera => camera.UntilAnsweredAsync(more)));
