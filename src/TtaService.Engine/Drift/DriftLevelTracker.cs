@@ -79,6 +79,8 @@ public sealed class DriftLevelTracker
 
         return Level == DriftLevel.Critical && score >= Warning ? DriftLevel.Warning
             : _aboveWarning >= ReadingsToEnter || (Level is DriftLevel.Warning or DriftLevel.Critical && score >= LeavingShare * Warning) ? DriftLevel.Warning
+            // Not called normal on the way to its first level.
+            : Level == DriftLevel.WarmingUp && score >= Warning ? DriftLevel.WarmingUp
             : DriftLevel.Normal;
     }
 }

@@ -34,14 +34,14 @@ internal sealed class DriftHistory(TimeProvider clock)
         }
     }
 
-    /// <summary>The scores of a stream, oldest first, the last column being now; empty when nothing is known.</summary>
+    /// <summary>The scores of a stream, oldest first, the last column being now; of one that is not known, no data.</summary>
     /// <param name="stream">Its name.</param>
     /// <param name="columns">At most <see cref="Columns"/>.</param>
     public byte[] Scores(string stream, int columns = Columns)
     {
         lock (_gate)
         {
-            return _tracks.TryGetValue(stream, out var track) ? track.Scores(Column, columns) : [];
+            return _tracks.TryGetValue(stream, out var track) ? track.Scores(Column, columns) : new byte[columns];
         }
     }
 

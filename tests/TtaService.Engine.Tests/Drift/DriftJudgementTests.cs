@@ -20,8 +20,8 @@ public sealed class DriftJudgementTests
 
         frames = 64;
         Assert.Equal(DriftLevel.WarmingUp, Next(9));
-        Assert.Equal(DriftLevel.Normal, Next(1.5));
-        Assert.Equal(DriftLevel.Normal, Next(1.5));
+        Assert.Equal(DriftLevel.WarmingUp, Next(1.5));
+        Assert.Equal(DriftLevel.WarmingUp, Next(1.5));
         Assert.Equal(DriftLevel.Warning, Next(1.5));
         Assert.Equal(DriftLevel.Warning, Next(0.85));
         Assert.Equal(DriftLevel.Normal, Next(0.79));
@@ -45,7 +45,7 @@ public sealed class DriftJudgementTests
             tracker.Update(Reading(5, 500));
         }
 
-        Assert.Equal(DriftLevel.Normal, tracker.Level);
+        Assert.Equal(DriftLevel.WarmingUp, tracker.Level);
     }
 
     [Fact]

@@ -17,10 +17,9 @@ namespace TtaService.Host.Tests.Drift;
 /// <summary>Drift as clients of the real server see it.</summary>
 public sealed class DriftServiceTests
 {
-    private const int FramesAStep = 16;
+    private const int FramesAStep = FashionCamera.FramesAStep;
 
-    private static readonly string Models = Path.Combine(AppContext.BaseDirectory, "models");
-    private static readonly Lazy<LabelledImages> Images = new(() => LabelledImages.Open(Path.Combine(Models, "fashion-mnist", "sample"), _ => throw new InvalidOperationException()));
+    private static readonly string Models = FashionCamera.Models;
 
     [Fact]
     public async Task WatchDrift_AStreamWhoseDomainSwitches_TellsLevelStepAndSummary()
@@ -161,19 +160,7 @@ public sealed class DriftServiceTests
 
     private static Task SweepAsync(TestHost host) => host.Host.Services.GetRequiredService<DriftPublisher>().SweepAsync();
 
-    private static async Task SendAsync(TestHost host, string stream, int step, string? corruption, string? method = null)
-    {
-        var request = new InferRequest { Open = new OpenStream { Stream = stream, Method = method is null ? null : new Method { Name = method } }, Step = new StepRequest() };
-        for (var i = 0; i < FramesAStep; i++)
-        {
-            var index = 5000 + (step * FramesAStep) + i;
-            var image = Images.Value.Read(index);
-            image = corruption is null ? image : Corruption.Find(corruption)!.Apply(image, 5, 0, index);
-            request.Step.Frames.Add(new Frame { Raw = new RawImage { Width = 28, Height = 28, Format = RawImage.Types.Format.Gray8, Data = ByteString.CopyFrom(image.Pixels) } });
-        }
-
-        Assert.Equal(FramesAStep, (await host.Adaptation.InferAsync(request)).Step.Predictions.Count);
-    }
+    private static Task SendAsync(TestHost host, string stream, int step, string? corruption, string? method = null) => FashionCamera.SendAsync(host, stream, step, corruption, method);
 
     private static System.Collections.Concurrent.ConcurrentQueue<DriftUpdate> Collect(AsyncServerStreamingCall<DriftUpdate> call)
     {

@@ -7,7 +7,7 @@ using TtaService.Host.Tests.Infrastructure;
 namespace TtaService.Host.Tests.Telemetry;
 
 /// <summary>deploy/grafana/tta.json. Grafana itself does not run here: its queries do.</summary>
-public sealed partial class DashboardTests
+public sealed partial class GrafanaTests
 {
     private static readonly HashSet<string> Keywords = ["by", "and", "or", "unless", "sum", "max", "on", "bool"];
 

@@ -75,10 +75,10 @@ public sealed class PrometheusTests
         });
 
         var empty = new List<string>();
-        foreach (var query in DashboardTests.Queries())
+        foreach (var query in GrafanaTests.Queries())
         {
             // A restart is what the annotation of restarts is without.
-            if (!query.StartsWith("resets(", StringComparison.Ordinal) && (await prometheus.QueryAsync(DashboardTests.Filled(query, "30s"))).Count == 0)
+            if (!query.StartsWith("resets(", StringComparison.Ordinal) && (await prometheus.QueryAsync(GrafanaTests.Filled(query, "30s"))).Count == 0)
             {
                 empty.Add(query);
             }

@@ -12,7 +12,7 @@ export function servicePage() {
     const milliseconds = value => (value === null ? '–' : `${number(value, 2)} ms`);
     body.replaceChildren(
       make('p', { class: 'quiet' }, `the last ${whole(service.windowSeconds)} seconds`),
-      make('div', { class: 'columns' },
+      make('div', { class: 'columns words' },
         make('div', null,
           table('Steps', [['steps/s', number(service.stepsPerSecond, 1)], ['p50', milliseconds(service.p50Milliseconds)], ['p99', milliseconds(service.p99Milliseconds)], ['failed/s', number(service.errorsPerSecond, 2)]]),
           table('Mean time by phase', service.phases.map(phase => [phase.name, milliseconds(phase.milliseconds)])),

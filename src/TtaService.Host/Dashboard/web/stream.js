@@ -1,11 +1,11 @@
 // One stream: where in the network it drifted and when, what it predicts, and what an operator can do.
 import { get, act, bytes, make, level, number, whole, percent, duration } from './api.js';
-import { drawStrip, drawLine, scoreOf } from './strips.js';
+import { crop, drawStrip, drawLine, recent, scoreOf } from './strips.js';
 
 export function streamPage(name) {
   const facts = make('p', null);
-  const strip = make('canvas', { id: 'sites', tabindex: '0', role: 'img', 'aria-label': 'Drift by normalization site, input at the top, over the last hour; arrow keys read it' });
-  const line = make('canvas', { class: 'line', role: 'img', 'aria-label': 'Drift score over the last hour' });
+  const strip = make('canvas', { id: 'sites', tabindex: '0', role: 'img', 'aria-label': 'Drift by normalization site, input at the top, over time; arrow keys read it' });
+  const line = make('canvas', { class: 'line', role: 'img', 'aria-label': 'Drift score over time' });
   const start = make('span', null);
   const hover = make('p', { id: 'hover', class: 'quiet', role: 'status' });
   const sites = make('tbody', null);
@@ -20,23 +20,25 @@ export function streamPage(name) {
         make('thead', null, make('tr', null, ...['site', 'KL', 'limit', 'Wasserstein'].map(title => make('th', { scope: 'col' }, title)))), sites)),
       make('section', null, make('h2', null, 'Predicted classes'), make('table', null, classes), make('h2', null, 'Events'), events)));
   let drift = null;
+  let shown = 0;
+  let data = null;
   let cursor = null;
 
   function read(row, column) {
-    if (!drift || row < 0 || row >= drift.sites.length || column < 0 || column >= drift.columns) {
+    if (!drift || row < 0 || row >= drift.sites.length || column < 0 || column >= shown) {
       return;
     }
     cursor = [row, column];
-    const score = scoreOf(bytes(drift.data)[row * drift.columns + column]);
-    hover.textContent = `${drift.sites[row]}, ${duration((drift.columns - 1 - column) * drift.columnSeconds)} ago: ${score === null ? 'no data' : `${number(score)} of its limit`}`;
+    const score = scoreOf(data[row * shown + column]);
+    hover.textContent = `${drift.sites[row]}, ${duration((shown - 1 - column) * drift.columnSeconds)} ago: ${score === null ? 'no data' : `${number(score)} of its limit`}`;
   }
 
-  strip.addEventListener('mousemove', event => read(Math.floor(event.offsetY / strip.clientHeight * drift?.sites.length), Math.floor(event.offsetX / strip.clientWidth * drift?.columns)));
+  strip.addEventListener('mousemove', event => read(Math.floor(event.offsetY / strip.clientHeight * drift?.sites.length), Math.floor(event.offsetX / strip.clientWidth * shown)));
   strip.addEventListener('keydown', event => {
     const move = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
     if (move && drift) {
       event.preventDefault();
-      const [row, column] = cursor ?? [0, drift.columns - 1];
+      const [row, column] = cursor ?? [0, shown - 1];
       read(row + move[0], column + move[1]);
     }
   });
@@ -83,10 +85,13 @@ export function streamPage(name) {
     } else {
       actions.textContent = 'Actions are for operators: open this page on the server’s own machine, or set Dashboard:AllowActions.';
     }
-    drawStrip(strip, bytes(drift.data), drift.sites.length, drift.columns);
+    data = bytes(drift.data);
+    shown = recent(data, drift.sites.length, drift.columns);
+    data = crop(data, drift.sites.length, drift.columns, shown);
+    drawStrip(strip, data, drift.sites.length, shown);
     strip.style.height = `${Math.min(480, Math.max(60, drift.sites.length * 8))}px`;
-    drawLine(line, bytes(drift.scores));
-    start.textContent = `${Math.round(drift.columns * drift.columnSeconds / 60)} min ago`;
+    drawLine(line, bytes(drift.scores).subarray(-shown));
+    start.textContent = `${Math.round(shown * drift.columnSeconds / 60)} min ago`;
     sites.replaceChildren(...stream.sites.map(site => make('tr', null, make('td', null, site.name), make('td', null, number(site.kl, 3)), make('td', null, number(site.limit, 3)), make('td', null, number(site.wasserstein, 3)))));
     classes.replaceChildren(...stream.classes.map(entry => make('tr', null, make('td', null, entry.label),
       make('td', null, percent(entry.share)), make('td', { class: 'barcell' }, bar('bar', entry.share), make('br'), entry.reference === null ? null : bar('bar reference', entry.reference)))));

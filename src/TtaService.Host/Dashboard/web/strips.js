@@ -25,6 +25,26 @@ function colours() {
   return pixels;
 }
 
+// The last columns of a strip of an hour, as many as hold all data: a server that runs for two minutes shows two minutes.
+export function recent(data, rows, columns, least = 8) {
+  let first = columns;
+  for (let i = 0; i < rows * columns; i++) {
+    if (data[i] !== 0) {
+      first = Math.min(first, i % columns);
+    }
+  }
+  return [least, 20, 40, 120, columns].find(shown => shown >= columns - first);
+}
+
+// Of each row its last columns.
+export function crop(data, rows, columns, shown) {
+  const cropped = new Uint8Array(rows * shown);
+  for (let row = 0; row < rows; row++) {
+    cropped.set(data.subarray((row + 1) * columns - shown, (row + 1) * columns), row * shown);
+  }
+  return cropped;
+}
+
 // Draws rows of bytes; the last column is now.
 export function drawStrip(canvas, data, rows, columns) {
   canvas.width = Math.max(1, columns);
@@ -70,6 +90,7 @@ export function drawLine(canvas, data) {
   context.strokeStyle = style('--ink');
   context.lineWidth = 1.5;
   context.beginPath();
+  context.fillStyle = context.strokeStyle;
   let open = false;
   data.forEach((byte, i) => {
     const score = scoreOf(byte);
@@ -79,6 +100,10 @@ export function drawLine(canvas, data) {
     }
     const x = (i + .5) * width / data.length;
     open ? context.lineTo(x, y(score)) : context.moveTo(x, y(score));
+    // A score of its own would be a line of no length.
+    if (!open && !data[i + 1]) {
+      context.fillRect(x - 2, y(score) - 2, 4, 4);
+    }
     open = true;
   });
   context.stroke();
