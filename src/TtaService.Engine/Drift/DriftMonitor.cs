@@ -68,8 +68,30 @@ public sealed class DriftMonitor
             Wasserstein = wasserstein,
             Score = normal is null ? null : RawScore(normal.Sites, kl) / normal.ScoreLimit,
             FeatureSpread = _sources[^1].Spread(_observed.FeatureVariance(row)) / (normal?.FeatureSpread ?? 1),
+            TestWeight = Mean(state, (method, site, tensors) => method.TestWeight(site, tensors)),
+            OccupancyEntropy = Mean(state, (method, site, tensors) => method.OccupancyEntropy(site, tensors)),
             ChangedAtStep = state.Changes.ChangedAtStep,
         };
+    }
+
+    private delegate double? SiteFigure(INormalizationMethod method, NormalizationSite site, ReadOnlySpan<float> state);
+
+    // Over the sites where the method decides.
+    private double? Mean(StreamState state, SiteFigure figure)
+    {
+        var (runtime, sum, count) = (state.Runtime!, 0.0, 0);
+        ReadOnlySpan<float> row = runtime.Layout.RowFloats == 0 ? [] : runtime.Arena.Row(state.Row);
+        foreach (var site in _model.Sites)
+        {
+            var (offset, length) = runtime.Layout.At(site);
+            if (runtime.Adapts(site) && figure(runtime.Method, site, row.Slice(offset, length)) is { } value)
+            {
+                sum += value;
+                count++;
+            }
+        }
+
+        return count == 0 ? null : sum / count;
     }
 
     // The largest and not the mean: a fine corruption shows at a few sites, and a camera's content spreads over all of them alike.

@@ -21,6 +21,12 @@ public sealed record DriftReading
     /// <summary>Spread of the last site's means between frames, as a share of the reference's (of the source deviation without one).</summary>
     public required double FeatureSpread { get; init; }
 
+    /// <summary>The weight of test statistics, 0 to 1, mean over the adapted sites; null where the method has no such mix.</summary>
+    public required double? TestWeight { get; init; }
+
+    /// <summary>How evenly frames fall on the statistics components, 0 to 1, mean over the adapted sites; null without components.</summary>
+    public required double? OccupancyEntropy { get; init; }
+
     /// <summary>The first step of the present domain; 0 when no switch was noticed.</summary>
     public required long ChangedAtStep { get; init; }
 }

@@ -44,6 +44,9 @@ internal sealed class Adaptive(MethodSettings settings) : INormalizationMethod
         site.Variance.CopyTo(state[site.Channels..]);
     }
 
+    public double? TestWeight(NormalizationSite site, ReadOnlySpan<float> state) =>
+        1 - ((1 - _instanceWeight) * (1 - Trust(site, state[..site.Channels], state[site.Channels..])));
+
     public void Forward(in SiteStep step)
     {
         var c = step.Channels;
@@ -80,7 +83,7 @@ internal sealed class Adaptive(MethodSettings settings) : INormalizationMethod
     private void Normalize(in SiteStep step, ReadOnlySpan<float> runningMean, ReadOnlySpan<float> runningVariance)
     {
         var site = step.Site;
-        var trust = _gate == 0 ? 1 : Drift(site, runningMean, runningVariance) is var drift ? drift / (drift + _gate) : 0;
+        var trust = Trust(site, runningMean, runningVariance);
         var w = step.Spatial && step.Pixels > 1 ? _instanceWeight : 0;                       // one value has no variance of its own
         for (var i = 0; i < step.Frames * step.Channels; i++)
         {
@@ -91,6 +94,17 @@ internal sealed class Adaptive(MethodSettings settings) : INormalizationMethod
             step.Mean[i] = mean + (w * distance);
             step.Variance[i] = ((1 - w) * variance) + (w * step.InstanceVariance[i]) + (w * (1 - w) * distance * distance);
         }
+    }
+
+    private float Trust(NormalizationSite site, ReadOnlySpan<float> runningMean, ReadOnlySpan<float> runningVariance)
+    {
+        if (_gate == 0)
+        {
+            return 1;
+        }
+
+        var drift = Drift(site, runningMean, runningVariance);
+        return drift / (drift + _gate);
     }
 
     // Squared Wasserstein-2 distance between the diagonal Gaussians, in units of the source variance, over channels that live.

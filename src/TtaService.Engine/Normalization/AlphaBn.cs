@@ -26,6 +26,8 @@ internal sealed class AlphaBn(MethodSettings settings) : INormalizationMethod
     {
     }
 
+    public double? TestWeight(NormalizationSite site, ReadOnlySpan<float> state) => _testWeight;
+
     public void Forward(in SiteStep step)
     {
         if (!step.Spatial)

@@ -15,6 +15,12 @@ internal interface INormalizationMethod
     /// <summary>Why a step of so many frames can't be run, or null.</summary>
     string? Refuses(int frames) => null;
 
+    /// <summary>The weight of test statistics in what normalizes a frame at a site with this state, 0 to 1; null where a method has no such mix. For watching only.</summary>
+    double? TestWeight(NormalizationSite site, ReadOnlySpan<float> state) => null;
+
+    /// <summary>How evenly the stream's frames fell on the components of a site: entropy over its largest value, 0 to 1; null without components. For watching only.</summary>
+    double? OccupancyEntropy(NormalizationSite site, ReadOnlySpan<float> state) => null;
+
     /// <summary>Fills <see cref="SiteStep.Mean"/> and <see cref="SiteStep.Variance"/>, and <see cref="SiteStep.NextState"/> when there is state.</summary>
     void Forward(in SiteStep step);
 }

@@ -8,7 +8,8 @@ namespace TtaService.Engine.Normalization;
 /// p_k = softmax_k(cos(m, M_k)/temperature); mu_k = (1-p_k) M_k + p_k m; var_k = (1-p_k) V_k + p_k v; mu = avg mu_k; var = avg var_k + avg mu_k^2 - mu^2.
 /// After use, from the old components: M_k += lam avg_b p_bk (m_b - M_k), V_k likewise; lam = 1 - (1 - bn_momentum)^(frames/batch_size_max).
 /// The variance mix has no cross term, as in the code. Computed around the mean component (methods.md 1.8, exact), which keeps float32 from cancelling.
-/// Sites over [B,C] keep the source statistics. State per site: component_mean [K,C], component_var [K,C], float32.</remarks>
+/// Sites over [B,C] keep the source statistics. State per site: component_mean [K,C], component_var [K,C], and component_occupancy [K], a running average of p that is
+/// watched and never read here; float32.</remarks>
 internal sealed class UnmixTns(MethodSettings settings) : INormalizationMethod
 {
     public static MethodDefinition Definition { get; } = new(
@@ -25,6 +26,9 @@ internal sealed class UnmixTns(MethodSettings settings) : INormalizationMethod
         ],
         settings => new UnmixTns(settings));
 
+    // As the observed statistics' window.
+    private const int OccupancyFrames = 128;
+
     private readonly int _components = settings.Integer("components");
     private readonly float _temperature = settings.Number("temperature");
     private readonly float _alpha = settings.Integer("components") == 1 ? 0 : settings.Number("alpha");
@@ -35,7 +39,7 @@ internal sealed class UnmixTns(MethodSettings settings) : INormalizationMethod
     public bool ReadsFrames => true;
 
     public IReadOnlyList<StateTensor> StateAt(NormalizationSite site) =>
-        [new("component_mean", [_components, site.Channels]), new("component_var", [_components, site.Channels])];
+        [new("component_mean", [_components, site.Channels]), new("component_var", [_components, site.Channels]), new("component_occupancy", [_components])];
 
     public void Initialize(NormalizationSite site, SiteSeed seed, Span<float> state)
     {
@@ -68,6 +72,19 @@ internal sealed class UnmixTns(MethodSettings settings) : INormalizationMethod
                 state[((k + i) * channels) + c] = (1 - _alpha) * site.Variance[c];
             }
         }
+
+        state[(2 * k * channels)..].Fill(1f / k);
+    }
+
+    public double? OccupancyEntropy(NormalizationSite site, ReadOnlySpan<float> state)
+    {
+        var entropy = 0.0;
+        foreach (var share in state[(2 * _components * site.Channels)..])
+        {
+            entropy -= share > 0 ? share * Math.Log(share) : 0;
+        }
+
+        return _components == 1 ? null : Math.Clamp(entropy / Math.Log(_components), 0, 1);
     }
 
     public void Forward(in SiteStep step)
@@ -80,7 +97,7 @@ internal sealed class UnmixTns(MethodSettings settings) : INormalizationMethod
 
         var (k, channels, n) = (_components, step.Channels, step.Frames);
         var M = step.State[..(k * channels)];
-        var V = step.State[(k * channels)..];
+        var V = step.State.Slice(k * channels, k * channels);
         var rented = ArrayPool<float>.Shared.Rent((2 * k * channels) + (7 * channels) + (n * k) + k);
         try
         {
@@ -181,6 +198,8 @@ internal sealed class UnmixTns(MethodSettings settings) : INormalizationMethod
     {
         var (k, channels, n) = (_components, step.Channels, step.Frames);
         var rate = BatchStatistics.RateOfStep(step.Site.Momentum, _batchSize == 0 ? n : _batchSize, _batchSizeMax) / n;
+        var occupancy = step.NextState[(2 * k * channels)..];
+        var forgets = (float)(1 - Math.Pow(1 - (1.0 / OccupancyFrames), n)) / n;
         for (var i = 0; i < k; i++)
         {
             var total = 0f;
@@ -189,6 +208,8 @@ internal sealed class UnmixTns(MethodSettings settings) : INormalizationMethod
                 total += p[(b * k) + i];
             }
 
+            var old = step.State[(2 * k * channels) + i];
+            occupancy[i] = old + (forgets * (total - (n * old)));
             var mean = step.NextState.Slice(i * channels, channels);
             var variance = step.NextState.Slice((k + i) * channels, channels);
             TensorPrimitives.Multiply(step.State.Slice(i * channels, channels), 1 - (rate * total), mean);

@@ -44,7 +44,7 @@ internal static class DemoCommand
             var (address, http) = TtaHost.Addresses(host);
             var images = LabelledImages.Open(EvaluationData.Sample(location), path => throw CommandException.WrongUse($"the demo needs IDX or .npy images, not {path}"));
             terminal.Line($"tta serves {folder.Name} at {address.AbsoluteUri.TrimEnd('/')}; {parsed.GetValue(cameras)} cameras send frames of {images.Count} labelled images, {adapted.Label} against source, for {parsed.GetValue(seconds)} s");
-            terminal.Line($"metrics at {http.AbsoluteUri}metrics");
+            terminal.Line($"watch it at {http.AbsoluteUri}; metrics at {http.AbsoluteUri}metrics");
 
             using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancel);
             stop.CancelAfter(TimeSpan.FromSeconds(parsed.GetValue(seconds)));

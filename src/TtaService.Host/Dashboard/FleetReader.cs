@@ -93,6 +93,8 @@ internal sealed class FleetReader(
         {
             Sites = drift is null ? [] : [.. session.Model.Engine.Model.Sites.Select((site, i) => new SiteView(site.Name, drift.Reading.GaussianKl[i], normal?.Sites[i].Limit, drift.Reading.Wasserstein[i]))],
             Classes = [.. classes.Select((share, i) => new ClassView(session.Model.Folder.Labels.ElementAtOrDefault(i) ?? $"{i}", share, normal?.Classes.Count == classes.Count ? normal.Classes[i] : null)).OrderByDescending(entry => entry.Share).Take(ShownClasses)],
+            TestWeight = drift?.Reading.TestWeight,
+            OccupancyEntropy = drift?.Reading.OccupancyEntropy,
             BlankFrames = drift?.Predictions.BlankFrames ?? 0,
             FrozenFrames = drift?.Predictions.FrozenFrames ?? 0,
             Events = [.. board.Events.OfType<LevelChanged>().Where(change => change.Stream.Stream == name).Reverse().Take(ShownEvents).Select(change => new EventView(change.Time, Word(change.Stream.Level), change.Stream.Reading.Score, change.Stream.Reading.Steps))],

@@ -99,6 +99,12 @@ internal sealed record StreamDetail : StreamRow
 
     public required IReadOnlyList<ClassView> Classes { get; init; }
 
+    /// <summary>Weight of test statistics, 0 to 1; null where the method has no such mix.</summary>
+    public required double? TestWeight { get; init; }
+
+    /// <summary>How evenly frames fall on the statistics components, 0 to 1; null without components.</summary>
+    public required double? OccupancyEntropy { get; init; }
+
     public required long BlankFrames { get; init; }
 
     public required long FrozenFrames { get; init; }

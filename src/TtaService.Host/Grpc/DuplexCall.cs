@@ -34,6 +34,8 @@ internal sealed class DuplexCall(
         var (lease, origin) = await directory.OpenAsync(StreamRequests.Read(open, name)).ConfigureAwait(false);
         using (lease)
         {
+            // What an earlier call of the stream left running holds places that this one needs, and may move the last sequence that it tells.
+            await lease.Session.Model.Batcher.SettledAsync(lease.Session).WaitAsync(context.CancellationToken).ConfigureAwait(false);
             await replies.WriteAsync(new StreamInferReply { Opened = Replies.Opened(lease.Session.Describe(), origin, options.MaxPendingSteps, steps.MaxFramesPerStep(lease.Session.Model)) }).ConfigureAwait(false);
             idleTimer.Change(options.CallIdleTimeout, Timeout.InfiniteTimeSpan);
             await PumpAsync(lease, content, origin, idleTimer).ConfigureAwait(false);

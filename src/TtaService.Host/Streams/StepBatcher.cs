@@ -81,6 +81,15 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         return step.Outcome.Task;
     }
 
+    /// <summary>Waits until all that was admitted for the stream so far has its outcome.</summary>
+    public Task SettledAsync(StreamSession session)
+    {
+        lock (Gate)
+        {
+            return session.NothingWaits ? Task.CompletedTask : BetweenStepsAsync(session, static _ => true);
+        }
+    }
+
     /// <summary>Runs work on the stream's state between two of its steps, after all that was admitted before.</summary>
     public Task<T> BetweenStepsAsync<T>(StreamSession session, Func<AdaptiveModel, T> work)
     {

@@ -20,6 +20,16 @@ internal sealed class DriftMetrics(TtaMetrics metrics)
                 metrics.DriftSwept(report.Model, drift.Method, drift.Stream, score);
             }
 
+            if (drift.Reading.TestWeight is { } weight)
+            {
+                metrics.AlphaUsed(report.Model, drift.Method, weight);
+            }
+
+            if (drift.Reading.OccupancyEntropy is { } entropy)
+            {
+                metrics.OccupancySwept(report.Model, entropy);
+            }
+
             metrics.FeatureSpreadSwept(report.Model, drift.Method, drift.Reading.FeatureSpread);
             metrics.PredictionsSwept(report.Model, drift.Method, drift.Predictions.LabelShift ?? double.NaN, drift.Predictions.Diversity ?? double.NaN);
         }

@@ -84,6 +84,34 @@ public sealed class DriftJudgementTests
     }
 
     [Fact]
+    public void Sweep_OfMethodsWithAMixOrComponents_ReadsThem()
+    {
+        using var model = AdaptiveModel.Load(Path.Combine(AppContext.BaseDirectory, "Data", "onnx", "bottleneck_opset17.onnx"), new AdaptiveModelOptions { Observation = new ObservationOptions() });
+        var monitor = new DriftMonitor(model, null);
+        DriftReading After(string method, int steps)
+        {
+            var state = model.CreateState(MethodSettings.Create(method));
+            for (var step = 0; step < steps; step++)
+            {
+                // The same frames again and again: they come to lie at few components.
+                model.Run([new StreamStep(state, Noise(4, 1))]);
+            }
+
+            return monitor.Read(state);
+        }
+
+        Assert.Equal(0.1, After("alpha_bn", 1).TestWeight!.Value, 1e-6);
+        var (early, late) = (After("adaptive", 1).TestWeight!.Value, After("adaptive", 40).TestWeight!.Value);
+        Assert.InRange(early, 0.0625, late);
+        Assert.InRange(late, early + 0.05, 1);
+        var (even, uneven) = (After("unmix_tns", 1).OccupancyEntropy!.Value, After("unmix_tns", 200).OccupancyEntropy!.Value);
+        Assert.InRange(even, 0.97, 1);
+        Assert.InRange(uneven, 0, even - 0.1);
+        Assert.Equal((null, null), (After("ema", 1).TestWeight, After("ema", 1).OccupancyEntropy));
+        Assert.Null(After("unmix_tns", 1).TestWeight);
+    }
+
+    [Fact]
     public void Sweep_OfAShiftedStream_ComputesTheFormulas()
     {
         using var model = AdaptiveModel.Load(Path.Combine(AppContext.BaseDirectory, "Data", "onnx", "bottleneck_opset17.onnx"), new AdaptiveModelOptions { Observation = new ObservationOptions() });
@@ -196,7 +224,7 @@ public sealed class DriftJudgementTests
         Assert.True(FrameFacts.Of(FrameBlock.FromValues(Enumerable.Repeat(0.3f, 27).ToArray(), 1, 3, 3, 3), 0).Blank);
     }
 
-    private static DriftReading Reading(double? score, long frames) => new() { Frames = frames, Steps = frames, GaussianKl = [], Wasserstein = [], Score = score, FeatureSpread = 1, ChangedAtStep = 0 };
+    private static DriftReading Reading(double? score, long frames) => new() { Frames = frames, Steps = frames, GaussianKl = [], Wasserstein = [], Score = score, FeatureSpread = 1, TestWeight = null, OccupancyEntropy = null, ChangedAtStep = 0 };
 
     private static FrameBlock Noise(int count, int seed)
     {

@@ -79,6 +79,9 @@ public sealed class MethodFormulaTests
         Close.Assert([1.6495924740f, 1.6495924740f, 3.3159579677f, -0.0167730197f], y.AsSpan(8, 4), 2e-5, "row 1");
         Close.Assert([2.0729868746f, -1.7780196915f, 0.0040262546f, 0.5005032800f], runner.State("component_mean"), 1e-6, "means");
         Close.Assert([1.9625000012f, 0.6859901519f, 1.9999999988f, 0.5015098481f], runner.State("component_var"), 1e-6, "variances");
+        // From even shares, two frames of a window of 128.
+        Assert.Equal(1, runner.State("component_occupancy").ToArray().Sum(), 1e-5);
+        Assert.InRange(runner.State("component_occupancy")[0], 0.5f, 0.5f + (0.5f * 2 / 128));
     }
 
     [Theory]

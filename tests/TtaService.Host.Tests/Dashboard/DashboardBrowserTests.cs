@@ -64,17 +64,17 @@ public sealed class DashboardBrowserTests
         using var browser = new Browser(1280, 900);
 
         browser.Open(new Uri(host.Http, "#/streams/hall:1"));
-        await browser.UntilAsync(() => Button(browser, "Freeze").Displayed);
+        await ClickAsync(browser, "Freeze");
         Assert.Equal("hall:1", browser.Find("h1").Text);
-        Button(browser, "Freeze").Click();
         await browser.UntilAsync(() => browser.Text.Contains(", frozen", StringComparison.Ordinal));
-        Button(browser, "Fork").Click();
+        await ClickAsync(browser, "Unfreeze");
+        await browser.UntilAsync(() => browser.Text.Contains("adapts again", StringComparison.Ordinal));
         browser.Find("input[aria-label='Name of the fork']").SendKeys("twin");
-        Button(browser, "Fork").Click();
+        await ClickAsync(browser, "Fork");
         await browser.UntilAsync(() => browser.Text.Contains("twin starts from here", StringComparison.Ordinal));
-        Button(browser, "Fork").Click();
+        await ClickAsync(browser, "Fork");
         await browser.UntilAsync(() => browser.Text.Contains("'twin'", StringComparison.Ordinal));
-        Button(browser, "Reset").Click();
+        await ClickAsync(browser, "Reset");
         browser.Accept();
         await browser.UntilAsync(() => browser.Text.Contains("reset to the source statistics", StringComparison.Ordinal));
 
@@ -145,7 +145,12 @@ public sealed class DashboardBrowserTests
         Assert.Empty(browser.Complaints);
     }
 
-    private static OpenQA.Selenium.IWebElement Button(Browser browser, string label) => browser.FindAll("button").Single(button => button.Text == label);
+    private static Task ClickAsync(Browser browser, string label) => browser.UntilAsync(() =>
+    {
+        var button = browser.FindAll("button").SingleOrDefault(button => button.Text == label);
+        button?.Click();
+        return button is not null;
+    });
 
     // No sideways scrolling of the page as a whole.
     private static void Fits(Browser browser, int width) => Assert.True(browser.Run<long>("return document.documentElement.scrollWidth") <= width, browser.Run<string>($"return [...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > {width}).map(e => e.tagName + '.' + e.className + ' ' + e.getBoundingClientRect().right + ' ' + e.textContent.slice(0, 40)).join('\\n')"));

@@ -55,16 +55,17 @@ export function streamPage(name) {
   }
 
   let latest = null;
-  function buttons(stream) {
-    const target = make('input', { 'aria-label': 'Name of the fork', placeholder: 'name of the new stream' });
-    return [
-      make('button', { onclick: () => confirm(`Put ${name} back to the source statistics? What it learned is kept in its last checkpoints only.`) && run('reset', {}, () => 'reset to the source statistics') }, 'Reset'),
-      make('button', { onclick: () => run('freeze', { frozen: !stream.frozen }, () => (stream.frozen ? 'adapts again' : 'frozen: its state is used, not updated')) }, stream.frozen ? 'Unfreeze' : 'Freeze'),
-      make('a', { href: `api/v1/streams/${encodeURIComponent(name)}/export`, download: `${name}.safetensors` }, 'Export'),
-      target,
-      make('button', { onclick: () => target.value && run('fork', { name: target.value }, () => `${target.value} starts from here`) }, 'Fork'),
-    ];
-  }
+  let frozen = false;
+  const freeze = make('button', { onclick: () => run('freeze', { frozen: !frozen }, answer => (answer.frozen ? 'frozen: its state is used, not updated' : 'adapts again')) });
+  const target = make('input', { 'aria-label': 'Name of the fork', placeholder: 'name of the new stream' });
+  // Made once: drawing them anew would take the focus from whoever is at them.
+  const buttons = [
+    make('button', { onclick: () => confirm(`Put ${name} back to the source statistics? What it learned is kept in its last checkpoints only.`) && run('reset', {}, () => 'reset to the source statistics') }, 'Reset'),
+    freeze,
+    make('a', { href: `api/v1/streams/${encodeURIComponent(name)}/export`, download: `${name}.safetensors` }, 'Export'),
+    target,
+    make('button', { onclick: () => target.value && run('fork', { name: target.value }, () => `${target.value} starts from here`) }, 'Fork'),
+  ];
 
   async function update(fleet) {
     latest = fleet;
@@ -77,13 +78,16 @@ export function streamPage(name) {
     }
     facts.replaceChildren(level(stream.level), `, score ${number(stream.score)}${stream.hint ? ` (${stream.hint})` : ''}; ${stream.model}, ${stream.method}${stream.frozen ? ', frozen' : ''}${stream.pinned ? ', pinned' : ''}; ${whole(stream.steps)} steps and ${whole(stream.frames)} frames in ${duration(stream.ageSeconds)}; `,
       `entropy ${percent(stream.entropy)}${stream.entropyRatio ? `, ${number(stream.entropyRatio)} of normal` : ''}; label shift ${number(stream.labelShift)}; diversity ${percent(stream.diversity)}; agrees with source on ${percent(stream.agreement)} of sampled frames`,
+      stream.testWeight === null ? '' : `; adapted by ${percent(stream.testWeight)}`,
+      stream.occupancyEntropy === null ? '' : `; components used evenly to ${percent(stream.occupancyEntropy)}`,
+      stream.blankFrames + stream.frozenFrames === 0 ? '' : `; ${whole(stream.blankFrames)} blank and ${whole(stream.frozenFrames)} repeated frames`,
       stream.changedAtStep ? `; its domain changed at step ${whole(stream.changedAtStep)}` : '');
-    if (fleet.canAct) {
-      if (!actions.contains(document.activeElement)) {
-        actions.replaceChildren(...buttons(stream));
-      }
-    } else {
+    frozen = stream.frozen;
+    freeze.textContent = frozen ? 'Unfreeze' : 'Freeze';
+    if (!fleet.canAct) {
       actions.textContent = 'Actions are for operators: open this page on the server’s own machine, or set Dashboard:AllowActions.';
+    } else if (!freeze.isConnected) {
+      actions.replaceChildren(...buttons);
     }
     data = bytes(drift.data);
     shown = recent(data, drift.sites.length, drift.columns);
