@@ -16,12 +16,13 @@ COPY build/ build/
 COPY src/TtaService.Client/TtaService.Client.csproj src/TtaService.Client/
 COPY src/TtaService.Engine/TtaService.Engine.csproj src/TtaService.Engine/
 COPY src/TtaService.Host/TtaService.Host.csproj src/TtaService.Host/
-RUN dotnet restore src/TtaService.Host -p:Torch="$TORCH"
+RUN dotnet restore src/TtaService.Host -p:Torch="$TORCH" -p:PublishReadyToRun=true
 
 COPY protos/ protos/
 COPY src/ src/
 COPY deploy/models/ deploy/models/
-RUN dotnet publish src/TtaService.Host -c Release --no-restore -o /publish -p:Torch="$TORCH" -p:StripLibTorch=true -p:WriteBom=true
+# Compiled ahead of time: a replica that has just started must not hold up the cameras that come to it.
+RUN dotnet publish src/TtaService.Host -c Release --no-restore -o /publish -p:Torch="$TORCH" -p:StripLibTorch=true -p:WriteBom=true -p:PublishReadyToRun=true
 
 # libtorch as it was stripped must still run a model: eight frames of the demo's.
 RUN HOME=/nonexistent /publish/tta evaluate --model fashion-mnist --data /publish/models/fashion-mnist/sample --method source,adaptive --batch-size 1 --limit 8

@@ -41,7 +41,9 @@ internal sealed partial class ModelLoading(
             var residency = new StreamResidency(folder.Name, metrics, clock, logger);
             var batcher = new StepBatcher(engine, residency, batching.Value, streams.Value, decoding, new AnswerWriter(folder.Labels), metrics, activities, clock, logger);
             var watched = ModelDrift.Open(folder, engine.Model, drift.Value);
-            catalog.Add(new ServedModel(folder, preprocessing, new FramePipeline(preprocessing, frames.Value), engine, residency, batcher, folder.DefaultMethod(engine.Model), watched, new ShadowQueue(folder.Name, engine, metrics)));
+            var served = new ServedModel(folder, preprocessing, new FramePipeline(preprocessing, frames.Value), engine, residency, batcher, folder.DefaultMethod(engine.Model), watched, new ShadowQueue(folder.Name, engine, metrics));
+            await WarmUp.RunAsync(served).ConfigureAwait(false);
+            catalog.Add(served);
             var took = Stopwatch.GetElapsedTime(began);
             Log.ModelLoaded(logger, folder.Name, engine.Model.Digest, engine.Model.Sites.Count, took, watched.Calibration);
         }

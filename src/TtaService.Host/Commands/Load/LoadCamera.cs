@@ -92,6 +92,7 @@ internal sealed class LoadCamera(Uri address, OpenStream open, IReadOnlyList<Fra
     private async Task<Task> SendAsync(AdaptationStream stream, CancellationToken stop)
     {
         var answers = new List<Task>();
+        var last = Task.CompletedTask;
         var began = Stopwatch.GetTimestamp();
         _lastAnswer = began;
         while (true)
@@ -111,7 +112,8 @@ internal sealed class LoadCamera(Uri address, OpenStream open, IReadOnlyList<Fra
             var number = Due++;
             try
             {
-                answers.Add(AnswerAsync(stream.StepAsync(Enumerable.Range(number, batch).Select(i => frames[i % frames.Count]), cancel: CancellationToken.None), due));
+                last = AnswerAsync(stream.StepAsync(Enumerable.Range(number, batch).Select(i => frames[i % frames.Count]), cancel: CancellationToken.None), due, last);
+                answers.Add(last);
             }
             catch (InvalidOperationException)
             {
@@ -126,14 +128,17 @@ internal sealed class LoadCamera(Uri address, OpenStream open, IReadOnlyList<Fra
         return all;
     }
 
-    private async Task AnswerAsync(Task<StepReply> step, long due)
+    private async Task AnswerAsync(Task<StepReply> step, long due, Task before)
     {
         try
         {
             var reply = await step.ConfigureAwait(false);
+            var now = Stopwatch.GetTimestamp();
+            // Replies come in order; what awaits them need not run in order.
+            await before.ConfigureAwait(false);
             lock (_gate)
             {
-                Take(reply, due);
+                Take(reply, due, now);
             }
         }
         catch (StepFailedException failed)
@@ -154,9 +159,8 @@ internal sealed class LoadCamera(Uri address, OpenStream open, IReadOnlyList<Fra
         }
     }
 
-    private void Take(StepReply reply, long due)
+    private void Take(StepReply reply, long due, long now)
     {
-        var now = Stopwatch.GetTimestamp();
         Latencies.Add(Stopwatch.GetElapsedTime(due, now).TotalMilliseconds);
         var gap = Stopwatch.GetElapsedTime(_lastAnswer, now);
         LongestGap = gap > LongestGap ? gap : LongestGap;
