@@ -29,7 +29,7 @@ public sealed class AdaptiveModel : IDisposable
         _device = device;
         _normalization = options.InputNormalization;
         _threads = new PassThreads(options.Threads);
-        ArenaBytes = options.ArenaBytes ?? GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / 4;
+        ArenaBytes = options.ArenaBytes ?? AdaptiveModelOptions.DefaultArenaBytes;
         Observed = options.Observation is { } observation && graph.Sites.Count > 0 ? new ObservedStatistics(graph.Sites, observation) : null;
         _modelKey = ulong.Parse(graph.Digest.AsSpan(0, 16), NumberStyles.HexNumber, CultureInfo.InvariantCulture);
     }
@@ -630,6 +630,9 @@ public sealed record AdaptiveModelOptions
 
     /// <summary>Most bytes of state that resident streams may take. Default: a quarter of the memory that the process may use.</summary>
     public long? ArenaBytes { get; init; }
+
+    /// <summary>A quarter of the memory that the process may use.</summary>
+    public static long DefaultArenaBytes => GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / 4;
 
     /// <summary>Observe what the sites see of each stream, which drift is read from. Default null: not.</summary>
     public ObservationOptions? Observation { get; init; }

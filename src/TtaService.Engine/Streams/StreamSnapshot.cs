@@ -12,6 +12,7 @@ internal static class StreamSnapshot
 {
     private const string Format = "tta.stream.v1";
     private const string ObservedFramesKey = "observed_frames";
+    private static readonly string[] NeverNegative = ["_var", "_std", "_occupancy"];
 
     /// <summary>The committed state as bytes.</summary>
     public static byte[] Write(StreamState state, ObservedStatistics? observed, string modelDigest, DateTimeOffset created)
@@ -112,7 +113,7 @@ internal static class StreamSnapshot
                 throw new SnapshotException($"tensor '{tensor.Name}' holds values that are not finite");
             }
 
-            if ((tensor.Name.EndsWith("_var", StringComparison.Ordinal) || tensor.Name.EndsWith("_std", StringComparison.Ordinal)) && TensorPrimitives.Min<float>(values) < 0)
+            if (Array.Exists(NeverNegative, ending => tensor.Name.EndsWith(ending, StringComparison.Ordinal)) && TensorPrimitives.Min<float>(values) < 0)
             {
                 throw new SnapshotException($"tensor '{tensor.Name}' holds negative values");
             }

@@ -50,9 +50,10 @@ internal static class DashboardEndpoints
         api.MapGet("/service", (ServiceFigures figures, ModelCatalog models, IOptions<BatchingOptions> batching) => new
         {
             Window = figures.Read(),
-            Models = models.All.Select(served => new
+            Models = models.Engines.Select(served => new
             {
                 served.Name,
+                served.Device,
                 served.Engine.Model.ResidentStreams,
                 ArenaBytes = served.Engine.Model.ResidentBytes,
                 ArenaLimit = served.Engine.Model.ArenaBytes,

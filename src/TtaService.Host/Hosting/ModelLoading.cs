@@ -25,35 +25,45 @@ internal sealed partial class ModelLoading(
     public async Task StartAsync(CancellationToken cancellationToken)
     {
         var repository = Path.GetFullPath(models.Value.Path);
+        var devices = models.Value.Device.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
         foreach (var folder in ModelRepository.Load(repository))
         {
-            var began = Stopwatch.GetTimestamp();
-            var options = new AdaptiveModelOptions
+            foreach (var device in devices)
             {
-                Device = models.Value.Device,
-                Threads = models.Value.Threads,
-                InputNormalization = folder.InputNormalization,
-                ArenaBytes = models.Value.ArenaBytes > 0 ? models.Value.ArenaBytes : null,
-                Observation = drift.Value.Observation,
-            };
-            var engine = await InferenceEngine.StartAsync(folder.OnnxPath, options).ConfigureAwait(false);
-            var preprocessing = folder.Preprocessing(engine.Model.InputShape);
-            var residency = new StreamResidency(folder.Name, metrics, clock, logger);
-            var batcher = new StepBatcher(engine, residency, batching.Value, streams.Value, decoding, new AnswerWriter(folder.Labels), metrics, activities, clock, logger);
-            var watched = ModelDrift.Open(folder, engine.Model, drift.Value);
-            var served = new ServedModel(folder, preprocessing, new FramePipeline(preprocessing, frames.Value), engine, residency, batcher, folder.DefaultMethod(engine.Model), watched, new ShadowQueue(folder.Name, engine, metrics));
-            await WarmUp.RunAsync(served).ConfigureAwait(false);
-            catalog.Add(served);
-            var took = Stopwatch.GetElapsedTime(began);
-            Log.ModelLoaded(logger, folder.Name, engine.Model.Digest, engine.Model.Sites.Count, took, watched.Calibration);
+                await LoadAsync(folder, device, devices.Length).ConfigureAwait(false);
+            }
         }
+    }
+
+    // Rows lie in the host's memory, whatever the device.
+    private async Task LoadAsync(ModelFolder folder, string device, int devices)
+    {
+        var began = Stopwatch.GetTimestamp();
+        var options = new AdaptiveModelOptions
+        {
+            Device = device,
+            Threads = models.Value.Threads,
+            InputNormalization = folder.InputNormalization,
+            ArenaBytes = models.Value.ArenaBytes > 0 ? models.Value.ArenaBytes : AdaptiveModelOptions.DefaultArenaBytes / devices,
+            Observation = drift.Value.Observation,
+        };
+        var engine = await InferenceEngine.StartAsync(folder.OnnxPath, options).ConfigureAwait(false);
+        var preprocessing = folder.Preprocessing(engine.Model.InputShape);
+        var residency = new StreamResidency(folder.Name, metrics, clock, logger);
+        var batcher = new StepBatcher(engine, residency, batching.Value, streams.Value, decoding, new AnswerWriter(folder.Labels), metrics, activities, clock, logger);
+        var watched = ModelDrift.Open(folder, engine.Model, drift.Value);
+        var served = new ServedModel(folder, device, preprocessing, new FramePipeline(preprocessing, frames.Value), engine, residency, batcher, folder.DefaultMethod(engine.Model), watched, new ShadowQueue(folder.Name, engine, metrics));
+        await WarmUp.RunAsync(served).ConfigureAwait(false);
+        catalog.Add(served);
+        var took = Stopwatch.GetElapsedTime(began);
+        Log.ModelLoaded(logger, folder.Name, device, engine.Model.Digest, engine.Model.Sites.Count, took, watched.Calibration);
     }
 
     public Task StopAsync(CancellationToken cancellationToken) => Task.CompletedTask;
 
     private static partial class Log
     {
-        [LoggerMessage(EventId = 30, Level = LogLevel.Information, Message = "ModelLoaded {Model} {Digest}: {Sites} normalization sites, loaded in {Took}; drift: {Drift}")]
-        public static partial void ModelLoaded(ILogger logger, string model, string digest, int sites, TimeSpan took, string drift);
+        [LoggerMessage(EventId = 30, Level = LogLevel.Information, Message = "ModelLoaded {Model} on {Device} {Digest}: {Sites} normalization sites, loaded in {Took}; drift: {Drift}")]
+        public static partial void ModelLoaded(ILogger logger, string model, string device, string digest, int sites, TimeSpan took, string drift);
     }
 }

@@ -9,16 +9,16 @@ public sealed class ModelsOptions
     [Required]
     public string Path { get; set; } = "models";
 
-    /// <summary><c>cpu</c> or <c>cuda:N</c>. Default cpu.</summary>
+    /// <summary><c>cpu</c> or <c>cuda:N</c>, or several with commas between: an engine each, and new streams go where the least state is. Default cpu.</summary>
     [Required]
-    [RegularExpression("cpu|cuda(:[0-9]{1,3})?")]
+    [RegularExpression(" *(cpu|cuda(:[0-9]{1,3})?) *(, *(cpu|cuda(:[0-9]{1,3})?) *)*")]
     public string Device { get; set; } = "cpu";
 
     /// <summary>Most threads of a forward pass on the CPU; short passes run on one. Default 0: one a physical core.</summary>
     [Range(0, 1024)]
     public int Threads { get; set; }
 
-    /// <summary>Bytes of stream state that are kept at hand per model; the least recently used streams leave beyond it and come back on their next step. Default 0: a quarter of the memory that the process may use.</summary>
+    /// <summary>Bytes of stream state that are kept at hand per model and device; the least recently used streams leave beyond it and come back on their next step. Default 0: a quarter of the memory that the process may use.</summary>
     [Range(0, long.MaxValue)]
     public long ArenaBytes { get; set; }
 }

@@ -6,12 +6,15 @@ using TtaService.Host.Telemetry;
 
 namespace TtaService.Host.Streams;
 
-/// <summary>A model that is loaded: its folder, its engine, and what stands before the engine.</summary>
-internal sealed class ServedModel(ModelFolder folder, Preprocessing preprocessing, FramePipeline frames, InferenceEngine engine, StreamResidency residency, StepBatcher batcher, MethodSettings defaultMethod, ModelDrift drift, ShadowQueue shadow) : IAsyncDisposable
+/// <summary>A model that is loaded on a device: its folder, its engine, and what stands before the engine.</summary>
+internal sealed class ServedModel(ModelFolder folder, string device, Preprocessing preprocessing, FramePipeline frames, InferenceEngine engine, StreamResidency residency, StepBatcher batcher, MethodSettings defaultMethod, ModelDrift drift, ShadowQueue shadow) : IAsyncDisposable
 {
     public string Name => Folder.Name;
 
     public ModelFolder Folder { get; } = folder;
+
+    /// <summary><c>cpu</c> or <c>cuda:N</c>.</summary>
+    public string Device { get; } = device;
 
     public InferenceEngine Engine { get; } = engine;
 

@@ -124,7 +124,7 @@ internal sealed partial class StreamDirectory
     /// <summary>Creates a stream that continues from a snapshot.</summary>
     public async Task<StreamSession> ImportAsync(string name, string modelName, ReadOnlyMemory<byte> snapshot)
     {
-        var model = _models.Find(modelName);
+        var model = _models.Place(modelName);
         using var hold = await HoldNameAsync(name).ConfigureAwait(false);
         if (_streams.ContainsKey(name))
         {
@@ -491,12 +491,12 @@ internal sealed partial class StreamDirectory
     private async Task<(StreamSession? Session, string? Refused)> RestoreAsync(StreamRequest request, StoredCheckpoint checkpoint, KeptOpening opening)
     {
         var claim = opening.Claim!.Value;
-        var model = _models.All.FirstOrDefault(model => model.Engine.Model.Digest == checkpoint.Description.Model);
-        if (model is null)
+        if (_models.All.FirstOrDefault(model => model.Engine.Model.Digest == checkpoint.Description.Model) is not { } known)
         {
             return (null, await _keeper.RejectAsync(claim, checkpoint, $"foreign: it belongs to model {checkpoint.Description.Model}, which is not served here").ConfigureAwait(false));
         }
 
+        var model = _models.Place(known.Name);
         await MakeRoomAsync(checkpoint.Snapshot.Length).ConfigureAwait(false);
         var record = StreamRecord.Read(checkpoint.Record);
         var settings = record?.Settings ?? new StreamSettings();
@@ -783,7 +783,7 @@ internal sealed partial class StreamDirectory
 
     private (ServedModel Model, MethodSettings Method) Resolve(StreamRequest request)
     {
-        var model = _models.Find(request.Model);
+        var model = _models.Place(request.Model);
         var method = request.Method is { } choice ? Choose(model, choice, request.Root) : model.DefaultMethod;
         return model.Engine.Model.WhyUnavailable(method) is { } reason
             ? throw new FailureException(new Failure(FailureKind.FailedPrecondition, "METHOD_UNAVAILABLE", $"model '{model.Name}' can't run {method.Name}: {reason}") { Field = $"{request.Root}.method" })

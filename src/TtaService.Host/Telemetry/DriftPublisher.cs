@@ -17,8 +17,15 @@ internal sealed partial class DriftPublisher(ModelCatalog models, StreamDirector
         {
             if (model.Drift.Monitor is { } monitor)
             {
-                await model.Shadow.FlushAsync().ConfigureAwait(false);
-                await SweepAsync(model, monitor).ConfigureAwait(false);
+                var sessions = new List<StreamSession>();
+                var took = TimeSpan.Zero;
+                foreach (var engine in models.Engines.Where(engine => engine.Name == model.Name))
+                {
+                    await engine.Shadow.FlushAsync().ConfigureAwait(false);
+                    took += await SweepAsync(engine, engine.Drift.Monitor!, sessions).ConfigureAwait(false);
+                }
+
+                Publish(model, monitor, sessions, took);
             }
         }
     }
@@ -51,9 +58,11 @@ internal sealed partial class DriftPublisher(ModelCatalog models, StreamDirector
         }
     }
 
-    private async Task SweepAsync(ServedModel model, DriftMonitor monitor)
+    // Leaves a reading at each stream of a device, and returns how long that took there.
+    private async Task<TimeSpan> SweepAsync(ServedModel model, DriftMonitor monitor, List<StreamSession> swept)
     {
         var sessions = streams.Loaded.Where(session => session.Model == model).ToArray();
+        swept.AddRange(sessions);
         var took = TimeSpan.Zero;
         foreach (var slice in sessions.Chunk(StreamsInSlice))
         {
@@ -68,7 +77,7 @@ internal sealed partial class DriftPublisher(ModelCatalog models, StreamDirector
             }
         }
 
-        Publish(model, monitor, sessions, took);
+        return took;
     }
 
     private (DriftReading?[] Readings, TimeSpan Took) Read(DriftMonitor monitor, StreamSession[] slice)
@@ -77,11 +86,11 @@ internal sealed partial class DriftPublisher(ModelCatalog models, StreamDirector
         return (Array.ConvertAll(slice, session => session.State is { } state ? monitor.TryRead(state) : null), clock.GetElapsedTime(began));
     }
 
-    private void Publish(ServedModel model, DriftMonitor monitor, StreamSession[] sessions, TimeSpan took)
+    private void Publish(ServedModel model, DriftMonitor monitor, List<StreamSession> sessions, TimeSpan took)
     {
         var now = clock.GetUtcNow();
         var changes = new List<DriftUpdate>();
-        var drifts = new List<StreamDrift>(sessions.Length);
+        var drifts = new List<StreamDrift>(sessions.Count);
         foreach (var session in sessions)
         {
             var watch = session.Watch;

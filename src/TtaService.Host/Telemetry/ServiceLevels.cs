@@ -10,7 +10,7 @@ internal sealed class ServiceLevels(TtaMetrics metrics, ModelCatalog models, Str
     {
         metrics.ReadModels = ReadModels;
         metrics.ReadStreams = ReadStreams;
-        metrics.ReadUtilization = () => Math.Max((double)directory.Count / streams.Value.MaxStreams, models.All.Max(Filled));
+        metrics.ReadUtilization = () => Math.Max((double)directory.Count / streams.Value.MaxStreams, models.Engines.Max(Filled));
         return Task.CompletedTask;
     }
 
@@ -25,11 +25,13 @@ internal sealed class ServiceLevels(TtaMetrics metrics, ModelCatalog models, Str
 
     private static double Filled(ServedModel model) => (double)model.Engine.Model.ResidentBytes / model.Engine.Model.ArenaBytes;
 
-    private IEnumerable<ModelLevels> ReadModels() => models.All.Select(served =>
-    {
-        var model = served.Engine.Model;
-        return new ModelLevels(served.Name, served.Batcher.QueuedSteps, batching.Value.MaxQueuedSteps, model.ResidentStreams, model.ResidentBytes, model.ArenaBytes);
-    });
+    private IEnumerable<ModelLevels> ReadModels() => models.Engines.GroupBy(served => served.Name).Select(devices => new ModelLevels(
+        devices.Key,
+        devices.Sum(served => served.Batcher.QueuedSteps),
+        devices.Count() * batching.Value.MaxQueuedSteps,
+        devices.Sum(served => served.Engine.Model.ResidentStreams),
+        devices.Sum(served => served.Engine.Model.ResidentBytes),
+        devices.Sum(served => served.Engine.Model.ArenaBytes)));
 
     private IEnumerable<StreamLevels> ReadStreams()
     {

@@ -90,8 +90,8 @@ public sealed class EvaluateAndDemoTests : IDisposable
         using var report = JsonDocument.Parse(run.Output);
         Assert.Equal(13, report.RootElement.GetProperty("site_count").GetInt32());
         var unmix = report.RootElement.GetProperty("methods").EnumerateArray().First(method => method.GetProperty("method").GetString() == "unmix_tns");
-        // 2 * K floats a channel
-        Assert.Equal(2 * 16 * sizeof(float) * report.RootElement.GetProperty("channels").GetInt64(), unmix.GetProperty("state_bytes").GetInt64());
+        // 2 * K floats a channel, and K a site.
+        Assert.Equal(16 * sizeof(float) * ((2 * report.RootElement.GetProperty("channels").GetInt64()) + 13), unmix.GetProperty("state_bytes").GetInt64());
     }
 
     [Fact]

@@ -40,8 +40,8 @@ public sealed class DashboardBrowserTests
         browser.Press("s");
         await browser.UntilAsync(() => browser.FindAll("tbody tr").Count == 8);
         browser.Press("/");
-        browser.Find("#filter").SendKeys("crit");
-        await browser.UntilAsync(() => browser.FindAll("tbody tr").Count is > 0 and < 8 && browser.Run<string>("return location.hash").Contains("filter=crit", StringComparison.Ordinal));
+        browser.Find("#filter").SendKeys("2-adap");
+        await browser.UntilAsync(() => browser.FindAll("tbody tr").Count == 1 && browser.Run<string>("return location.hash").Contains("filter=2-adap", StringComparison.Ordinal));
         browser.Picture("streams");
         browser.Find("tbody a").Click();
         await browser.UntilAsync(() => browser.FindAll("section table tbody tr").Count >= 13 && Inked(browser, "#sites"));

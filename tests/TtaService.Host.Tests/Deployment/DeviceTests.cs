@@ -1,5 +1,9 @@
+using Microsoft.Extensions.DependencyInjection;
 using TorchSharp;
+using TtaService.Host.Streams;
+using TtaService.Host.Telemetry;
 using TtaService.Host.Tests.Commands;
+using TtaService.Host.Tests.Infrastructure;
 
 namespace TtaService.Host.Tests.Deployment;
 
@@ -21,6 +25,38 @@ public sealed class DeviceTests
         var run = await TtaRun.Of("serve", "--grpc-port", "0", "--http-port", "0", "--set", "Models:Device=cuda:99", "--set", "Store:Kind=memory");
 
         run.AssertRefused(1, "cuda:99");
+    }
+
+    // Two engines on the processor are to a stream what two GPUs are.
+    [Fact]
+    public async Task Devices_Several_ShareTheStreamsAndCountAsOneModel()
+    {
+        const int Streams = 8;
+        await using var two = await TestHost.StartAsync("--Models:Device=cpu, cpu", "--Drift:Interval=01:00:00");
+        await using var one = await TestHost.StartAsync();
+        for (var step = 0; step < 3; step++)
+        {
+            await Task.WhenAll(Enumerable.Range(0, Streams).Select(async i =>
+            {
+                var frame = TestFrames.Tensor((10 * i) + step);
+                Assert.Equal(TestFrames.Scores(await one.StepAsync($"camera-{i}", frame)), TestFrames.Scores(await two.StepAsync($"camera-{i}", frame)));
+            }));
+        }
+
+        var engines = two.Host.Services.GetRequiredService<ModelCatalog>().Engines;
+        Assert.Equal(2, engines.Count);
+        Assert.All(engines, engine => Assert.InRange(engine.Engine.Model.ResidentStreams, 2, Streams - 2));
+        Assert.Single((await two.Models.ListModelsAsync(new V1.ListModelsRequest())).Models);
+        await two.Host.Services.GetRequiredService<DriftPublisher>().SweepAsync();
+        Assert.Equal(Streams, two.Host.Services.GetRequiredService<DriftBoard>().Latest[TestHost.Model].Streams.Count);
+        Assert.Equal(Streams, (await Scrape.OfAsync(two.Http)).Sum("tta_stream_resident"));
+
+        foreach (var name in Enumerable.Range(0, Streams).Select(i => $"camera-{i}"))
+        {
+            await two.Streams.DeleteStreamAsync(new V1.DeleteStreamRequest { Name = name });
+        }
+
+        Assert.All(engines, engine => Assert.Equal(0, engine.Engine.Model.ResidentStreams));
     }
 
     [Fact]

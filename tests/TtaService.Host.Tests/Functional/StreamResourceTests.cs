@@ -22,8 +22,8 @@ public sealed class StreamResourceTests(ServerFixture server) : IClassFixture<Se
         Assert.Equal("gate 7", created.Labels["site"]);
         Assert.Equal((4, 0.07), (created.Method.Hyperparameters.Fields["components"].NumberValue, created.Method.Hyperparameters.Fields["temperature"].NumberValue));
         Assert.Equal((StateOrigin.Fresh, 0, 0, 0ul, true), (created.Origin, created.Age.Steps, created.Age.Frames, created.LastSequence, created.Resident));
-        // Four bytes for K = 4 means and variances a channel, and for the observed ones, of the last site also their spread; sites start on 16 floats.
-        Assert.Equal((4 * 2 * 4 * (8 + 8 + 16)) + (4 * (16 + 16 + 48)), created.StateBytes);
+        // Four bytes for K = 4 means and variances a channel and K shares a site, and for the observed ones, of the last site also their spread; sites start on 16 floats.
+        Assert.Equal((4 * 2 * 4 * (8 + 8 + 16)) + (3 * 4 * 16) + (4 * (16 + 16 + 48)), created.StateBytes);
         Assert.Equal(created, await Host.GetAsync("created"));
         await RpcAssert.RefusedAsync(StatusCode.AlreadyExists, "STREAM_EXISTS", () => CreateAsync(new Stream { Name = "created", Model = TestHost.Model }));
     }

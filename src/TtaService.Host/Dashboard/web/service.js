@@ -18,7 +18,7 @@ export function servicePage() {
           table('Mean time by phase', service.phases.map(phase => [phase.name, milliseconds(phase.milliseconds)])),
           table('Batches', [['frames a pass', number(service.framesPerBatch, 1)], ['streams a pass', number(service.stepsPerBatch, 1)]])),
         make('div', null,
-          table('Models', models.map(model => [model.name, `${whole(model.residentStreams)} streams in memory, ${number(model.arenaBytes / 2 ** 20, 1)} of ${number(model.arenaLimit / 2 ** 20, 0)} MiB; ${whole(model.queuedSteps)} of ${whole(model.queueLimit)} steps wait`])),
+          table('Models', models.map(model => [`${model.name} on ${model.device}`, `${whole(model.residentStreams)} streams in memory, ${number(model.arenaBytes / 2 ** 20, 1)} of ${number(model.arenaLimit / 2 ** 20, 0)} MiB; ${whole(model.queuedSteps)} of ${whole(model.queueLimit)} steps wait`])),
           table('State store', [['oldest unsaved change', duration(fleet.checkpoints.lagSeconds)], ['streams with unsaved changes', whole(fleet.checkpoints.dirty)], ['store', fleet.checkpoints.trouble ?? 'serves']]),
           table('Refused frames', service.rejected.length ? service.rejected.map(reason => [reason.name, whole(reason.count)]) : [['none', '']]),
           table('Errors', service.errors.length ? service.errors.map(error => [error.name, whole(error.count)]) : [['none', '']]))));
