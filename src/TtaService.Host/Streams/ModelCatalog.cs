@@ -3,8 +3,9 @@ namespace TtaService.Host.Streams;
 /// <summary>The models that are served, by name, each on one device or more. Filled while the host starts.</summary>
 internal sealed class ModelCatalog : IAsyncDisposable
 {
-    // A little fuller counts as alike: streams that open at once then spread, though none is resident yet.
-    private const double Alike = 1.125;
+    // A device that is fuller by so little counts as alike, and those take turns: streams that open at once spread, though none of them is resident yet.
+    private const double AlikeShare = 0.125;
+    private const double AlikeArenaShare = 1.0 / 256;
 
     private readonly SortedDictionary<string, ServedModel[]> _models = new(StringComparer.Ordinal);
     private uint _placed;
@@ -35,8 +36,10 @@ internal sealed class ModelCatalog : IAsyncDisposable
             return engines[0];
         }
 
-        var least = engines.Min(engine => engine.Engine.Model.ResidentBytes);
-        var open = Array.FindAll(engines, engine => engine.Engine.Model.ResidentBytes <= Alike * least);
+        // Read once: they move meanwhile.
+        var bytes = Array.ConvertAll(engines, engine => engine.Engine.Model.ResidentBytes);
+        var most = ((1 + AlikeShare) * bytes.Min()) + (AlikeArenaShare * engines[0].Engine.Model.ArenaBytes);
+        var open = engines.Where((_, i) => bytes[i] <= most).ToArray();
         return open[(Interlocked.Increment(ref _placed) - 1) % open.Length];
     }
 
