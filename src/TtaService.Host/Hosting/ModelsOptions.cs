@@ -11,7 +11,7 @@ public sealed class ModelsOptions
 
     /// <summary><c>cpu</c> or <c>cuda:N</c>, or several with commas between: an engine each, and new streams go where the least state is. Default cpu.</summary>
     [Required]
-    [RegularExpression(" *(cpu|cuda(:[0-9]{1,3})?) *(, *(cpu|cuda(:[0-9]{1,3})?) *)*")]
+    [RegularExpression(" *(cpu|cuda(:[0-9]{1,3})?) *(, *(cpu|cuda(:[0-9]{1,3})?) *)*", ErrorMessage = "cpu or cuda:N, or several with commas between")]
     public string Device { get; set; } = "cpu";
 
     /// <summary>Most threads of a forward pass on the CPU; short passes run on one. Default 0: one a physical core.</summary>

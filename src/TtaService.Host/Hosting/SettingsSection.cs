@@ -93,7 +93,7 @@ internal static class SettingsSection
         private static string Describe(ValidationAttribute rule) => rule switch
         {
             RangeAttribute range => string.Create(CultureInfo.InvariantCulture, $"{range.Minimum} to {range.Maximum}"),
-            RegularExpressionAttribute pattern => $"of the form {pattern.Pattern}",
+            RegularExpressionAttribute pattern => pattern.ErrorMessage ?? $"of the form {pattern.Pattern}",
             RequiredAttribute => "set",
             _ => rule.FormatErrorMessage(string.Empty),
         };

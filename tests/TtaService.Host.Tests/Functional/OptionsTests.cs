@@ -23,7 +23,7 @@ public sealed class OptionsTests
     [InlineData("--Streams:IdleTimeout=-00:00:01", "Streams:IdleTimeout is '-00:00:01', it must be 00:00:01 to 365.00:00:00")]
     [InlineData("--Batching:MaxFrames=0", "Batching:MaxFrames is '0', it must be 1 to 4096")]
     [InlineData("--Batching:MaxDelay=5", "Batching:MaxDelay is '5.00:00:00', it must be 00:00:00 to 00:00:01")]
-    [InlineData("--Models:Device=gpu", "Models:Device is 'gpu', it must be of the form cpu")]
+    [InlineData("--Models:Device=gpu", "Models:Device is 'gpu', it must be cpu or cuda:N, or several with commas between")]
     [InlineData("--Models:Path=", "Models:Path is '', it must be set")]
     [InlineData("--Telemetry:TraceSampleRatio=1.5", "Telemetry:TraceSampleRatio is '1.5', it must be 0 to 1")]
     [InlineData("--Telemetry:TraceSampleRatio=few", "Telemetry:TraceSampleRatio is 'few', which is not a number")]
