@@ -1,3 +1,5 @@
+using TtaService.Engine.Execution;
+
 namespace TtaService.Benchmarks;
 
 /// <summary>What to run, and how long.</summary>
@@ -13,6 +15,13 @@ internal sealed record BenchmarkOptions
     public int Size { get; init; } = 224;
 
     public int Threads { get; init; } = 1;
+
+    /// <summary>Where the engine runs, and what it is compared with.</summary>
+    public string Device { get; init; } = "cpu";
+
+    public Precision Precision { get; init; }
+
+    public AdaptiveModelOptions Load => new() { Device = Device, Precision = Precision };
 
     /// <summary>Steps of the memory benchmark.</summary>
     public int Steps { get; init; } = 100_000;

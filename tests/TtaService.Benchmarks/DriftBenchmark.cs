@@ -17,8 +17,8 @@ internal static class DriftBenchmark
     {
         foreach (var name in options.Models)
         {
-            using var watched = AdaptiveModel.Load(ResNetModels.Path(name), new AdaptiveModelOptions { Observation = new ObservationOptions() });
-            using var plain = AdaptiveModel.Load(ResNetModels.Path(name));
+            using var watched = AdaptiveModel.Load(ResNetModels.Path(name), options.Load with { Observation = new ObservationOptions() });
+            using var plain = AdaptiveModel.Load(ResNetModels.Path(name), options.Load);
             foreach (var method in new[] { "adaptive", "unmix_tns", "source" })
             {
                 var (observed, unobserved) = (new Fleet(watched, method, options.Size), new Fleet(plain, method, options.Size));

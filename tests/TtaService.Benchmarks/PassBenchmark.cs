@@ -22,7 +22,7 @@ internal static class PassBenchmark
     private static void Run(Report report, BenchmarkOptions options, string name, int batch)
     {
         var path = ResNetModels.Path(name);
-        using var model = AdaptiveModel.Load(path);
+        using var model = AdaptiveModel.Load(path, options.Load);
         var frames = Frames.Random(batch, options.Size);
         var source = model.CreateState(MethodSettings.Create("source"));
         var unmix = model.CreateState(MethodSettings.Create("unmix_tns"));

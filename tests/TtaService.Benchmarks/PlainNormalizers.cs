@@ -15,14 +15,14 @@ internal sealed class EvalBatchNorm : ISiteNormalizer
     {
         if (!_parameters.TryGetValue(site, out var p))
         {
-            p = (Keep(site.Mean), Keep(site.Variance), Keep(site.Weight), Keep(site.Bias));
+            p = (Keep(site.Mean, x), Keep(site.Variance, x), Keep(site.Weight, x), Keep(site.Bias, x));
             _parameters.Add(site, p);
         }
 
         return Behind(nn.functional.batch_norm(x, p.Mean, p.Variance, p.Weight, p.Bias, training: false, eps: site.Epsilon), residual, epilogue);
     }
 
-    internal static Tensor Keep(float[] values) => torch.tensor(values).DetachFromDisposeScope();
+    internal static Tensor Keep(float[] values, Tensor like) => torch.tensor(values, like.dtype, like.device).DetachFromDisposeScope();
 
     internal static Tensor Behind(Tensor y, Tensor? residual, Epilogue epilogue)
     {
@@ -44,7 +44,7 @@ internal sealed class PlainUnmixTns(int components) : ISiteNormalizer
     {
         if (!_sites.TryGetValue(site, out var s))
         {
-            _sites.Add(site, s = new Site(site, components));
+            _sites.Add(site, s = new Site(site, components, x));
         }
 
         using var scope = NewDisposeScope();
@@ -67,15 +67,15 @@ internal sealed class PlainUnmixTns(int components) : ISiteNormalizer
 
     private sealed class Site
     {
-        public Site(NormalizationSite site, int components)
+        public Site(NormalizationSite site, int components, Tensor like)
         {
-            Weight = EvalBatchNorm.Keep(site.Weight);
-            Bias = EvalBatchNorm.Keep(site.Bias);
-            using var mean = torch.tensor(site.Mean);
-            using var variance = torch.tensor(site.Variance);
-            using var noise = randn(components, site.Channels);
+            Weight = EvalBatchNorm.Keep(site.Weight, like);
+            Bias = EvalBatchNorm.Keep(site.Bias, like);
+            using var mean = EvalBatchNorm.Keep(site.Mean, like);
+            using var variance = EvalBatchNorm.Keep(site.Variance, like);
+            using var noise = randn([components, site.Channels], like.dtype, like.device);
             Mean = (mean + (0.5 * noise * variance.sqrt())).DetachFromDisposeScope();
-            Variance = (variance * ones(components, 1)).DetachFromDisposeScope();
+            Variance = (variance * ones_like(noise)).DetachFromDisposeScope();
         }
 
         public Tensor Weight { get; }

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using TorchSharp;
 using TtaService.Benchmarks;
+using TtaService.Engine.Execution;
 
 var threads = new Option<int>("--threads") { Description = "Threads of torch and ONNX Runtime.", DefaultValueFactory = _ => 1 };
 var rounds = new Option<int>("--rounds") { Description = "Rounds; each measures every variant once.", DefaultValueFactory = _ => 7 };
@@ -8,7 +9,9 @@ var models = new Option<string[]>("--models") { Description = "resnet18, resnet5
 var batches = new Option<int[]>("--batches") { Description = "Batch sizes of 'pass'.", AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => [1, 8, 16] };
 var streams = new Option<int[]>("--streams") { Description = "Streams of 'streams'.", AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => [4, 16, 64] };
 var steps = new Option<int>("--steps") { Description = "Steps of 'memory'.", DefaultValueFactory = _ => 100_000 };
-var root = new RootCommand("Measures TtaService as ratios of things that run interleaved on this machine.") { threads, rounds, models, batches, streams, steps };
+var device = new Option<string>("--device") { Description = "cpu, or cuda:N for 'pass', 'streams' and 'drift'; wall times count there.", DefaultValueFactory = _ => "cpu" };
+var precision = new Option<Precision>("--precision") { Description = "fp32, or bf16 on a GPU.", DefaultValueFactory = _ => Precision.Fp32 };
+var root = new RootCommand("Measures TtaService as ratios of things that run interleaved on this machine.") { threads, rounds, models, batches, streams, steps, device, precision };
 foreach (var option in root.Options.Where(option => option.Name.StartsWith("--", StringComparison.Ordinal)))
 {
     option.Recursive = true;
@@ -44,6 +47,8 @@ void Add(string name, string description, Action<Report, BenchmarkOptions> run)
             Batches = parsed.GetValue(batches)!,
             Steps = parsed.GetValue(steps),
             Streams = parsed.GetValue(streams)!,
+            Device = parsed.GetValue(device)!,
+            Precision = parsed.GetValue(precision),
         };
         torch.set_num_threads(options.Threads);
         var report = new Report(Console.Out, options.Threads);

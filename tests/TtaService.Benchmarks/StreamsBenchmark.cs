@@ -10,7 +10,7 @@ internal static class StreamsBenchmark
     {
         foreach (var name in options.Models)
         {
-            using var model = AdaptiveModel.Load(ResNetModels.Path(name));
+            using var model = AdaptiveModel.Load(ResNetModels.Path(name), options.Load);
             foreach (var streams in options.Streams)
             {
                 Run(report, options, model, name, streams);

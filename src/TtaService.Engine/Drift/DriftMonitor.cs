@@ -51,7 +51,7 @@ public sealed class DriftMonitor
         }
 
         var normal = _reference?.Methods.GetValueOrDefault(state.Method.Name);
-        var row = _observed.Arena.Row(state.ObservedRow);
+        var row = _observed.Arena.Read(state.ObservedRow);
         var kl = new float[_sources.Length];
         var wasserstein = new float[_sources.Length];
         for (var i = 0; i < _sources.Length; i++)
@@ -80,7 +80,7 @@ public sealed class DriftMonitor
     private double? Mean(StreamState state, SiteFigure figure)
     {
         var (runtime, sum, count) = (state.Runtime!, 0.0, 0);
-        ReadOnlySpan<float> row = runtime.Layout.RowFloats == 0 ? [] : runtime.Arena.Row(state.Row);
+        ReadOnlySpan<float> row = runtime.Layout.RowFloats == 0 ? [] : runtime.Arena.Read(state.Row);
         foreach (var site in _model.Sites)
         {
             var (offset, length) = runtime.Layout.At(site);

@@ -1,6 +1,7 @@
 using System.Numerics;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Streams;
+using static TorchSharp.torch;
 
 namespace TtaService.Engine.Drift;
 
@@ -18,7 +19,7 @@ internal sealed class ObservedStatistics : IDisposable
     private readonly int _earlySites;
     private readonly int _lastSite;
 
-    public ObservedStatistics(IReadOnlyList<NormalizationSite> sites, ObservationOptions options)
+    public ObservedStatistics(IReadOnlyList<NormalizationSite> sites, ObservationOptions options, Device? device = null)
     {
         _options = options;
         Sites = sites;
@@ -26,7 +27,7 @@ internal sealed class ObservedStatistics : IDisposable
         _earlySites = (sites.Count + 2) / 3;
         _lastSite = sites.Count - 1;
         Layout = new StateLayout(sites, TensorsAt);
-        Arena = new StateArena(Layout.RowFloats);
+        Arena = StateArena.Create(Layout.RowFloats, device);
     }
 
     public IReadOnlyList<NormalizationSite> Sites { get; }
@@ -37,12 +38,21 @@ internal sealed class ObservedStatistics : IDisposable
 
     public ObservationOptions Options => _options;
 
+    /// <summary>A site's part in a frame's novelty.</summary>
+    public float NoveltyShare => 1f / _earlySites;
+
     /// <summary>Bytes of a stream's row.</summary>
     public long RowBytes => (long)Layout.RowFloats * sizeof(float);
 
     /// <summary>Whether a snapshot's tensor is an observation, which no method needs.</summary>
     public static bool IsTensor(string name) =>
         name.EndsWith("." + MeanName, StringComparison.Ordinal) || name.EndsWith("." + VarianceName, StringComparison.Ordinal) || name.EndsWith("." + FeatureName, StringComparison.Ordinal);
+
+    /// <summary>Whether frames are told to be new by this site: one near the input.</summary>
+    public bool ShowsNovelty(NormalizationSite site) => site.Index < _earlySites;
+
+    /// <summary>Whether the spread between frames is kept at this site: the last one.</summary>
+    public bool ShowsSpread(NormalizationSite site) => site.Index == _lastSite;
 
     /// <summary>The observed mean, [C].</summary>
     public ReadOnlySpan<float> Mean(NormalizationSite site, ReadOnlySpan<float> row) => row.Slice(Layout.At(site).Offset, site.Channels);
@@ -77,12 +87,12 @@ internal sealed class ObservedStatistics : IDisposable
         {
             var m = instanceMean.Slice(frame * channels, channels);
             var weight = 1f / Math.Min(framesBefore + frame + 1, _options.Tau);
-            if (site.Index < _earlySites && framesBefore + frame > 0)
+            if (ShowsNovelty(site) && framesBefore + frame > 0)
             {
-                novelty[frame] += Novelty(m, mean, variance, site.Epsilon) / _earlySites;
+                novelty[frame] += Novelty(m, mean, variance, site.Epsilon) * NoveltyShare;
             }
 
-            if (site.Index == _lastSite)
+            if (ShowsSpread(site))
             {
                 Spread(m, mean, weight, state[(2 * channels)..]);
             }

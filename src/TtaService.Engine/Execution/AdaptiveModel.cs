@@ -18,6 +18,11 @@ public sealed class AdaptiveModel : IDisposable
     private readonly ModelGraph _graph;
     private readonly torch.Device _device;
     private readonly InputNormalization _normalization;
+    private readonly FrameUpload _upload;
+    private readonly IBatchRunner _runner;
+
+    // Null where states lie in the host's memory.
+    private readonly torch.Device? _stateDevice;
     private readonly Dictionary<MethodSettings, MethodRuntime> _runtimes = [];
     private readonly ulong _modelKey;
     private readonly PassThreads _threads;
@@ -28,9 +33,14 @@ public sealed class AdaptiveModel : IDisposable
         _graph = graph;
         _device = device;
         _normalization = options.InputNormalization;
+        // The SIMD kernels are for float32 on the CPU; all else goes by torch operators.
+        var onHost = device.type == DeviceType.CPU && options.Precision == Precision.Fp32 && !options.UsesTorchOperators;
+        _stateDevice = onHost ? null : device;
+        _upload = new FrameUpload(options.InputNormalization, device, ElementType(options.Precision), staged: !onHost);
         _threads = new PassThreads(options.Threads);
-        ArenaBytes = options.ArenaBytes ?? AdaptiveModelOptions.DefaultArenaBytes;
-        Observed = options.Observation is { } observation && graph.Sites.Count > 0 ? new ObservedStatistics(graph.Sites, observation) : null;
+        ArenaBytes = options.ArenaBytes ?? (DeviceMemory.FreeBytes(device) is { } free ? free / 4 : AdaptiveModelOptions.DefaultArenaBytes);
+        Observed = options.Observation is { } observation && graph.Sites.Count > 0 ? new ObservedStatistics(graph.Sites, observation, _stateDevice) : null;
+        _runner = onHost ? new HostRunner(this) : new DeviceRunner(this, device);
         _modelKey = ulong.Parse(graph.Digest.AsSpan(0, 16), NumberStyles.HexNumber, CultureInfo.InvariantCulture);
     }
 
@@ -73,7 +83,7 @@ public sealed class AdaptiveModel : IDisposable
         NativeHeap.KeepFreedMemory();
         options ??= new AdaptiveModelOptions();
         var device = ParseDevice(options.Device);
-        var graph = ModelGraph.Load(onnxPath, device);
+        var graph = ModelGraph.Load(onnxPath, device, ElementType(options.Precision));
         if (graph.Inputs.Count != 1 || graph.Inputs[0].Shape.Count != 4)
         {
             var inputs = string.Join(", ", graph.Inputs.Select(input => $"{input.Name} [{string.Join(',', input.Shape)}]"));
@@ -120,8 +130,7 @@ public sealed class AdaptiveModel : IDisposable
 
         var state = new StreamState(method, seed);
         Admit(state);
-        state.Runtime!.Initialize(state.Runtime.Arena.Row(state.Row), seed);
-        ForgetObservation(state);
+        Initialize(state);
         return state;
     }
 
@@ -129,10 +138,9 @@ public sealed class AdaptiveModel : IDisposable
     public void Reset(StreamState state)
     {
         RequireLive(state);
-        state.Runtime!.Initialize(state.Runtime.Arena.Row(state.Row), state.Seed);
         state.Steps = 0;
         state.Frames = 0;
-        ForgetObservation(state);
+        Initialize(state);
     }
 
     /// <summary>Gives the state's memory back. Idempotent.</summary>
@@ -230,7 +238,7 @@ public sealed class AdaptiveModel : IDisposable
             var runtime = steps[i].State.Runtime!;
             if (runtime.Method.Refuses(steps[i].Frames.Count) is { } reason)
             {
-                results[i] = Unchanged(steps[i].State, StepStatus.Refused, reason);
+                results[i] = StepAnswers.Unchanged(steps[i].State, StepStatus.Refused, reason);
             }
             else
             {
@@ -241,12 +249,12 @@ public sealed class AdaptiveModel : IDisposable
 
         if (plain.Count > 0)
         {
-            RunTogether(steps, plain, results, adapts: false);
+            _runner.Run(steps, plain, results, adapts: false);
         }
 
         if (adapted.Count > 0)
         {
-            RunTogether(steps, adapted, results, adapts: true);
+            _runner.Run(steps, adapted, results, adapts: true);
         }
 
         return results;
@@ -257,7 +265,7 @@ public sealed class AdaptiveModel : IDisposable
     public IReadOnlyList<OutputTensor> RunSource(IReadOnlyList<FrameBlock> blocks)
     {
         var frames = blocks.Sum(block => block.Count);
-        return _threads.Run((long)frames * blocks[0].Height * blocks[0].Width, _ => Forward([.. blocks], frames, null));
+        return Forward([.. blocks], frames, _ => null);
     }
 
     /// <inheritdoc/>
@@ -270,6 +278,8 @@ public sealed class AdaptiveModel : IDisposable
 
         _runtimes.Clear();
         Observed?.Dispose();
+        (_runner as IDisposable)?.Dispose();
+        _upload.Dispose();
         _graph.Dispose();
     }
 
@@ -278,7 +288,7 @@ public sealed class AdaptiveModel : IDisposable
     {
         if (!_runtimes.TryGetValue(state.Method, out var runtime))
         {
-            runtime = new MethodRuntime(state.Method, Sites, _modelKey);
+            runtime = new MethodRuntime(state.Method, Sites, _modelKey, _stateDevice);
         }
 
         if (ResidentBytes + runtime.RowBytes + ObservedBytes > ArenaBytes)
@@ -298,6 +308,16 @@ public sealed class AdaptiveModel : IDisposable
         ResidentBytes += runtime.RowBytes + ObservedBytes;
     }
 
+    private void Initialize(StreamState state)
+    {
+        using (var row = state.Runtime!.Arena.Edit(state.Row))
+        {
+            state.Runtime.Initialize(row.Values, state.Seed);
+        }
+
+        ForgetObservation(state);
+    }
+
     private long ObservedBytes => Observed?.RowBytes ?? 0;
 
     private void ForgetObservation(StreamState state)
@@ -307,7 +327,8 @@ public sealed class AdaptiveModel : IDisposable
         state.Changes.Restart();
         if (Observed is not null)
         {
-            Observed.Arena.Row(state.ObservedRow).Clear();
+            using var row = Observed.Arena.Edit(state.ObservedRow);
+            row.Values.Clear();
         }
     }
 
@@ -328,11 +349,16 @@ public sealed class AdaptiveModel : IDisposable
         Admit(state);
         try
         {
-            StreamSnapshot.Fill(content, snapshot, state.Runtime!.Layout, state.Runtime.Arena.Row(state.Row));
+            using (var row = state.Runtime!.Arena.Edit(state.Row))
+            {
+                StreamSnapshot.Fill(content, snapshot, state.Runtime.Layout, row.Values);
+            }
+
             ForgetObservation(state);
             if (Observed is not null)
             {
-                StreamSnapshot.FillObserved(content, snapshot, Observed.Layout, Observed.Arena.Row(state.ObservedRow), state);
+                using var row = Observed.Arena.Edit(state.ObservedRow);
+                StreamSnapshot.FillObserved(content, snapshot, Observed.Layout, row.Values, state);
             }
         }
         catch (SnapshotException)
@@ -345,109 +371,12 @@ public sealed class AdaptiveModel : IDisposable
         state.Frames = content.Frames;
     }
 
-    private unsafe void RunTogether(IReadOnlyList<StreamStep> steps, List<int> indices, StepResult[] results, bool adapts)
-    {
-        var passes = new StepInPass[indices.Count];
-        var nextRows = new int[indices.Count];
-        var nextObserved = new int[indices.Count];
-        var observed = adapts ? Observed : null;
-        var frames = indices.Sum(index => steps[index].Frames.Count);
-        var novelty = ArrayPool<float>.Shared.Rent(frames);
-        Array.Clear(novelty, 0, frames);
-        using var pinned = novelty.AsMemory().Pin();
-        var at = 0;
-        for (var i = 0; i < passes.Length; i++)
-        {
-            var step = steps[indices[i]];
-            var state = step.State;
-            var arena = state.Runtime!.Arena;
-            nextRows[i] = arena.Rent();
-            var observation = default(StepObservation);
-            if (observed is not null)
-            {
-                nextObserved[i] = observed.Arena.Rent();
-                observation = new StepObservation(observed, state.ObservedFrames, observed.Arena.Pointer(state.ObservedRow), observed.Arena.Pointer(nextObserved[i]), (float*)pinned.Pointer + at);
-            }
-
-            passes[i] = new StepInPass(state.Runtime, at, step.Frames.Count, state.Frames, arena.Pointer(state.Row), arena.Pointer(nextRows[i])) { Observation = observation };
-            at = checked(at + step.Frames.Count);
-        }
-
-        try
-        {
-            var first = steps[indices[0]].Frames;
-            FrameBlock[] blocks = [.. indices.Select(index => steps[index].Frames)];
-            var outputs = _threads.Run((long)frames * first.Height * first.Width, threads => Forward(blocks, frames, adapts ? new ForwardPass(passes, threads) : null));
-            var outputsRead = Stopwatch.GetTimestamp();
-            for (var i = 0; i < passes.Length; i++)
-            {
-                results[indices[i]] = Finish(steps[indices[i]], passes[i], outputs, frames, ref nextRows[i]);
-                if (observed is not null && results[indices[i]].Status == StepStatus.Ok)
-                {
-                    CommitObservation(observed, steps[indices[i]], novelty.AsSpan(passes[i].FirstFrame, passes[i].FrameCount), ref nextObserved[i]);
-                }
-            }
-
-            RunTimes += new PassTimes(TimeSpan.Zero, TimeSpan.Zero, Stopwatch.GetElapsedTime(outputsRead));
-        }
-        finally
-        {
-            for (var i = 0; i < passes.Length; i++)
-            {
-                steps[indices[i]].State.Runtime!.Arena.Return(nextRows[i]);
-                observed?.Arena.Return(nextObserved[i]);
-            }
-
-            ArrayPool<float>.Shared.Return(novelty);
-        }
-    }
-
-    // A frozen stream is watched too. What is not finite is not taken: watching never fails a step.
-    private static void CommitObservation(ObservedStatistics observed, StreamStep step, ReadOnlySpan<float> novelty, ref int nextRow)
-    {
-        var state = step.State;
-        foreach (var tensor in observed.Layout.Tensors)
-        {
-            if (!TensorPrimitives.IsFiniteAll<float>(observed.Arena.Row(nextRow).Slice(tensor.Offset, tensor.Length)))
-            {
-                return;
-            }
-        }
-
-        (state.ObservedRow, nextRow) = (nextRow, state.ObservedRow);
-        foreach (var distance in novelty)
-        {
-            state.Changes.Observe(++state.ObservedFrames, state.Steps, distance);
-        }
-    }
-
-    private static StepResult Finish(StreamStep step, StepInPass pass, OutputTensor[] outputs, int frames, ref int nextRow)
-    {
-        var state = step.State;
-        var own = Array.ConvertAll(outputs, output => Slice(output, pass, frames));
-        if (!Array.TrueForAll(own, output => TensorPrimitives.IsFiniteAll<float>(output.Values)))
-        {
-            return Unchanged(state, StepStatus.NotFinite, "the model's outputs for this step are not finite; check the frames");
-        }
-
-        var arena = state.Runtime!.Arena;
-        foreach (var tensor in state.Runtime.Layout.Tensors)
-        {
-            if (!TensorPrimitives.IsFiniteAll<float>(arena.Row(nextRow).Slice(tensor.Offset, tensor.Length)))
-            {
-                return Unchanged(state, StepStatus.NotFinite, $"the proposed statistics of {tensor.Name} are not finite; check the frames");
-            }
-        }
-
-        if (!step.Freeze)
-        {
-            (state.Row, nextRow) = (nextRow, state.Row);
-            state.Steps++;
-            state.Frames += step.Frames.Count;
-        }
-
-        return new StepResult { Status = StepStatus.Ok, Outputs = own, Steps = state.Steps, Frames = state.Frames };
-    }
+    /// <summary>One pass of a batch that lies in the order of its blocks; the outputs are read, which waits for the device.</summary>
+    /// <param name="blocks">Frames of one C, H, W.</param>
+    /// <param name="frames">How many they are.</param>
+    /// <param name="pass">What normalizes at the sites, given the threads; null from it for the folded graph.</param>
+    internal OutputTensor[] Forward(FrameBlock[] blocks, int frames, Func<int, ISiteNormalizer?> pass) =>
+        _threads.Run((long)frames * blocks[0].Height * blocks[0].Width, threads => Forward(blocks, frames, pass(threads)));
 
     // Internal for the benchmarks, which run the same graph with other normalizers.
     internal OutputTensor[] Forward(FrameBlock[] blocks, int frames, ISiteNormalizer? pass)
@@ -455,7 +384,7 @@ public sealed class AdaptiveModel : IDisposable
         using var scope = NewDisposeScope();
         using var mode = inference_mode();
         var began = Stopwatch.GetTimestamp();
-        var input = Upload(blocks, frames);
+        var input = _upload.Upload(blocks, frames);
         var uploaded = Stopwatch.GetTimestamp();
         var outputs = _graph.Run([input], pass);
         var read = new OutputTensor[outputs.Length];
@@ -470,71 +399,8 @@ public sealed class AdaptiveModel : IDisposable
         return read;
     }
 
-    // [B,C,H,W] in channels-last memory, normalized on the way in.
-    private unsafe Tensor Upload(FrameBlock[] blocks, int frames)
-    {
-        var (channels, height, width) = (blocks[0].Channels, blocks[0].Height, blocks[0].Width);
-        var pixels = height * width;
-        var nhwc = empty([frames, height, width, channels], ScalarType.Float32);
-        using var storage = nhwc.storage<float>();
-        var destination = (float*)storage.data_ptr();
-        var table = new float[256];
-        var mean = _normalization.Mean;
-        foreach (var block in blocks)
-        {
-            for (var c = 0; c < channels; c++)
-            {
-                if (!block.Pixels.IsEmpty)
-                {
-                    for (var level = 0; level < table.Length; level++)
-                    {
-                        table[level] = ((level / 255f) - mean[c]) / _normalization.Std[c];
-                    }
-                }
-
-                for (var frame = 0; frame < block.Count; frame++)
-                {
-                    var from = ((frame * channels) + c) * pixels;
-                    var to = destination + ((long)frame * pixels * channels) + c;
-                    if (!block.Pixels.IsEmpty)
-                    {
-                        foreach (var level in block.Pixels.Span.Slice(from, pixels))
-                        {
-                            *to = table[level];
-                            to += channels;
-                        }
-                    }
-                    else
-                    {
-                        foreach (var value in block.Values.Span.Slice(from, pixels))
-                        {
-                            *to = value;
-                            to += channels;
-                        }
-                    }
-                }
-            }
-
-            destination += (long)block.Count * pixels * channels;
-        }
-
-        return nhwc.permute(0, 3, 1, 2).to(_device);
-    }
-
-    private static OutputTensor Slice(OutputTensor output, StepInPass pass, int frames)
-    {
-        if (output.Shape.Length == 0 || output.Shape[0] != frames)
-        {
-            throw new InvalidOperationException($"output {output.Name} has shape [{string.Join(',', output.Shape)}] for {frames} frames; its first axis must be the batch");
-        }
-
-        var floats = output.Values.Length / frames;
-        int[] shape = [pass.FrameCount, .. output.Shape.AsSpan(1)];
-        return new OutputTensor(output.Name, shape, output.Values.AsSpan(pass.FirstFrame * floats, pass.FrameCount * floats).ToArray());
-    }
-
-    private static StepResult Unchanged(StreamState state, StepStatus status, string message) =>
-        new() { Status = status, Message = message, Steps = state.Steps, Frames = state.Frames };
+    /// <summary>Counts the time until it is disposed as that of committing.</summary>
+    internal CommitTimer TimeCommit() => new(this);
 
     private void Check(IReadOnlyList<StreamStep> steps)
     {
@@ -590,6 +456,8 @@ public sealed class AdaptiveModel : IDisposable
         }
     }
 
+    private static ScalarType ElementType(Precision precision) => precision == Precision.Bf16 ? ScalarType.BFloat16 : ScalarType.Float32;
+
     private static torch.Device ParseDevice(string name)
     {
         try
@@ -614,26 +482,12 @@ public sealed class AdaptiveModel : IDisposable
             throw new ModelLoadException($"device '{name}' is not known; use cpu or cuda:N", e);
         }
     }
-}
 
-/// <summary>How a model is loaded.</summary>
-public sealed record AdaptiveModelOptions
-{
-    /// <summary><c>cpu</c> or <c>cuda:N</c>. Default cpu.</summary>
-    public string Device { get; init; } = "cpu";
+    /// <summary>Adds its life to the commit time of the run.</summary>
+    internal readonly ref struct CommitTimer(AdaptiveModel model)
+    {
+        private readonly long _began = Stopwatch.GetTimestamp();
 
-    /// <summary>How pixels become input values; default ImageNet's. Not used for float frames.</summary>
-    public InputNormalization InputNormalization { get; init; } = InputNormalization.ImageNet;
-
-    /// <summary>Most threads of a pass; short passes run on one. Default 0: torch's, one a physical core.</summary>
-    public int Threads { get; init; }
-
-    /// <summary>Most bytes of state that resident streams may take. Default: a quarter of the memory that the process may use.</summary>
-    public long? ArenaBytes { get; init; }
-
-    /// <summary>A quarter of the memory that the process may use.</summary>
-    public static long DefaultArenaBytes => GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / 4;
-
-    /// <summary>Observe what the sites see of each stream, which drift is read from. Default null: not.</summary>
-    public ObservationOptions? Observation { get; init; }
+        public void Dispose() => model.RunTimes += new PassTimes(TimeSpan.Zero, TimeSpan.Zero, Stopwatch.GetElapsedTime(_began));
+    }
 }

@@ -10,7 +10,7 @@ using Tensor = TorchSharp.torch.Tensor;
 
 namespace TtaService.Engine.Execution;
 
-/// <summary>One forward pass of a batch: at every site each frame is normalized with the statistics of its own stream, and each stream's next state is proposed.</summary>
+/// <summary>One forward pass of a batch on the CPU in float32: at every site each frame is normalized with the statistics of its own stream, and each stream's next state is proposed.</summary>
 /// <remarks>Frames lie in the order of their steps. Nothing is committed here: proposals go to rows of their own.</remarks>
 internal sealed unsafe class ForwardPass : ISiteNormalizer
 {
@@ -43,9 +43,7 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
             fixed (float* statistics = rented, bias = site.Bias)
             {
                 var work = new SiteWork(this, site, shape.Length > 2, frames, pixels, statistics, bias);
-                return x.device_type == DeviceType.CPU && x.dtype == ScalarType.Float32
-                    ? NormalizeInMemory(work, x, mayOverwrite, residual, epilogue)
-                    : NormalizeOnDevice(work, x, residual, epilogue);
+                return Normalize(work, x, mayOverwrite, residual, epilogue);
             }
         }
         finally
@@ -54,7 +52,7 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
         }
     }
 
-    private Tensor NormalizeInMemory(SiteWork work, Tensor x, bool mayOverwrite, Tensor? residual, Epilogue epilogue)
+    private Tensor Normalize(SiteWork work, Tensor x, bool mayOverwrite, Tensor? residual, Epilogue epilogue)
     {
         var channelsLast = IsChannelsLast(x);
         var input = channelsLast || x.is_contiguous() ? x : x.contiguous();
@@ -78,45 +76,6 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
 
         return output;
     }
-
-    // Any device and dtype by torch operators: float32 statistics there, the methods' small algebra here, one affine pass there.
-    private static Tensor NormalizeOnDevice(SiteWork work, Tensor x, Tensor? residual, Epilogue epilogue)
-    {
-        var (frames, channels) = (work.Frames, work.Site.Channels);
-        var wide = x.to_type(ScalarType.Float32);
-        if (work.NeedsStatistics)
-        {
-            var flat = wide.reshape(frames, channels, -1);
-            var origin = flat.narrow(2, 0, 1);
-            var centered = flat - origin;
-            var shifted = centered.mean([2L]);
-            var variance = ((centered * centered).mean([2L]) - (shifted * shifted)).clamp_min(0);
-            CopyToHost(shifted + origin.squeeze(2), work.InstanceMean, frames * channels);
-            CopyToHost(variance, work.InstanceVariance, frames * channels);
-        }
-
-        work.RunMethods();
-        long[] broadcast = [frames, channels, .. Enumerable.Repeat(1L, (int)x.dim() - 2)];
-        var scale = torch.tensor(new ReadOnlySpan<float>(work.Scale, frames * channels).ToArray(), broadcast).to(x.device);
-        var mean = torch.tensor(new ReadOnlySpan<float>(work.Mean, frames * channels).ToArray(), broadcast).to(x.device);
-        long[] perChannel = [1, .. broadcast.AsSpan(1)];
-        var bias = torch.tensor(work.Site.Bias, perChannel).to(x.device);
-        var y = (wide - mean).mul_(scale).add_(bias);
-        if (residual is not null)
-        {
-            y = y.add_(residual);
-        }
-
-        if (epilogue.Clamps)
-        {
-            y = y.clamp_(epilogue.Minimum, epilogue.Maximum);
-        }
-
-        return y.to_type(x.dtype);
-    }
-
-    private static void CopyToHost(Tensor source, float* destination, int length) =>
-        source.contiguous().cpu().data<float>().CopyTo(new Span<float>(destination, length));
 
     private static bool IsChannelsLast(Tensor x)
     {
@@ -152,10 +111,6 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
     {
         private readonly int _channels = site.Channels;
 
-        public NormalizationSite Site => site;
-
-        public int Frames => frames;
-
         public float* Input { get; set; }
 
         public float* Output { get; set; }
@@ -174,8 +129,6 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
 
         // The methods' variance becomes the scale in place.
         public float* Scale => memory + (3L * frames * _channels);
-
-        public bool NeedsStatistics => pass._steps.Any(step => step.NeedsStatistics(site));
 
         public void Run(int threads)
         {

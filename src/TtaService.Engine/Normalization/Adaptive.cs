@@ -1,4 +1,5 @@
 using System.Buffers;
+using Tensor = TorchSharp.torch.Tensor;
 
 namespace TtaService.Engine.Normalization;
 
@@ -60,7 +61,7 @@ internal sealed class Adaptive(MethodSettings settings) : INormalizationMethod
             var mean = rented.AsSpan(0, c);
             var variance = rented.AsSpan(c, c);
             var hasVariance = BatchStatistics.Compute(step, unbiased: false, mean, variance);
-            var rate = (float)(1 - Math.Pow(1 - Eta(step.FramesBefore), (double)step.Frames / _referenceFrames));
+            var rate = Rate(step.Frames, step.FramesBefore);
             BatchStatistics.Mix(oldMean, mean, rate, step.NextState[..c]);
             BatchStatistics.Mix(oldVariance, hasVariance ? variance : oldVariance, rate, step.NextState[c..]);
         }
@@ -68,6 +69,41 @@ internal sealed class Adaptive(MethodSettings settings) : INormalizationMethod
         {
             ArrayPool<float>.Shared.Return(rented);
         }
+    }
+
+    public float[] StepFigures(int frames, long framesBefore) => [Rate(frames, framesBefore)];
+
+    public (Tensor Mean, Tensor Variance) Forward(SiteTensors steps)
+    {
+        var c = steps.Channels;
+        var (runningMean, runningVariance) = (steps.StateAt(0, 1, c), steps.StateAt(c, 1, c));
+        var (mean, variance) = (runningMean, runningVariance);
+        if (_gate > 0)
+        {
+            var source = steps.SourceVariance + steps.Site.Epsilon;
+            var spread = (runningVariance + steps.Site.Epsilon).sqrt() - source.sqrt();
+            var drift = (((runningMean - steps.SourceMean).square() + spread.square()) / source).mean([2L], keepdim: true);
+            var trust = drift / (drift + _gate);
+            mean = steps.SourceMean + (trust * (runningMean - steps.SourceMean));
+            variance = steps.SourceVariance + (trust * (runningVariance - steps.SourceVariance));
+        }
+
+        var rate = steps.Figure(0);
+        var (batchMean, batchVariance) = steps.BatchStatistics(unbiased: false);
+        steps.Propose(0, 1, c, runningMean.lerp(batchMean, rate));
+        if (batchVariance is not null)
+        {
+            steps.Propose(c, 1, c, runningVariance.lerp(batchVariance, rate));
+        }
+
+        var w = steps.Spatial && steps.Pixels > 1 ? _instanceWeight : 0;
+        if (w == 0)
+        {
+            return (mean, variance);
+        }
+
+        var distance = steps.InstanceMean - mean;
+        return (mean + (distance * w), (variance * (1 - w)) + (steps.InstanceVariance * w) + (distance.square() * (w * (1 - w))));
     }
 
     /// <summary>eta at the tick that starts after so many frames.</summary>
@@ -79,6 +115,8 @@ internal sealed class Adaptive(MethodSettings settings) : INormalizationMethod
         var u = a < 1 ? (1 / (1 - a)) + ((first - (1 / (1 - a))) * Math.Pow(a, ticks)) : first + ticks;
         return Math.Clamp(1 / u, _floor, 1);
     }
+
+    private float Rate(int frames, long framesBefore) => (float)(1 - Math.Pow(1 - Eta(framesBefore), (double)frames / _referenceFrames));
 
     private void Normalize(in SiteStep step, ReadOnlySpan<float> runningMean, ReadOnlySpan<float> runningVariance)
     {

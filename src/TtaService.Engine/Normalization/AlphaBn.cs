@@ -1,3 +1,5 @@
+using Tensor = TorchSharp.torch.Tensor;
+
 namespace TtaService.Engine.Normalization;
 
 /// <summary>alpha-BN: a fixed mix of source and step statistics. No state.</summary>
@@ -43,4 +45,6 @@ internal sealed class AlphaBn(MethodSettings settings) : INormalizationMethod
         BatchStatistics.Mix(step.Site.Variance, hasVariance ? variance : step.Site.Variance, _testWeight, variance);
         step.ShareFirstRow();
     }
+
+    public (Tensor Mean, Tensor Variance) Forward(SiteTensors steps) => steps.Spatial ? steps.MixWithSource(_unbiased, _testWeight) : steps.Source;
 }

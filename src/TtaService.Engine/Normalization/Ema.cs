@@ -1,3 +1,5 @@
+using Tensor = TorchSharp.torch.Tensor;
+
 namespace TtaService.Engine.Normalization;
 
 /// <summary>Running test statistics that start at the source: RoTTA's robust BN. The step is folded in first, then used.</summary>
@@ -44,5 +46,18 @@ internal sealed class Ema(MethodSettings settings) : INormalizationMethod
         mean.CopyTo(step.NextState);
         variance.CopyTo(step.NextState[c..]);
         step.ShareFirstRow();
+    }
+
+    public (Tensor Mean, Tensor Variance) Forward(SiteTensors steps)
+    {
+        var c = steps.Channels;
+        var rate = BatchStatistics.RateOfStep(_momentum, steps.Frames, _referenceFrames);
+        var (batchMean, batchVariance) = steps.BatchStatistics(_unbiased);
+        var mean = SiteTensors.Mix(steps.StateAt(0, 1, c), batchMean, rate);
+        var oldVariance = steps.StateAt(c, 1, c);
+        var variance = batchVariance is null ? oldVariance : SiteTensors.Mix(oldVariance, batchVariance, rate);
+        steps.Propose(0, 1, c, mean);
+        steps.Propose(c, 1, c, variance);
+        return (mean, variance);
     }
 }

@@ -1,9 +1,11 @@
+using Tensor = TorchSharp.torch.Tensor;
+
 namespace TtaService.Engine.Normalization;
 
 /// <summary>Which statistics normalize a frame at a site, and how a stream's state moves. Stateless itself: one instance serves every stream with these settings.</summary>
 internal interface INormalizationMethod
 {
-    /// <summary>False when <see cref="Forward"/> needs no instance statistics, which spares a pass over the activations.</summary>
+    /// <summary>False when <see cref="Forward(in SiteStep)"/> needs no instance statistics, which spares a pass over the activations.</summary>
     bool ReadsFrames { get; }
 
     /// <summary>The tensors that a stream keeps at a site, in the order in which they lie in its state.</summary>
@@ -21,8 +23,15 @@ internal interface INormalizationMethod
     /// <summary>How evenly the stream's frames fell on the components of a site: entropy over its largest value, 0 to 1; null without components. For watching only.</summary>
     double? OccupancyEntropy(NormalizationSite site, ReadOnlySpan<float> state) => null;
 
+    /// <summary>What the host alone knows of a step and <see cref="Forward(SiteTensors)"/> reads as <see cref="SiteTensors.Figures"/>; as many figures for every step.</summary>
+    float[] StepFigures(int frames, long framesBefore) => [];
+
     /// <summary>Fills <see cref="SiteStep.Mean"/> and <see cref="SiteStep.Variance"/>, and <see cref="SiteStep.NextState"/> when there is state.</summary>
     void Forward(in SiteStep step);
+
+    /// <summary>The same mathematics in torch operators, for many steps at once on any device, without waiting for it.</summary>
+    /// <returns>What normalizes each frame, broadcastable to [S,n,C]. <see cref="SiteTensors.NextState"/> is written when there is state.</returns>
+    (Tensor Mean, Tensor Variance) Forward(SiteTensors steps);
 }
 
 /// <summary>A named tensor of a site's state.</summary>

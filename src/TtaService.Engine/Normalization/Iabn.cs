@@ -1,3 +1,5 @@
+using Tensor = TorchSharp.torch.Tensor;
+
 namespace TtaService.Engine.Normalization;
 
 /// <summary>Instance-aware BN: source statistics, corrected where a frame's own are further away than sampling noise explains. No state.</summary>
@@ -45,6 +47,25 @@ internal sealed class Iabn(MethodSettings settings) : INormalizationMethod
             step.Variance[i] = MathF.Max(0, site.Variance[c] + Shrink((step.InstanceVariance[i] * unbiased) - site.Variance[c], varianceFactor * sourceVariance));
         }
     }
+
+    public (Tensor Mean, Tensor Variance) Forward(SiteTensors steps)
+    {
+        if (steps.Pixels <= 1)
+        {
+            return steps.Source;
+        }
+
+        double pixels = steps.Pixels;
+        var sourceVariance = steps.SourceVariance + steps.Site.Epsilon;
+        var meanLimit = sourceVariance.sqrt() * (_threshold * (float)Math.Sqrt(1 / pixels));
+        var varianceLimit = sourceVariance * (_threshold * (float)Math.Sqrt(2 / (pixels - 1)));
+        var variance = steps.InstanceVariance * (float)(pixels / (pixels - 1));
+        return (
+            steps.SourceMean + Shrink(steps.InstanceMean - steps.SourceMean, meanLimit),
+            (steps.SourceVariance + Shrink(variance - steps.SourceVariance, varianceLimit)).clamp_min(0));
+    }
+
+    private static Tensor Shrink(Tensor value, Tensor limit) => value - value.minimum(limit).maximum(-limit);
 
     private static float Shrink(float value, float limit) => MathF.CopySign(MathF.Max(MathF.Abs(value) - limit, 0), value);
 }

@@ -1,3 +1,5 @@
+using Tensor = TorchSharp.torch.Tensor;
+
 namespace TtaService.Engine.Normalization;
 
 /// <summary>Schneider's N: the source statistics count as N frames beside the n of the step. No state.</summary>
@@ -35,4 +37,6 @@ internal sealed class Prior(MethodSettings settings) : INormalizationMethod
         BatchStatistics.Mix(step.Site.Variance, hasVariance ? variance : step.Site.Variance, testWeight, variance);
         step.ShareFirstRow();
     }
+
+    public (Tensor Mean, Tensor Variance) Forward(SiteTensors steps) => steps.MixWithSource(_unbiased, steps.Frames / (_priorFrames + steps.Frames));
 }

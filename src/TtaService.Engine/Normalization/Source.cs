@@ -1,3 +1,5 @@
+using Tensor = TorchSharp.torch.Tensor;
+
 namespace TtaService.Engine.Normalization;
 
 /// <summary>Plain inference: every frame is normalized with the source statistics. No state.</summary>
@@ -19,4 +21,6 @@ internal sealed class Source : INormalizationMethod
     }
 
     public void Forward(in SiteStep step) => step.UseSource();
+
+    public (Tensor Mean, Tensor Variance) Forward(SiteTensors steps) => steps.Source;
 }

@@ -1,3 +1,5 @@
+using Tensor = TorchSharp.torch.Tensor;
+
 namespace TtaService.Engine.Normalization;
 
 /// <summary>Test-time BN: the step's own mean and biased variance, over B, H and W. No state.</summary>
@@ -35,5 +37,11 @@ internal sealed class Tbn(MethodSettings settings) : INormalizationMethod
         }
 
         step.ShareFirstRow();
+    }
+
+    public (Tensor Mean, Tensor Variance) Forward(SiteTensors steps)
+    {
+        var (mean, variance) = steps.BatchStatistics(unbiased: false);
+        return (mean, variance ?? steps.SourceVariance);
     }
 }

@@ -1,4 +1,6 @@
 using System.Buffers;
+using static TorchSharp.torch;
+using Tensor = TorchSharp.torch.Tensor;
 
 namespace TtaService.Engine.Normalization;
 
@@ -70,6 +72,23 @@ internal sealed class Tbr(MethodSettings settings) : INormalizationMethod
         {
             ArrayPool<float>.Shared.Return(scratch);
         }
+    }
+
+    public float[] StepFigures(int frames, long framesBefore) => [_firstSeeds && framesBefore == 0 ? 1 : 0];
+
+    public (Tensor Mean, Tensor Variance) Forward(SiteTensors steps)
+    {
+        var c = steps.Channels;
+        var rate = BatchStatistics.RateOfStep(_rate, steps.Frames, _referenceFrames);
+        var (oldMean, oldStd) = (steps.StateAt(0, 1, c), steps.StateAt(c, 1, c));
+        var (batchMean, batchVariance) = steps.BatchStatistics(unbiased: false);
+        var batchStd = batchVariance is null ? oldStd : (batchVariance + steps.Site.Epsilon).sqrt();
+        var first = steps.Figure(0) > 0;
+        var (mean, std) = (where(first, batchMean, oldMean), where(first, batchStd, oldStd));
+        // From the statistics that the first step seeded, the mix is those again.
+        steps.Propose(0, 1, c, SiteTensors.Mix(mean, batchMean, rate));
+        steps.Propose(c, 1, c, SiteTensors.Mix(std, batchStd, rate));
+        return (mean, std.square() - steps.Site.Epsilon);
     }
 
     // Sd holds eps already; the pass adds it again inside the root.

@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Numerics.Tensors;
+using Tensor = TorchSharp.torch.Tensor;
 
 namespace TtaService.Engine.Normalization;
 
@@ -175,6 +176,48 @@ internal sealed class UnmixTns(MethodSettings settings) : INormalizationMethod
         }
     }
 
+    public (Tensor Mean, Tensor Variance) Forward(SiteTensors steps)
+    {
+        if (!steps.Spatial)
+        {
+            return steps.Source;
+        }
+
+        var (k, channels, n) = (_components, steps.Channels, steps.Frames);
+        var (m, v) = (steps.InstanceMean, steps.InstanceVariance);
+        var (M, V) = (steps.StateAt(0, k, channels), steps.StateAt(k * channels, k, channels));
+        var p = Unit(m).bmm(Unit(M).transpose(1, 2)).div_(_temperature).softmax(2);         // [S,n,K]
+        var q = 1 - p;
+        var Mb = M.mean([1L], keepdim: true);
+        var Vb = V.mean([1L], keepdim: true);
+        var D = M - Mb;
+        var d = m - Mb;
+        var pd = p.bmm(D);
+        // mean and var as in the span version
+        var mean = m - (((d * (k - 1f)) + pd) / k);
+        var shift = (d - pd) / k;
+        var cross = ((p * q).bmm(D) * 2) + (d * p.square().sum([2L], keepdim: true));
+        var variance = Vb + ((v - p.bmm(V) + q.square().bmm(D.square()) + (d * cross)) / k) - shift.square();
+        Propose(steps, p, M, V);
+        return (mean, variance.clamp_min(0));
+
+        static Tensor Unit(Tensor rows) => rows / rows.norm(2, keepdim: true).clamp_min(1e-12f);
+    }
+
+    private void Propose(SiteTensors steps, Tensor p, Tensor M, Tensor V)
+    {
+        var (k, channels, n) = (_components, steps.Channels, steps.Frames);
+        var rate = BatchStatistics.RateOfStep(steps.Site.Momentum, _batchSize == 0 ? n : _batchSize, _batchSizeMax) / n;
+        var weights = (p * rate).transpose(1, 2);                                           // [S,K,n]
+        var kept = 1 - weights.sum([2L], keepdim: true);
+        steps.Propose(0, k, channels, (M * kept) + weights.bmm(steps.InstanceMean));
+        steps.Propose(k * channels, k, channels, (V * kept) + weights.bmm(steps.InstanceVariance));
+        var occupancy = steps.StateAt(2 * k * channels, 1, k);
+        steps.Propose(2 * k * channels, 1, k, SiteTensors.Mix(occupancy, p.mean([1L], keepdim: true), OccupancyRate(n)));
+    }
+
+    private static float OccupancyRate(int frames) => (float)(1 - Math.Pow(1 - (1.0 / OccupancyFrames), frames));
+
     // p_k = softmax_k(cos(m, M_k)/temperature)
     private void Assign(ReadOnlySpan<float> m, ReadOnlySpan<float> M, ReadOnlySpan<float> norms, Span<float> p)
     {
@@ -199,7 +242,7 @@ internal sealed class UnmixTns(MethodSettings settings) : INormalizationMethod
         var (k, channels, n) = (_components, step.Channels, step.Frames);
         var rate = BatchStatistics.RateOfStep(step.Site.Momentum, _batchSize == 0 ? n : _batchSize, _batchSizeMax) / n;
         var occupancy = step.NextState[(2 * k * channels)..];
-        var forgets = (float)(1 - Math.Pow(1 - (1.0 / OccupancyFrames), n)) / n;
+        var forgets = OccupancyRate(n) / n;
         for (var i = 0; i < k; i++)
         {
             var total = 0f;

@@ -14,18 +14,21 @@ internal sealed class GraphCompiler : IDisposable
 
     private readonly GraphProto _graph;
     private readonly Device _device;
+    private readonly ScalarType _precision;
     private readonly Dictionary<string, Tensor> _constants = new(StringComparer.Ordinal);
     private readonly Dictionary<string, int> _slots = new(StringComparer.Ordinal);
     private readonly Dictionary<string, int> _uses = new(StringComparer.Ordinal);
     private readonly List<CompiledNode> _nodes = [];
+    private readonly Dictionary<Tensor, Tensor> _placed = new(ReferenceEqualityComparer.Instance);
     private readonly HashSet<Tensor> _owned = new(ReferenceEqualityComparer.Instance);
     private readonly List<string> _problems = [];
     private int _slotCount;
 
-    public GraphCompiler(string path, GraphProto graph, long opset, Device device)
+    public GraphCompiler(string path, GraphProto graph, long opset, Device device, ScalarType precision)
     {
         _graph = graph;
         _device = device;
+        _precision = precision;
         ReadConstants(path);
         var initializers = _constants.Keys.ToHashSet(StringComparer.Ordinal);
         Inputs = [.. graph.Input.Where(input => !initializers.Contains(input.Name)).Select(Describe)];
@@ -59,11 +62,9 @@ internal sealed class GraphCompiler : IDisposable
         Sites = [.. _nodes.Where(node => node.Site is not null).Select(node => node.Site!)];
         InputSlots = [.. Inputs.Select(input => Slot(input.Name))];
         OutputSlots = [.. Outputs.Select(output => Slot(output.Name))];
-        foreach (var name in _constants.Keys.ToList())
+        foreach (var constant in _constants.Values)
         {
-            // Shape values stay in host memory.
-            var constant = _constants[name];
-            Own(_constants[name] = constant.is_floating_point() ? constant.to(device) : constant);
+            Own(constant);
         }
     }
 
@@ -83,7 +84,7 @@ internal sealed class GraphCompiler : IDisposable
         var constants = new Dictionary<int, Tensor>();
         foreach (var (name, constant) in _constants)
         {
-            constants[Slot(name)] = constant;
+            constants[Slot(name)] = Place(constant);
         }
 
         var producers = new Dictionary<string, CompiledNode>(StringComparer.Ordinal);
@@ -371,7 +372,7 @@ internal sealed class GraphCompiler : IDisposable
             return new KernelInstruction(arguments => kernel(arguments.AsSpan(0, 3).ToArray()), [.. slots, .. sources], [output], residual, chain.Epilogue);
         }
 
-        var (mean, variance, gamma, beta) = (Device(site.Mean), Device(site.Variance), Device(site.Weight), Device(site.Bias));
+        var (mean, variance, gamma, beta) = (Place(tensor(site.Mean)), Place(tensor(site.Variance)), Place(tensor(site.Weight)), Place(tensor(site.Bias)));
         return new KernelInstruction(
             arguments => [nn.functional.batch_norm(arguments[0]!, mean, variance, gamma, beta, training: false, eps: site.Epsilon)],
             [Slot(input), .. sources],
@@ -386,12 +387,10 @@ internal sealed class GraphCompiler : IDisposable
         var weight = _constants[convolution.Proto.Input[1]];
         var scale = tensor(site.Weight) / (tensor(site.Variance) + site.Epsilon).sqrt();
         long[] perFilter = [-1, .. Enumerable.Repeat(1L, (int)weight.dim() - 1)];
-        var own = convolution.Proto.Input.Count > 2 ? _constants[convolution.Proto.Input[2]].cpu() : zeros(site.Channels);
-        var folded = ChannelsLast(weight.cpu() * scale.reshape(perFilter)).to(_device);
-        var bias = (((own - tensor(site.Mean)) * scale) + tensor(site.Bias)).to(_device);
-        Own(folded);
-        Own(bias);
-        return (folded, bias);
+        var own = convolution.Proto.Input.Count > 2 ? _constants[convolution.Proto.Input[2]] : zeros(site.Channels);
+        var folded = ChannelsLast(weight * scale.reshape(perFilter));
+        var bias = ((own - tensor(site.Mean)) * scale) + tensor(site.Bias);
+        return (Place(folded), Place(bias));
     }
 
     // Convolutions read their weights channels-last, as their activations lie.
@@ -405,7 +404,7 @@ internal sealed class GraphCompiler : IDisposable
             {
                 var name = $"{node.Proto.Input[1]}\nchannels_last";
                 Own(_constants[name] = ChannelsLast(_constants[node.Proto.Input[1]]));
-                constants[relaid] = _constants[name];
+                constants[relaid] = Place(_constants[name]);
             }
 
             slots[1] = relaid;
@@ -429,7 +428,23 @@ internal sealed class GraphCompiler : IDisposable
         }
     }
 
-    private Tensor Device(float[] values) => Own(tensor(values).to(_device));
+    // The model's own constants stay in host memory, where compiling reads them; so do shape values, which operators read.
+    private Tensor Place(Tensor constant)
+    {
+        if (!constant.is_floating_point())
+        {
+            return Own(constant);
+        }
+
+        if (!_placed.TryGetValue(constant, out var placed))
+        {
+            var type = constant.dtype == ScalarType.Float32 ? _precision : constant.dtype;
+            placed = _device.type == DeviceType.CPU && constant.dtype == type ? constant : constant.to(type, _device, copy: true);
+            _placed.Add(constant, Own(placed));
+        }
+
+        return placed;
+    }
 
     private int New(Tensor constant, Dictionary<int, Tensor> constants)
     {

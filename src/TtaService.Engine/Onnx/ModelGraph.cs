@@ -46,7 +46,7 @@ public sealed class ModelGraph : IDisposable
 
     /// <summary>Reads and compiles a model.</summary>
     /// <exception cref="ModelLoadException">The message lists everything that can't be run, with node names.</exception>
-    public static ModelGraph Load(string path, Device device)
+    public static ModelGraph Load(string path, Device device, ScalarType precision = ScalarType.Float32)
     {
         var (model, opset, digest) = OnnxReader.Read(path);
         // What compiling leaves behind besides the constants goes with the scope.
@@ -54,7 +54,7 @@ public sealed class ModelGraph : IDisposable
         using var mode = no_grad();
         try
         {
-            return new ModelGraph(digest, new GraphCompiler(path, model.Graph, opset, device));
+            return new ModelGraph(digest, new GraphCompiler(path, model.Graph, opset, device, precision));
         }
         catch (Exception malformed) when (malformed is not (OutOfMemoryException or ModelLoadException))
         {

@@ -1,4 +1,5 @@
 using TtaService.Engine.Normalization;
+using static TorchSharp.torch;
 
 namespace TtaService.Engine.Streams;
 
@@ -9,7 +10,7 @@ internal sealed class MethodRuntime : IDisposable
     private readonly bool[] _selected;
     private readonly ulong _modelKey;
 
-    public MethodRuntime(MethodSettings settings, IReadOnlyList<NormalizationSite> sites, ulong modelKey)
+    public MethodRuntime(MethodSettings settings, IReadOnlyList<NormalizationSite> sites, ulong modelKey, Device? device = null)
     {
         Settings = settings;
         Method = NormalizationMethods.Find(settings.Name)!.Create(settings);
@@ -18,7 +19,7 @@ internal sealed class MethodRuntime : IDisposable
         _modelKey = modelKey;
         _selected = [.. sites.Select(filter.Selects)];
         Layout = new StateLayout(sites, Method, filter);
-        Arena = new StateArena(Layout.RowFloats);
+        Arena = StateArena.Create(Layout.RowFloats, device);
     }
 
     public MethodSettings Settings { get; }

@@ -1,33 +1,37 @@
-using System.Runtime.InteropServices;
+using static TorchSharp.torch;
 
 namespace TtaService.Engine.Streams;
 
-/// <summary>Rows of stream state of one layout, in native memory that grows by chunks and is reused. Not thread-safe.</summary>
-/// <remarks>A stream holds its row through its <see cref="StreamState"/>, which forgets it when it is given back: a second return finds nothing, and a later stream in the same row has another state object.
-/// A step writes its proposed state to a row of its own; committing exchanges the two rows, so that nothing is copied and a failed step leaves the old row as it was.</remarks>
-internal sealed unsafe class StateArena(int rowFloats) : IDisposable
+/// <summary>Rows of stream state of one layout. Not thread-safe.</summary>
+/// <remarks>A stream holds its row through its <see cref="StreamState"/>, which forgets it when it is given back: a second return finds nothing, and a later stream in the same row has another state object.</remarks>
+internal abstract class StateArena(int rowFloats) : IDisposable
 {
-    private const int ChunkBytes = 4 << 20;
-
-    private readonly int _rowsPerChunk = (int)Math.Max(1, ChunkBytes / Math.Max(1, (long)rowFloats * sizeof(float)));
-    private readonly List<nint> _chunks = [];
     private readonly Stack<int> _free = [];
     private int _rows;
+
+    /// <summary>An arena in the host's memory, or on a device.</summary>
+    public static StateArena Create(int rowFloats, Device? device) => device is null ? new HostArena(rowFloats) : new DeviceArena(rowFloats, device);
+
+    /// <summary>Floats of a row.</summary>
+    public int RowFloats => rowFloats;
 
     /// <summary>Rows in use.</summary>
     public int Leased { get; private set; }
 
+    /// <summary>Rows that there is memory for.</summary>
+    protected int Capacity { get; set; }
+
     /// <summary>Bytes that the arena holds, free rows included.</summary>
-    public long Bytes => (long)_chunks.Count * _rowsPerChunk * rowFloats * sizeof(float);
+    public long Bytes => (long)Capacity * rowFloats * sizeof(float);
 
     /// <summary>Takes a row; its content is undefined.</summary>
     public int Rent()
     {
         if (!_free.TryPop(out var row))
         {
-            if (_rows == _chunks.Count * _rowsPerChunk)
+            if (_rows == Capacity)
             {
-                _chunks.Add((nint)NativeMemory.AlignedAlloc((nuint)_rowsPerChunk * (nuint)rowFloats * sizeof(float), 64));
+                Grow();
             }
 
             row = _rows++;
@@ -44,19 +48,22 @@ internal sealed unsafe class StateArena(int rowFloats) : IDisposable
         Leased--;
     }
 
-    public float* Pointer(int row) => (float*)_chunks[row / _rowsPerChunk] + ((long)(row % _rowsPerChunk) * rowFloats);
+    /// <summary>A row's values; of a row on a device a copy, which waits for it.</summary>
+    public abstract ReadOnlySpan<float> Read(int row);
 
-    public Span<float> Row(int row) => new(Pointer(row), rowFloats);
+    /// <summary>A row to be written as a whole; disposing the edit brings it to where the arena is.</summary>
+    public abstract RowEdit Edit(int row);
 
-    public void Dispose()
-    {
-        foreach (var chunk in _chunks)
-        {
-            NativeMemory.AlignedFree((void*)chunk);
-        }
+    public abstract void Dispose();
 
-        _chunks.Clear();
-        _free.Clear();
-        _rows = 0;
-    }
+    /// <summary>Raises <see cref="Capacity"/>.</summary>
+    protected abstract void Grow();
+}
+
+/// <summary>A row that is being written.</summary>
+internal readonly ref struct RowEdit(Span<float> values, Action? done = null)
+{
+    public Span<float> Values { get; } = values;
+
+    public void Dispose() => done?.Invoke();
 }

@@ -31,11 +31,11 @@ internal static class StreamSnapshot
         var runtime = state.Runtime!;
         if (observed is null || state.ObservedFrames == 0)
         {
-            return Safetensors.Write(metadata, runtime.Layout.Tensors, runtime.Arena.Row(state.Row));
+            return Safetensors.Write(metadata, runtime.Layout.Tensors, runtime.Arena.Read(state.Row));
         }
 
         metadata[ObservedFramesKey] = state.ObservedFrames.ToString(CultureInfo.InvariantCulture);
-        float[] row = [.. runtime.Arena.Row(state.Row), .. observed.Arena.Row(state.ObservedRow)];
+        float[] row = [.. runtime.Arena.Read(state.Row), .. observed.Arena.Read(state.ObservedRow)];
         return Safetensors.Write(metadata, [.. runtime.Layout.Tensors, .. observed.Layout.Tensors.Select(tensor => tensor with { Offset = runtime.Layout.RowFloats + tensor.Offset })], row);
     }
 

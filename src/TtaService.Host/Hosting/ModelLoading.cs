@@ -35,16 +35,17 @@ internal sealed partial class ModelLoading(
         }
     }
 
-    // Rows lie in the host's memory, whatever the device.
     private async Task LoadAsync(ModelFolder folder, string device, int devices)
     {
         var began = Stopwatch.GetTimestamp();
         var options = new AdaptiveModelOptions
         {
             Device = device,
+            Precision = models.Value.Precision,
             Threads = models.Value.Threads,
             InputNormalization = folder.InputNormalization,
-            ArenaBytes = models.Value.ArenaBytes > 0 ? models.Value.ArenaBytes : AdaptiveModelOptions.DefaultArenaBytes / devices,
+            // Engines on the CPU share its memory; a GPU has its own.
+            ArenaBytes = models.Value.ArenaBytes > 0 ? models.Value.ArenaBytes : device == "cpu" ? AdaptiveModelOptions.DefaultArenaBytes / devices : null,
             Observation = drift.Value.Observation,
         };
         var engine = await InferenceEngine.StartAsync(folder.OnnxPath, options).ConfigureAwait(false);

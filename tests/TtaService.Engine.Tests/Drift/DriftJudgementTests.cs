@@ -123,7 +123,7 @@ public sealed class DriftJudgementTests
 
         Assert.Null(reading.Score);
         Assert.Equal(4, reading.Frames);
-        var row = model.Observed!.Arena.Row(state.ObservedRow);
+        var row = model.Observed!.Arena.Read(state.ObservedRow);
         foreach (var site in model.Sites)
         {
             var mean = model.Observed.Mean(site, row);

@@ -5,7 +5,13 @@ using TtaService.Engine.Streams;
 
 namespace TtaService.Engine.Tests.Drift;
 
-public sealed class ObservedStatisticsTests : IDisposable
+/// <summary>The SIMD path of the CPU.</summary>
+public sealed class HostObservedStatisticsTests() : ObservedStatisticsTests(usesTorchOperators: false);
+
+/// <summary>The path of other devices, in torch operators, on the CPU.</summary>
+public sealed class DeviceObservedStatisticsTests() : ObservedStatisticsTests(usesTorchOperators: true);
+
+public abstract class ObservedStatisticsTests(bool usesTorchOperators) : IDisposable
 {
     private const int Side = 32;
     private const int Tau = 24;
@@ -13,7 +19,7 @@ public sealed class ObservedStatisticsTests : IDisposable
     private static readonly string Model = Path.Combine(AppContext.BaseDirectory, "Data", "onnx", "bottleneck_opset17.onnx");
     private static readonly string[] Methods = [.. NormalizationMethods.All.Select(method => method.Name)];
 
-    private readonly AdaptiveModel _model = AdaptiveModel.Load(Model, new AdaptiveModelOptions { Observation = new ObservationOptions { Tau = Tau, SourceInterval = 1 } });
+    private readonly AdaptiveModel _model = AdaptiveModel.Load(Model, new AdaptiveModelOptions { Observation = new ObservationOptions { Tau = Tau, SourceInterval = 1 }, UsesTorchOperators = usesTorchOperators });
 
     [Fact]
     public void Observe_EveryMethodInOneBatch_EqualsAStraightforwardAverageOfTheFrames()
@@ -64,8 +70,8 @@ public sealed class ObservedStatisticsTests : IDisposable
     [Fact]
     public void Source_AfterTheWarmUp_IsObservedNowAndThenAndAnswersTheSame()
     {
-        using var rare = AdaptiveModel.Load(Model, new AdaptiveModelOptions { Observation = new ObservationOptions { Tau = 8, SourceInterval = 4 } });
-        using var plain = AdaptiveModel.Load(Model);
+        using var rare = AdaptiveModel.Load(Model, new AdaptiveModelOptions { Observation = new ObservationOptions { Tau = 8, SourceInterval = 4 }, UsesTorchOperators = usesTorchOperators });
+        using var plain = AdaptiveModel.Load(Model, new AdaptiveModelOptions { UsesTorchOperators = usesTorchOperators });
         var (watched, unwatched) = (rare.CreateState(Settings("source")), plain.CreateState(Settings("source")));
         var random = new Random(3);
         for (var step = 0; step < 10; step++)
@@ -130,7 +136,7 @@ public sealed class ObservedStatisticsTests : IDisposable
     [Fact]
     public void Snapshot_WithoutObservation_StartsItAnewAndOneWithItLoadsWhereNothingIsObserved()
     {
-        using var plain = AdaptiveModel.Load(Model);
+        using var plain = AdaptiveModel.Load(Model, new AdaptiveModelOptions { UsesTorchOperators = usesTorchOperators });
         var random = new Random(7);
         var (old, present) = (plain.CreateState(Settings("ema")), _model.CreateState(Settings("ema")));
         var frames = Frames(random, 6, 1, []);
@@ -175,7 +181,7 @@ public sealed class ObservedStatisticsTests : IDisposable
     [Fact]
     public void StateBytes_CountTheObservation()
     {
-        using var plain = AdaptiveModel.Load(Model);
+        using var plain = AdaptiveModel.Load(Model, new AdaptiveModelOptions { UsesTorchOperators = usesTorchOperators });
         var method = Settings("unmix_tns");
         var before = _model.ResidentBytes;
         var state = _model.CreateState(method);
@@ -185,7 +191,11 @@ public sealed class ObservedStatisticsTests : IDisposable
         Assert.Equal(before, _model.ResidentBytes);
     }
 
-    public void Dispose() => _model.Dispose();
+    public void Dispose()
+    {
+        _model.Dispose();
+        GC.SuppressFinalize(this);
+    }
 
     private static MethodSettings Settings(string method) => MethodSettings.Create(method);
 

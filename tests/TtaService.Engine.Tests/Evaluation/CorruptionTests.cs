@@ -6,6 +6,8 @@ public sealed class CorruptionTests
 {
     public static TheoryData<string> Names => [.. Corruption.All.Select(corruption => corruption.Name)];
 
+    public static TheoryData<string> NamesWithoutNoise => [.. Corruption.All.Select(corruption => corruption.Name).Where(name => !name.EndsWith("_noise", StringComparison.Ordinal))];
+
     [Fact]
     public void All_AreTheFifteenInPublishedOrder() => Assert.Equal(
         ["gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "snow", "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression"],
@@ -38,10 +40,9 @@ public sealed class CorruptionTests
 
     /// <summary>A value that is not a number would become black; only noise may change a grey pixel that far.</summary>
     [Theory]
-    [MemberData(nameof(Names))]
+    [MemberData(nameof(NamesWithoutNoise))]
     public void Apply_GreyImageOfAnySize_LeavesNoBlackPixel(string name)
     {
-        Assert.SkipWhen(name.EndsWith("_noise", StringComparison.Ordinal), "noise may turn a pixel black");
         foreach (var (height, width, channels) in new[] { (1, 1, 1), (2, 2, 3), (28, 28, 1), (32, 32, 3), (224, 224, 3) })
         {
             for (var severity = 1; severity <= 5; severity++)

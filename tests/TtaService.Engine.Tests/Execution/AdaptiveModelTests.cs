@@ -6,14 +6,20 @@ using TtaService.Engine.Streams;
 
 namespace TtaService.Engine.Tests.Execution;
 
-public sealed class AdaptiveModelTests : IDisposable
+/// <summary>The SIMD path of the CPU.</summary>
+public sealed class HostAdaptiveModelTests() : AdaptiveModelTests(usesTorchOperators: false);
+
+/// <summary>The path of other devices, in torch operators, on the CPU.</summary>
+public sealed class DeviceAdaptiveModelTests() : AdaptiveModelTests(usesTorchOperators: true);
+
+public abstract class AdaptiveModelTests(bool usesTorchOperators) : IDisposable
 {
     private const int Side = 32;
 
     private static readonly string Folder = Path.Combine(AppContext.BaseDirectory, "Data", "onnx");
     private static readonly string[] Methods = [.. NormalizationMethods.All.Select(method => method.Name)];
 
-    private readonly AdaptiveModel _model = AdaptiveModel.Load(Path.Combine(Folder, "bottleneck_opset17.onnx"));
+    private readonly AdaptiveModel _model = AdaptiveModel.Load(Path.Combine(Folder, "bottleneck_opset17.onnx"), new AdaptiveModelOptions { UsesTorchOperators = usesTorchOperators });
 
     [Theory]
     [InlineData(1)]
@@ -124,7 +130,7 @@ public sealed class AdaptiveModelTests : IDisposable
     [Fact]
     public void Import_ForeignOrDamaged_IsRefusedAndLeavesNothing()
     {
-        using var other = AdaptiveModel.Load(Path.Combine(Folder, "squeeze_excite_opset17.onnx"));
+        using var other = AdaptiveModel.Load(Path.Combine(Folder, "squeeze_excite_opset17.onnx"), new AdaptiveModelOptions { UsesTorchOperators = usesTorchOperators });
         var snapshot = _model.Export(_model.CreateState(Settings("unmix_tns")), default);
         Assert.Contains("belongs to model", Assert.Throws<SnapshotException>(() => other.Import(snapshot)).Message, StringComparison.Ordinal);
         var resident = _model.ResidentStreams;
@@ -160,9 +166,9 @@ public sealed class AdaptiveModelTests : IDisposable
     [Fact]
     public void CreateState_PastTheArena_IsRefusedUntilOneIsReleased()
     {
-        using var probe = AdaptiveModel.Load(Path.Combine(Folder, "bottleneck_opset17.onnx"));
+        using var probe = AdaptiveModel.Load(Path.Combine(Folder, "bottleneck_opset17.onnx"), new AdaptiveModelOptions { UsesTorchOperators = usesTorchOperators });
         var bytes = probe.StateBytes(Settings("unmix_tns"));
-        using var model = AdaptiveModel.Load(Path.Combine(Folder, "bottleneck_opset17.onnx"), new AdaptiveModelOptions { ArenaBytes = 3 * bytes });
+        using var model = AdaptiveModel.Load(Path.Combine(Folder, "bottleneck_opset17.onnx"), new AdaptiveModelOptions { ArenaBytes = 3 * bytes, UsesTorchOperators = usesTorchOperators });
         var states = Enumerable.Range(0, 3).Select(_ => model.CreateState(Settings("unmix_tns"))).ToList();
         Assert.Throws<ArenaFullException>(() => model.CreateState(Settings("unmix_tns")));
         model.Release(states[1]);
@@ -249,7 +255,11 @@ public sealed class AdaptiveModelTests : IDisposable
     public async Task InferenceEngine_MissingModel_FailsToStart() =>
         await Assert.ThrowsAsync<ModelLoadException>(() => InferenceEngine.StartAsync(Path.Combine(Folder, "none.onnx")));
 
-    public void Dispose() => _model.Dispose();
+    public void Dispose()
+    {
+        _model.Dispose();
+        GC.SuppressFinalize(this);
+    }
 
     private StepResult Run(StreamState state, FrameBlock frames) => _model.Run([new StreamStep(state, frames)])[0];
 

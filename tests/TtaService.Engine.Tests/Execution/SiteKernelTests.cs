@@ -78,8 +78,8 @@ public sealed unsafe class SiteKernelTests
         var residual = Random(x.Length, 6);
         foreach (var threads in new[] { 1, 2, 3 })
         {
-            using var runner = new SiteRunner(site, "source") { Threads = threads };
-            var y = runner.Step(x, [2, 3, 4, 5], channelsLast, onDevice, residual, new Epilogue(0, 3));
+            using var runner = new SiteRunner(site, "source") { Threads = threads, OnDevice = onDevice };
+            var y = runner.Step(x, [2, 3, 4, 5], channelsLast, residual, new Epilogue(0, 3));
             for (var i = 0; i < x.Length; i++)
             {
                 var c = i / 20 % 3;
@@ -103,7 +103,7 @@ public sealed unsafe class SiteKernelTests
         using var plain = new SiteRunner(site, method);
         using var first = new SiteRunner(site, method);
         using var threaded = new SiteRunner(site, method) { Threads = 2 };
-        using var device = new SiteRunner(site, method);
+        using var device = new SiteRunner(site, method) { OnDevice = true };
         for (var step = 0; step < 3; step++)
         {
             var x = Random(6 * Channels * 14 * 14, 11 + step, offset: 0.3f);
@@ -111,7 +111,7 @@ public sealed unsafe class SiteKernelTests
             var expected = plain.Step(x, shape);
             Close.Assert(expected, first.Step(x, shape, channelsLast: false), 1e-4, "channels first");
             Close.Assert(expected, threaded.Step(x, shape), 1e-5, "two threads");
-            Close.Assert(expected, device.Step(x, shape, onDevice: true), 1e-4, "torch operators");
+            Close.Assert(expected, device.Step(x, shape), 1e-4, "torch operators");
         }
     }
 

@@ -27,9 +27,10 @@ public sealed class GoldenVectorTests
         Check(name, channelsLast: true, threads: 1);
         Check(name, channelsLast: false, threads: 1);
         Check(name, channelsLast: true, threads: 2);
+        Check(name, channelsLast: true, threads: 1, onDevice: true);
     }
 
-    private static void Check(string name, bool channelsLast, int threads)
+    private static void Check(string name, bool channelsLast, int threads, bool onDevice = false)
     {
         using var index = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(Layer, "index.json")));
         var test = index.RootElement.GetProperty("cases").EnumerateArray().Single(c => c.GetProperty("name").GetString() == name);
@@ -38,7 +39,7 @@ public sealed class GoldenVectorTests
         var (method, hyperparameters, stateNames) = Settings(test.GetProperty("method").GetString()!, test.GetProperty("hyperparameters"));
         var momentum = test.GetProperty("hyperparameters").TryGetProperty("bn_momentum", out var m) ? m.GetSingle() : 0.1f;
         var site = new NormalizationSite(0, "site", test.GetProperty("eps").GetSingle(), momentum, Read("weight"), Read("bias"), Read("running_mean"), Read("running_var"));
-        using var runner = new SiteRunner(site, method, hyperparameters) { Threads = threads };
+        using var runner = new SiteRunner(site, method, hyperparameters) { Threads = threads, OnDevice = onDevice };
         foreach (var (golden, ours) in stateNames)
         {
             Read($"state.{golden}.init").CopyTo(runner.State(ours));

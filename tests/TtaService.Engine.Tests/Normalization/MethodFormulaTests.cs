@@ -4,7 +4,13 @@ using TtaService.Engine.Normalization;
 namespace TtaService.Engine.Tests.Normalization;
 
 /// <summary>The small worked example of two frames, two channels and 2x2 pixels: float64 results of the published formulas.</summary>
-public sealed class MethodFormulaTests
+/// <summary>The SIMD path of the CPU.</summary>
+public sealed class HostMethodFormulaTests() : MethodFormulaTests(onDevice: false);
+
+/// <summary>The path of other devices, in torch operators, on the CPU.</summary>
+public sealed class DeviceMethodFormulaTests() : MethodFormulaTests(onDevice: true);
+
+public abstract class MethodFormulaTests(bool onDevice)
 {
     private static readonly NormalizationSite Site = new(0, "site", 1e-5f, 0.1f, [2, 0.5f], [0, 1], [1, -1], [4, 1]);
     private static readonly long[] Shape = [2, 2, 2, 2];
@@ -18,7 +24,7 @@ public sealed class MethodFormulaTests
     [InlineData("prior", "{}", -1.2081544106, 0.4834506788)]
     public void Output_WorkedExample_EqualsPublishedFormula(string method, string hyperparameters, double first, double second)
     {
-        using var runner = new SiteRunner(Site, method, (JsonObject)JsonNode.Parse(hyperparameters)!);
+        using var runner = new SiteRunner(Site, method, (JsonObject)JsonNode.Parse(hyperparameters)!) { OnDevice = onDevice };
         var y = runner.Step(X, Shape);
         Assert.Equal(first, y[0], 1e-5);
         Assert.Equal(second, y[4], 1e-5);
@@ -27,7 +33,7 @@ public sealed class MethodFormulaTests
     [Fact]
     public void Ema_OneStepAtFixedRate_HoldsPublishedStatistics()
     {
-        using var runner = new SiteRunner(Site, "ema", new JsonObject { ["reference_frames"] = 0 });
+        using var runner = new SiteRunner(Site, "ema", new JsonObject { ["reference_frames"] = 0 }) { OnDevice = onDevice };
         runner.Step(X, Shape);
         Close.Assert([1.0875f, -0.9375f], runner.State("ema_mean"), 1e-6, "mean");
         Close.Assert([3.959375f, 1.096875f], runner.State("ema_var"), 1e-6, "variance");
@@ -36,8 +42,8 @@ public sealed class MethodFormulaTests
     [Fact]
     public void Tbr_FirstStep_EqualsTbnAndSeedsTheState()
     {
-        using var tbr = new SiteRunner(Site, "tbr");
-        using var tbn = new SiteRunner(Site, "tbn", new JsonObject { ["min_frames"] = 2 });
+        using var tbr = new SiteRunner(Site, "tbr") { OnDevice = onDevice };
+        using var tbn = new SiteRunner(Site, "tbn", new JsonObject { ["min_frames"] = 2 }) { OnDevice = onDevice };
         Close.Assert(tbn.Step(X, Shape), tbr.Step(X, Shape), 1e-5, "output");
         Close.Assert([2.75f, 0.25f], tbr.State("tbr_mean"), 1e-6, "mean");
         Close.Assert([1.7853599077f, 1.7139165674f], tbr.State("tbr_std"), 1e-6, "standard deviation");
@@ -46,7 +52,7 @@ public sealed class MethodFormulaTests
     [Fact]
     public void Tbr_SecondStep_UsesTheStateBeforeItsOwnFrames()
     {
-        using var runner = new SiteRunner(Site, "tbr", new JsonObject { ["reference_frames"] = 0 });
+        using var runner = new SiteRunner(Site, "tbr", new JsonObject { ["reference_frames"] = 0 }) { OnDevice = onDevice };
         runner.Step(X, Shape);
         float[] shifted = [.. X.Select(value => value + 10)];
         var y = runner.Step(shifted, Shape);
@@ -59,7 +65,7 @@ public sealed class MethodFormulaTests
     [InlineData(4, 1, -1, 4, 1, 1, -1, 4, 1)]
     public void Iabn_WorkedExample_CorrectsBeyondTheThreshold(int k, double m00, double m01, double v00, double v01, double m10, double m11, double v10, double v11)
     {
-        using var runner = new SiteRunner(Site, "iabn", new JsonObject { ["threshold"] = k });
+        using var runner = new SiteRunner(Site, "iabn", new JsonObject { ["threshold"] = k }) { OnDevice = onDevice };
         var y = runner.Step(X, Shape);
         Assert.Equal((0 - m00) / Math.Sqrt(v00 + 1e-5) * 2, y[0], 1e-4);
         Assert.Equal(((-2 - m01) / Math.Sqrt(v01 + 1e-5) * 0.5) + 1, y[4], 1e-4);
@@ -71,7 +77,7 @@ public sealed class MethodFormulaTests
     public void UnmixTns_WorkedExample_EqualsReference()
     {
         // lam 0.1: two frames, counted as the reference batch.
-        using var runner = new SiteRunner(Site, "unmix_tns", new JsonObject { ["components"] = 2, ["batch_size"] = 64 });
+        using var runner = new SiteRunner(Site, "unmix_tns", new JsonObject { ["components"] = 2, ["batch_size"] = 64 }) { OnDevice = onDevice };
         new float[] { 2, -2, 0, 0.5f }.CopyTo(runner.State("component_mean"));
         new float[] { 2, 0.5f, 2, 0.5f }.CopyTo(runner.State("component_var"));
         var y = runner.Step(X, Shape);
@@ -90,7 +96,7 @@ public sealed class MethodFormulaTests
     [InlineData(128)]
     public void UnmixTns_MatchedInitial_MixtureEqualsTheSource(int k)
     {
-        using var runner = new SiteRunner(Site, "unmix_tns", new JsonObject { ["components"] = k }, seed: 7);
+        using var runner = new SiteRunner(Site, "unmix_tns", new JsonObject { ["components"] = k }, seed: 7) { OnDevice = onDevice };
         var means = runner.State("component_mean").ToArray();
         var variances = runner.State("component_var").ToArray();
         for (var c = 0; c < 2; c++)
@@ -106,9 +112,9 @@ public sealed class MethodFormulaTests
     [Fact]
     public void UnmixTns_Initial_DependsOnSeedAlone()
     {
-        using var one = new SiteRunner(Site, "unmix_tns", seed: 1);
-        using var again = new SiteRunner(Site, "unmix_tns", seed: 1);
-        using var two = new SiteRunner(Site, "unmix_tns", seed: 2);
+        using var one = new SiteRunner(Site, "unmix_tns", seed: 1) { OnDevice = onDevice };
+        using var again = new SiteRunner(Site, "unmix_tns", seed: 1) { OnDevice = onDevice };
+        using var two = new SiteRunner(Site, "unmix_tns", seed: 2) { OnDevice = onDevice };
         Assert.Equal(one.State("component_mean").ToArray(), again.State("component_mean").ToArray());
         Assert.NotEqual(one.State("component_mean").ToArray(), two.State("component_mean").ToArray());
     }
@@ -134,8 +140,8 @@ public sealed class MethodFormulaTests
     [InlineData("iabn")]
     public void Method_SiteOverVectors_KeepsTheSource(string method)
     {
-        using var runner = new SiteRunner(Site, method);
-        using var source = new SiteRunner(Site, "source");
+        using var runner = new SiteRunner(Site, method) { OnDevice = onDevice };
+        using var source = new SiteRunner(Site, "source") { OnDevice = onDevice };
         float[] x = [0.5f, 2, -3, 1];
         Close.Assert(source.Step(x, [2, 2]), runner.Step(x, [2, 2]), 1e-6, method);
     }
@@ -151,7 +157,7 @@ public sealed class MethodFormulaTests
     [InlineData("iabn")]
     public void Method_OneFrameOfOnePixel_StaysFinite(string method)
     {
-        using var runner = new SiteRunner(Site, method, method == "tbn" ? new JsonObject { ["min_frames"] = 1 } : null);
+        using var runner = new SiteRunner(Site, method, method == "tbn" ? new JsonObject { ["min_frames"] = 1 } : null) { OnDevice = onDevice };
         for (var step = 0; step < 5; step++)
         {
             Assert.All(runner.Step([step, 1 - step], [1, 2, 1, 1]), value => Assert.True(float.IsFinite(value) && MathF.Abs(value) < 1e4f, $"{value}"));

@@ -59,7 +59,7 @@ public sealed class ModelParityTests(ITestOutputHelper output)
         }
 
         using var runtime = new MethodRuntime(MethodSettings.Create("source"), graph.Sites, 0);
-        var row = runtime.Arena.Pointer(runtime.Arena.Rent());
+        var row = ((HostArena)runtime.Arena).Pointer(runtime.Arena.Rent());
         var pass = new ForwardPass([new StepInPass(runtime, 0, (int)shape[0], 0, row, row)], 1);
         return [.. graph.Run([input], pass)[0].contiguous().data<float>()];
     }

@@ -4,6 +4,7 @@ using System.Net.Sockets;
 namespace TtaService.Host.Tests.Infrastructure;
 
 /// <summary>A real haproxy that routes streams by consistent hashing on the header x-tta-stream. A connection of its own for each client: on a shared one, streams wait for each other.</summary>
+/// <remarks>A check may take longer than the time between two: a replica that is only busy must not lose its streams.</remarks>
 internal sealed class LoadBalancer : IAsyncDisposable
 {
     private readonly OtherProgram _process;
@@ -26,6 +27,7 @@ internal sealed class LoadBalancer : IAsyncDisposable
               timeout connect 1s
               timeout client 1h
               timeout server 1h
+              timeout check 600ms
             frontend grpc
               bind 127.0.0.1:{port} proto h2
               default_backend replicas

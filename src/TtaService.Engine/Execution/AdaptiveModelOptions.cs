@@ -1,0 +1,41 @@
+using TtaService.Engine.Drift;
+
+namespace TtaService.Engine.Execution;
+
+/// <summary>How a model is loaded.</summary>
+public sealed record AdaptiveModelOptions
+{
+    /// <summary><c>cpu</c> or <c>cuda:N</c>. Default cpu.</summary>
+    public string Device { get; init; } = "cpu";
+
+    /// <summary>Of weights and activations. Default fp32.</summary>
+    public Precision Precision { get; init; }
+
+    /// <summary>How pixels become input values; default ImageNet's. Not used for float frames.</summary>
+    public InputNormalization InputNormalization { get; init; } = InputNormalization.ImageNet;
+
+    /// <summary>Most threads of a pass; short passes run on one. Default 0: torch's, one a physical core.</summary>
+    public int Threads { get; init; }
+
+    /// <summary>Most bytes of state that resident streams may take. Default: a quarter of the memory that the process may use, or on a GPU of what is free there once the model is loaded.</summary>
+    public long? ArenaBytes { get; init; }
+
+    /// <summary>A quarter of the memory that the process may use.</summary>
+    public static long DefaultArenaBytes => GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / 4;
+
+    /// <summary>Observe what the sites see of each stream, which drift is read from. Default null: not.</summary>
+    public ObservationOptions? Observation { get; init; }
+
+    /// <summary>Take the path of other devices on the CPU, too: for comparing the two.</summary>
+    internal bool UsesTorchOperators { get; init; }
+}
+
+/// <summary>In which weights and activations are kept. Statistics are float32 in any.</summary>
+public enum Precision
+{
+    /// <summary>IEEE single precision; convolutions on CUDA use TF32, as PyTorch's do.</summary>
+    Fp32,
+
+    /// <summary>bfloat16: half the memory traffic. For GPUs that have it.</summary>
+    Bf16,
+}

@@ -1,0 +1,78 @@
+using TorchSharp;
+using TtaService.Engine.Drift;
+using TtaService.Engine.Normalization;
+using TtaService.Engine.Streams;
+using static TorchSharp.torch;
+using Tensor = TorchSharp.torch.Tensor;
+
+namespace TtaService.Engine.Execution;
+
+/// <summary>Neighbouring steps of a batch with one method and as many frames each, which a site therefore handles together.</summary>
+internal sealed class StepGroup
+{
+    public required MethodRuntime Runtime { get; init; }
+
+    public required int FirstFrame { get; init; }
+
+    /// <summary>Steps S.</summary>
+    public required int Steps { get; init; }
+
+    /// <summary>Frames n of each step.</summary>
+    public required int Frames { get; init; }
+
+    /// <summary>The steps' rows, [S,floats].</summary>
+    public required Tensor State { get; init; }
+
+    /// <summary>The proposed rows, [S,floats].</summary>
+    public required Tensor Next { get; init; }
+
+    /// <summary>[S,figures].</summary>
+    public required Tensor Figures { get; init; }
+
+    /// <summary>Null when the steps are not observed.</summary>
+    public required GroupObservation? Observation { get; init; }
+
+    /// <summary>Whether the steps' instance statistics are read at a site.</summary>
+    public bool NeedsStatistics(NormalizationSite site) => Observation is not null || Runtime.Adapts(site);
+
+    /// <summary>What normalizes the group's frames at a site, [S*n,C] each.</summary>
+    /// <param name="site">The site.</param>
+    /// <param name="parameters">Its parameters on the device.</param>
+    /// <param name="statistics">Instance means and variances of the whole batch, [B,C]; null when no step of it reads them.</param>
+    /// <param name="pixels">Values per channel and frame.</param>
+    /// <param name="spatial">False for a site over [B,C].</param>
+    public (Tensor Mean, Tensor Variance) Normalize(NormalizationSite site, SiteParameters parameters, (Tensor Mean, Tensor Variance)? statistics, int pixels, bool spatial)
+    {
+        var (mean, variance) = (parameters.Mean, parameters.Variance);
+        if (statistics is { } batch && NeedsStatistics(site))
+        {
+            var (m, v) = (Own(batch.Mean), Own(batch.Variance));
+            if (Runtime.Adapts(site))
+            {
+                var (offset, floats) = Runtime.Layout.At(site);
+                (mean, variance) = Runtime.Method.Forward(new SiteTensors
+                {
+                    Site = site,
+                    SourceMean = parameters.Mean,
+                    SourceVariance = parameters.Variance,
+                    Frames = Frames,
+                    Pixels = pixels,
+                    Spatial = spatial,
+                    InstanceMean = m,
+                    InstanceVariance = v,
+                    State = State.narrow(1, offset, floats),
+                    NextState = Next.narrow(1, offset, floats),
+                    Figures = Figures,
+                });
+            }
+
+            Observation?.At(site, m, v);
+        }
+
+        return (PerFrame(mean), PerFrame(variance));
+
+        Tensor Own(Tensor whole) => whole.narrow(0, FirstFrame, (long)Steps * Frames).view(Steps, Frames, site.Channels);
+
+        Tensor PerFrame(Tensor statistic) => statistic.expand(Steps, Frames, site.Channels).reshape((long)Steps * Frames, site.Channels);
+    }
+}
