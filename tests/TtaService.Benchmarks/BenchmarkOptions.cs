@@ -26,7 +26,7 @@ internal sealed record BenchmarkOptions
     /// <summary>Steps of the memory benchmark.</summary>
     public int Steps { get; init; } = 100_000;
 
-    public int Rounds { get; init; } = 7;
+    public int Rounds { get; init; } = 15;
 
     /// <summary>Least time of a sample; short variants repeat.</summary>
     public TimeSpan Sample { get; init; } = TimeSpan.FromSeconds(0.3);

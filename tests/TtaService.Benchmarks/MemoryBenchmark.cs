@@ -47,7 +47,7 @@ internal static class MemoryBenchmark
                 })));
             }
 
-            report.Line($"| resident memory after {part * (long)steps / Reports:N0} steps, {Streams} streams on {Slots} slots | {ResidentMebibytes():0} MiB, managed heap {GC.GetTotalMemory(forceFullCollection: false) / (1 << 20)} MiB | | | flat |");
+            report.Line($"| resident memory after {part * (long)steps / Reports:N0} steps, {Streams} streams on {Slots} slots | {ResidentMebibytes():0} MiB, managed heap {GC.GetTotalMemory(forceFullCollection: false) / (1 << 20)} of {GC.GetGCMemoryInfo().TotalCommittedBytes / (1 << 20)} MiB committed | | | flat |");
         }
     }
 

@@ -21,6 +21,7 @@ internal sealed class GraphCompiler : IDisposable
     private readonly List<CompiledNode> _nodes = [];
     private readonly Dictionary<Tensor, Tensor> _placed = new(ReferenceEqualityComparer.Instance);
     private readonly HashSet<Tensor> _owned = new(ReferenceEqualityComparer.Instance);
+    private readonly PackedConvolutions _convolutions = new();
     private readonly List<string> _problems = [];
     private int _slotCount;
 
@@ -111,7 +112,7 @@ internal sealed class GraphCompiler : IDisposable
             }
             else if (!swallowed.Contains(node) && !foldedConvolutions.ContainsKey(node))
             {
-                instructions.Add(new KernelInstruction(node.Kernel!, Relaid(node, constants), [.. node.Proto.Output.Select(OutputSlot)]));
+                instructions.Add(Packed(node) ?? new KernelInstruction(node.Kernel!, Relaid(node, constants), [.. node.Proto.Output.Select(OutputSlot)]));
             }
         }
 
@@ -133,6 +134,7 @@ internal sealed class GraphCompiler : IDisposable
         }
 
         _owned.Clear();
+        _convolutions.Dispose();
     }
 
     private void ReadConstants(string path)
@@ -367,8 +369,13 @@ internal sealed class GraphCompiler : IDisposable
         {
             var convolution = producers[input];
             var (weight, bias) = FoldInto(convolution, site);
+            if (Pack(convolution, weight, bias) is { } packed)
+            {
+                return new KernelInstruction(arguments => [packed.Run(arguments[0]!)], [Slot(convolution.Proto.Input[0]), .. sources], [output], residual, chain.Epilogue);
+            }
+
             var kernel = convolution.Kernel!;
-            int[] slots = [Slot(convolution.Proto.Input[0]), New(weight, constants), New(bias, constants)];
+            int[] slots = [Slot(convolution.Proto.Input[0]), New(Place(ChannelsLast(weight)), constants), New(bias, constants)];
             return new KernelInstruction(arguments => kernel(arguments.AsSpan(0, 3).ToArray()), [.. slots, .. sources], [output], residual, chain.Epilogue);
         }
 
@@ -388,10 +395,28 @@ internal sealed class GraphCompiler : IDisposable
         var scale = tensor(site.Weight) / (tensor(site.Variance) + site.Epsilon).sqrt();
         long[] perFilter = [-1, .. Enumerable.Repeat(1L, (int)weight.dim() - 1)];
         var own = convolution.Proto.Input.Count > 2 ? _constants[convolution.Proto.Input[2]] : zeros(site.Channels);
-        var folded = ChannelsLast(weight * scale.reshape(perFilter));
+        var folded = weight * scale.reshape(perFilter);
         var bias = ((own - tensor(site.Mean)) * scale) + tensor(site.Bias);
-        return (Place(folded), Place(bias));
+        return (folded.MoveToOuterDisposeScope(), Place(bias));
     }
+
+    private KernelInstruction? Packed(CompiledNode node)
+    {
+        if (node.Proto.OpType != "Conv" || node.View.Constant(1) is not { } weight || (node.View.HasInput(2) && node.View.Constant(2) is null))
+        {
+            return null;
+        }
+
+        return Pack(node, weight, node.View.Constant(2) is { } bias ? Place(bias) : null) is { } packed
+            ? new KernelInstruction(arguments => [packed.Run(arguments[0]!)], [Slot(node.Proto.Input[0])], [Slot(node.Proto.Output[0])])
+            : null;
+    }
+
+    private PackedConvolution? Pack(CompiledNode node, Tensor weight, Tensor? bias) =>
+        ConvolutionScript.Supported && _device.type == DeviceType.CPU && _precision == ScalarType.Float32 && weight.dtype == ScalarType.Float32
+        && (bias is null || (bias.dim() == 1 && bias.shape[0] == weight.shape[0])) && ConvolutionGeometry.Of(node.View) is { } geometry
+            ? _convolutions.Add(geometry, node.Kernel!, ChannelsLast(weight), bias)
+            : null;
 
     // Convolutions read their weights channels-last, as their activations lie.
     private int[] Relaid(CompiledNode node, Dictionary<int, Tensor> constants)
