@@ -9,6 +9,7 @@ namespace TtaService.Host.Grpc;
 internal sealed class AdaptationService(
     StreamDirectory directory,
     StepReader steps,
+    OpenCalls calls,
     IOptions<StreamsOptions> streams,
     IHostApplicationLifetime lifetime,
     TimeProvider clock) : V1.AdaptationService.AdaptationServiceBase
@@ -50,6 +51,7 @@ internal sealed class AdaptationService(
 
     public override async Task StreamInfer(IAsyncStreamReader<StreamInferRequest> requestStream, IServerStreamWriter<StreamInferReply> responseStream, ServerCallContext context)
     {
+        calls.Add(context.GetHttpContext());
         using var call = new DuplexCall(requestStream, responseStream, context, directory, steps, _streams, clock, lifetime.ApplicationStopping);
         await call.RunAsync().ConfigureAwait(false);
     }

@@ -80,6 +80,8 @@ internal static class TtaServiceCollectionExtensions
     private static void AddGrpcServices(IServiceCollection services)
     {
         services.TryAddSingleton<StepReader>();
+        services.TryAddSingleton<OpenCalls>();
+        services.AddHostedService(provider => provider.GetRequiredService<OpenCalls>());
         services.AddGrpc(grpc => grpc.Interceptors.Add<RpcErrorInterceptor>());
         services.AddOptions<global::Grpc.AspNetCore.Server.GrpcServiceOptions>()
             .Configure<IOptions<ServerOptions>>((grpc, server) => SettingsSection.WhenValid(server, settings => grpc.MaxReceiveMessageSize = settings.MaxMessageBytes));

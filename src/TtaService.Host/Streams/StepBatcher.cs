@@ -19,8 +19,8 @@ internal sealed partial class StepBatcher : IAsyncDisposable
     private readonly BatchingOptions _options;
     private readonly int _maxPendingSteps;
     private readonly DecodeSlots _decoding;
-    private readonly AnswerWriter _answers;
-    private readonly TtaMetrics _metrics;
+    private readonly BatchAnswers _answers;
+    private readonly StepReports _reports;
     private readonly TtaActivities _activities;
     private readonly TimeProvider _clock;
     private readonly ILogger _logger;
@@ -42,8 +42,8 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         _options = options;
         _maxPendingSteps = streams.MaxPendingSteps;
         _decoding = decoding;
-        _answers = answers;
-        _metrics = metrics;
+        _answers = new BatchAnswers(answers, metrics, clock);
+        _reports = new StepReports(metrics, clock, logger);
         _activities = activities;
         _clock = clock;
         _logger = logger;
@@ -64,7 +64,7 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         {
             if (WhyRefused(session, submission) is { } refusal)
             {
-                Tell(step, refusal);
+                _reports.NotRun(step, refusal);
                 return Task.FromResult(refusal);
             }
 
@@ -434,7 +434,7 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         _passTimes = default;
         var results = await TryRunAsync(batch).ConfigureAwait(false);
         var run = _clock.GetElapsedTime(started);
-        var pass = new Pass(started, run, _passTimes);
+        var pass = new BatchPass(started, run, _passTimes);
         if (span is not null)
         {
             TtaActivities.BatchEnded(span, batch.Count, batch.Sum(entry => entry.Block.Count), _passTimes);
@@ -489,7 +489,7 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         return alone;
     }
 
-    private void Finish(List<BatchEntry> batch, object[] results, Pass pass)
+    private void Finish(List<BatchEntry> batch, object[] results, BatchPass pass)
     {
         var frames = batch.Sum(entry => entry.Block.Count);
         var outcomes = new StepOutcome[batch.Count][];
@@ -497,15 +497,15 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         {
             try
             {
-                outcomes[i] = results[i] is StepResult result ? Answer(batch[i], result, pass, frames) : Same(batch[i], (Failure)results[i]);
+                outcomes[i] = results[i] is StepResult result ? _answers.Outcomes(batch[i], result, pass, frames) : batch[i].Fail((Failure)results[i]);
             }
             catch (Exception defect)
             {
-                outcomes[i] = Same(batch[i], Failure.Internal(LogDefect(defect)));
+                outcomes[i] = batch[i].Fail(Failure.Internal(LogDefect(defect)));
             }
         }
 
-        Tell(batch, results, outcomes, pass, frames);
+        _reports.Ran(batch, results, outcomes, pass, frames);
         lock (Gate)
         {
             // All at a time, so that those that go on do so in one batch again.
@@ -539,40 +539,6 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         Settle(entry.Session);
     }
 
-    private static StepOutcome[] Same(BatchEntry entry, Failure failure) => [.. entry.Steps.Select(_ => (StepOutcome)failure)];
-
-    private StepOutcome[] Answer(BatchEntry entry, StepResult result, Pass pass, int batchFrames)
-    {
-        if (result.Status != StepStatus.Ok)
-        {
-            var reason = result.Status == StepStatus.Refused ? "STEP_REFUSED" : "NOT_FINITE";
-            return Same(entry, Failure.Invalid(reason, "step.frames", result.Message ?? "the step was refused"));
-        }
-
-        if (entry.Session.Model.Drift.Watches)
-        {
-            Watch(entry, result);
-        }
-
-        var outcomes = new StepOutcome[entry.Steps.Count];
-        var firstFrame = 0;
-        for (var i = 0; i < outcomes.Length; i++)
-        {
-            var step = entry.Steps[i];
-            var times = new StepTimes(step.DecodeTime, QueueTime(step, pass), pass.Run, batchFrames);
-            outcomes[i] = _answers.Write(entry.Session, result, firstFrame, step.Submission.Frames, step.Submission.Content, times, entry.Steps.Count);
-            firstFrame += step.Submission.Frames;
-        }
-
-        return outcomes;
-    }
-
-    private TimeSpan QueueTime(QueuedStep step, Pass pass)
-    {
-        var queue = _clock.GetElapsedTime(step.Submitted, pass.Started) - step.DecodeTime;
-        return queue < TimeSpan.Zero ? TimeSpan.Zero : queue;
-    }
-
     private static FrameFacts[] FactsOf(FrameBlock block)
     {
         var facts = new FrameFacts[block.Count];
@@ -582,33 +548,6 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         }
 
         return facts;
-    }
-
-    // Frozen streams are watched too. The frames' memory is still there, so a sampled frame is copied from it.
-    private void Watch(BatchEntry entry, StepResult result)
-    {
-        var (health, session) = (entry.Session.Watch.Health, entry.Session);
-        var scores = _answers.Scores(result.Outputs);
-        var classes = scores?.Shape[1] ?? 0;
-        var frame = 0;
-        foreach (var step in entry.Steps)
-        {
-            var sum = 0.0;
-            foreach (var facts in step.Facts)
-            {
-                var row = scores is null ? default : scores.Values.AsSpan(frame * classes, classes);
-                var (sampled, entropy) = health.Observe(row, facts);
-                sum += entropy ?? double.NaN;
-                if (sampled)
-                {
-                    session.Model.Shadow.Add(health, session.Method.Name, entry.Block.CopyFrame(frame), row.ToArray());
-                }
-
-                frame++;
-            }
-
-            _metrics.Predicted(session.Model.Name, session.Method.Name, session.Name, sum / step.Facts.Length);
-        }
     }
 
     private async Task RunOperationAsync(QueuedOperation operation)
@@ -637,55 +576,8 @@ internal sealed partial class StepBatcher : IAsyncDisposable
     // Ends a step that never runs; under the gate.
     private void Refuse(QueuedStep step, StepOutcome outcome)
     {
-        Tell(step, outcome);
+        _reports.NotRun(step, outcome);
         Complete(step, outcome);
-    }
-
-    private void Tell(QueuedStep step, StepOutcome outcome)
-    {
-        if (outcome.Answer is not null)
-        {
-            _metrics.StepReplayed(step.Session.Model.Name);
-        }
-        else
-        {
-            StepCompleted(step, outcome);
-            Log.StepRefused(_logger, step.Session.Name, outcome.Failure!.Reason);
-        }
-
-        TtaActivities.StepEnded(step.Span, outcome);
-    }
-
-    private void StepCompleted(QueuedStep step, StepOutcome outcome)
-    {
-        var session = step.Session;
-        _metrics.StepCompleted(session.Model.Name, session.Method.Name, session.Name, _clock.GetElapsedTime(step.Submitted), outcome.Failure?.Kind);
-    }
-
-    private void Tell(List<BatchEntry> batch, object[] results, StepOutcome[][] outcomes, Pass pass, int frames)
-    {
-        var model = batch[0].Session.Model.Name;
-        var (steps, decode, queue) = (0, TimeSpan.Zero, TimeSpan.Zero);
-        for (var i = 0; i < batch.Count; i++)
-        {
-            for (var j = 0; j < outcomes[i].Length; j++)
-            {
-                var step = batch[i].Steps[j];
-                steps++;
-                decode += step.DecodeTime;
-                queue += QueueTime(step, pass);
-                StepCompleted(step, outcomes[i][j]);
-                TtaActivities.StepEnded(step.Span, outcomes[i][j]);
-                if (results[i] is StepResult { Status: var status } && (status == StepStatus.NotFinite || (status == StepStatus.Ok && batch[i].Freeze)))
-                {
-                    _metrics.AdaptationSkipped(model, status == StepStatus.Ok ? SkipCause.Frozen : SkipCause.NotFinite);
-                }
-            }
-        }
-
-        // The device's own queue holds operations of other streams; that is waiting, too.
-        var waited = pass.Run - pass.Times.Transfer - pass.Times.Forward - pass.Times.Commit;
-        _metrics.BatchCompleted(model, batch.Count, frames, decode / steps, (queue / steps) + (waited < TimeSpan.Zero ? TimeSpan.Zero : waited), pass.Times, _clock.GetElapsedTime(pass.Started) - pass.Run);
     }
 
     // Ends a step that runs or waits; under the gate.
@@ -747,15 +639,8 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         return traceId;
     }
 
-    private sealed record Pass(long Started, TimeSpan Run, PassTimes Times);
-
-    private sealed record BatchEntry(StreamSession Session, List<QueuedStep> Steps, FrameBlock Block, bool Freeze);
-
     private static partial class Log
     {
-        [LoggerMessage(EventId = 2, Level = LogLevel.Debug, Message = "StepRefused {Stream}: {Reason}")]
-        public static partial void StepRefused(ILogger logger, string stream, string reason);
-
         [LoggerMessage(EventId = 1, Level = LogLevel.Error, Message = "StepFailed, trace {TraceId}")]
         public static partial void StepFailed(ILogger logger, string traceId, Exception defect);
     }

@@ -9,45 +9,6 @@ using TtaService.Host.Telemetry;
 
 namespace TtaService.Host.Streams;
 
-/// <summary>A method as a client names it; empty name for the model's default.</summary>
-internal sealed record MethodChoice(string Name, JsonObject? Hyperparameters);
-
-/// <summary>What a client asks for when it opens or creates a stream.</summary>
-internal sealed record StreamRequest
-{
-    public required string Name { get; init; }
-
-    /// <summary>Empty for the only model, or the stream's own.</summary>
-    public string Model { get; init; } = string.Empty;
-
-    /// <summary>Null for the model's default, or the stream's own.</summary>
-    public MethodChoice? Method { get; init; }
-
-    public ulong? Seed { get; init; }
-
-    public bool? Freeze { get; init; }
-
-    public int? MaxCoalesce { get; init; }
-
-    public IReadOnlyDictionary<string, string>? Labels { get; init; }
-
-    public bool Pinned { get; init; }
-
-    public ResumeMode Mode { get; init; }
-
-    /// <summary>The request's field that says all this, for refusals.</summary>
-    public string Root { get; init; } = "open";
-}
-
-/// <summary>What to do with a stream that exists already, or does not.</summary>
-internal enum ResumeMode
-{
-    ContinueOrCreate,
-    MustExist,
-    MustCreate,
-    Reset,
-}
-
 /// <summary>All streams by name: creation within the limits, lookup, deletion, and the ways to the store and back.</summary>
 internal sealed partial class StreamDirectory
 {
@@ -56,15 +17,11 @@ internal sealed partial class StreamDirectory
     private readonly TtaMetrics _metrics;
     private readonly TimeProvider _clock;
     private readonly ILogger _logger;
-    private readonly ConcurrentDictionary<string, StreamSession> _streams = new(StringComparer.Ordinal);
+    private readonly StreamRegister _register;
     private readonly ConcurrentDictionary<string, TaskCompletionSource> _heldNames = new(StringComparer.Ordinal);
     private readonly StreamsOptions _options;
     private readonly OpenPolicy _callPolicy;
     private readonly OpenPolicy _requestPolicy;
-    private readonly long _maxStateBytes;
-    private readonly Lock _admission = new();
-    private long _stateBytes;
-    private int _unlisted;
 
     public StreamDirectory(ModelCatalog models, StreamKeeper keeper, IOptions<StreamsOptions> options, IOptions<StoreOptions> store, TtaMetrics metrics, TimeProvider clock, ILogger<StreamDirectory> logger)
     {
@@ -72,14 +29,14 @@ internal sealed partial class StreamDirectory
         _options = options.Value;
         _callPolicy = store.Value.DuplicateStream;
         _requestPolicy = store.Value.UnaryTakesOver ? store.Value.DuplicateStream : OpenPolicy.Reject;
-        _maxStateBytes = _options.MaxStateBytes > 0 ? _options.MaxStateBytes : GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / 2;
+        _register = new StreamRegister(_options);
         keeper.EndStream = EndAsync;
     }
 
-    public int Count => _streams.Count;
+    public int Count => _register.Count;
 
     /// <summary>The streams that are in this process.</summary>
-    public IEnumerable<StreamSession> Loaded => _streams.Select(stream => stream.Value);
+    public IEnumerable<StreamSession> Loaded => _register.Listed;
 
     /// <summary>Finds or creates a stream and makes the caller the call that has it open.</summary>
     public async Task<(StreamLease Lease, StateOrigin Origin)> OpenAsync(StreamRequest request)
@@ -126,7 +83,7 @@ internal sealed partial class StreamDirectory
     {
         var model = _models.Place(modelName);
         using var hold = await HoldNameAsync(name).ConfigureAwait(false);
-        if (_streams.ContainsKey(name))
+        if (Contains(name))
         {
             throw new FailureException(Exists(name));
         }
@@ -162,43 +119,28 @@ internal sealed partial class StreamDirectory
     /// <summary>A stream that belongs to one call and is not listed. It ends with <see cref="DiscardAsync"/>.</summary>
     public async Task<StreamSession> CreateUnlistedAsync(StreamRequest request)
     {
-        var (model, method) = Resolve(request);
+        var (model, method) = StreamRequestRules.Resolve(_models, request);
         var bytes = model.Engine.Model.StateBytes(method);
-        lock (_admission)
-        {
-            if (WhyFull(bytes) is { } full)
-            {
-                throw new FailureException(full);
-            }
-
-            _unlisted++;
-            _stateBytes += bytes;
-        }
-
+        _register.ReserveUnlisted(bytes);
         try
         {
             return await BeginSessionAsync(
                 model,
                 bytes,
                 engine => engine.CreateState(method, request.Seed ?? 0),
-                state => new StreamSession(request.Name, model, state, StateOrigin.Fresh, Settings(request), _options, _clock) { CountedBytes = bytes }).ConfigureAwait(false);
+                state => new StreamSession(request.Name, model, state, StateOrigin.Fresh, StreamRequestRules.Settings(request), _options, _clock) { CountedBytes = bytes }).ConfigureAwait(false);
         }
         catch
         {
-            lock (_admission)
-            {
-                _unlisted--;
-                _stateBytes -= bytes;
-            }
-
+            _register.GiveBackUnlisted(bytes);
             throw;
         }
     }
 
-    public StreamSession Get(string name) => _streams.TryGetValue(name, out var session) ? session : throw new FailureException(Failure.StreamNotFound(name));
+    public StreamSession Get(string name) => _register.Find(name) ?? throw new FailureException(Failure.StreamNotFound(name));
 
     /// <summary>Whether the stream is in this process.</summary>
-    public bool Contains(string name) => _streams.ContainsKey(name);
+    public bool Contains(string name) => _register.Find(name) is not null;
 
     /// <summary>Back to the source statistics; sequence numbers go on.</summary>
     public async Task ResetAsync(StreamSession session)
@@ -239,7 +181,7 @@ internal sealed partial class StreamDirectory
     public async Task DeleteAsync(string name)
     {
         using var hold = await HoldNameAsync(name).ConfigureAwait(false);
-        if (!_streams.TryGetValue(name, out var session))
+        if (_register.Find(name) is not { } session)
         {
             if (!await _keeper.DeleteAsync(name).ConfigureAwait(false))
             {
@@ -268,8 +210,9 @@ internal sealed partial class StreamDirectory
     /// <summary>Streams that nobody has used for <see cref="StreamsOptions.IdleTimeout"/> leave the process, to the store if it outlives it.</summary>
     public async Task UnloadIdleAsync()
     {
-        foreach (var (name, session) in _streams)
+        foreach (var session in _register.Listed)
         {
+            var name = session.Name;
             _metrics.StateAged(session.Model.Name, session.Method.Name, session.Steps);
             if (session.Settings.Pinned || !session.IdleFor(_options.IdleTimeout))
             {
@@ -350,31 +293,11 @@ internal sealed partial class StreamDirectory
     }
 
     /// <summary>Counts a stream's memory anew after its state left the process or came back.</summary>
-    public void Recount(StreamSession session)
-    {
-        lock (_admission)
-        {
-            if (_streams.TryGetValue(session.Name, out var listed) && listed == session)
-            {
-                var bytes = session.Keeping.Spilled ? 0 : session.StateBytes;
-                _stateBytes += bytes - session.CountedBytes;
-                session.CountedBytes = bytes;
-            }
-        }
-    }
+    public void Recount(StreamSession session) => _register.Recount(session);
 
     private async Task EndAsync(StreamSession session, Failure ending)
     {
-        bool closed;
-        lock (_admission)
-        {
-            _unlisted -= session.Name.Length == 0 ? 1 : 0;
-            closed = _streams.TryRemove(KeyValuePair.Create(session.Name, session));
-            _stateBytes -= session.CountedBytes;
-            session.CountedBytes = 0;
-        }
-
-        if (closed)
+        if (_register.Remove(session))
         {
             _metrics.StreamMoved(session.Model.Name, StreamTransition.Closed);
         }
@@ -417,7 +340,7 @@ internal sealed partial class StreamDirectory
     {
         while (true)
         {
-            if (_streams.TryGetValue(request.Name, out var session) && !session.Deleted)
+            if (_register.Find(request.Name) is { Deleted: false } session)
             {
                 if (request.Mode == ResumeMode.MustCreate)
                 {
@@ -426,16 +349,16 @@ internal sealed partial class StreamDirectory
 
                 if (await _keeper.HoldsAsync(session, now: isCall).ConfigureAwait(false))
                 {
-                    RequireSame(session, request);
+                    StreamRequestRules.RequireSame(session, request);
                     return (session, null);
                 }
             }
 
             using var hold = await HoldNameAsync(request.Name).ConfigureAwait(false);
-            if (!_streams.ContainsKey(request.Name))
+            if (!Contains(request.Name))
             {
                 var (begun, origin) = await BeginAsync(request, policy).ConfigureAwait(false);
-                RequireSame(begun, request);
+                StreamRequestRules.RequireSame(begun, request);
                 return (begun, origin);
             }
         }
@@ -468,11 +391,11 @@ internal sealed partial class StreamDirectory
                 return (session, StateOrigin.Restored);
             }
 
-            var (model, method) = Resolve(request);
+            var (model, method) = StreamRequestRules.Resolve(_models, request);
             var bytes = model.Engine.Model.StateBytes(method);
             await MakeRoomAsync(bytes).ConfigureAwait(false);
             var origin = opening.Refused || opening.Checkpoint is not null ? StateOrigin.Reset : StateOrigin.Fresh;
-            var begun = await AddAsync(request.Name, model, bytes, engine => engine.CreateState(method, request.Seed ?? 0), origin, Settings(request), opening with { Notice = refused }).ConfigureAwait(false);
+            var begun = await AddAsync(request.Name, model, bytes, engine => engine.CreateState(method, request.Seed ?? 0), origin, StreamRequestRules.Settings(request), opening with { Notice = refused }).ConfigureAwait(false);
             if (origin == StateOrigin.Reset)
             {
                 WasReset(begun, request.Mode == ResumeMode.Reset && !opening.Refused ? ResetCause.Request : ResetCause.Corrupt);
@@ -525,18 +448,12 @@ internal sealed partial class StreamDirectory
     {
         while (true)
         {
-            Failure? full;
-            lock (_admission)
-            {
-                full = WhyFull(bytes);
-            }
-
-            if (full is null)
+            if (_register.WhyFull(bytes) is not { } full)
             {
                 return;
             }
 
-            var idlest = _keeper.OutlivesProcess ? _streams.Select(stream => stream.Value).Where(session => !session.Settings.Pinned && session.IdleFor(TimeSpan.Zero)).MinBy(session => session.UsedAt) : null;
+            var idlest = _keeper.OutlivesProcess ? _register.Listed.Where(session => !session.Settings.Pinned && session.IdleFor(TimeSpan.Zero)).MinBy(session => session.UsedAt) : null;
             if (idlest is null || !await ReleaseAsync(idlest, Failure.Unloaded(idlest.Name), onlyIdle: true).ConfigureAwait(false))
             {
                 throw new FailureException(full);
@@ -618,19 +535,7 @@ internal sealed partial class StreamDirectory
             prepare?.Invoke(begun);
             return begun;
         }).ConfigureAwait(false);
-        Failure? full;
-        lock (_admission)
-        {
-            full = WhyFull(session.StateBytes);
-            if (full is null)
-            {
-                _streams[name] = session;
-                session.CountedBytes = session.StateBytes;
-                _stateBytes += session.CountedBytes;
-            }
-        }
-
-        if (full is null)
+        if (_register.List(session) is not { } full)
         {
             if (opening.TookOver)
             {
@@ -660,23 +565,9 @@ internal sealed partial class StreamDirectory
         }
     }
 
-    private Failure? WhyFull(long bytes)
-    {
-        var streams = _streams.Count + _unlisted;
-        if (streams >= _options.MaxStreams)
-        {
-            return new Failure(FailureKind.ResourceExhausted, "TOO_MANY_STREAMS", $"there are {streams} streams already, the limit is {_options.MaxStreams} (Streams:MaxStreams); delete streams that are not used") { RetryAfter = TimeSpan.FromSeconds(10) };
-        }
-
-        return _stateBytes + bytes > _maxStateBytes ? StatesTooLarge(bytes) : null;
-    }
-
-    private Failure StatesTooLarge(long bytes) =>
-        new(FailureKind.ResourceExhausted, "STATE_MEMORY_FULL", $"the streams' states take {_stateBytes} bytes and this one needs {bytes} more, the limit is {_maxStateBytes} (Streams:MaxStateBytes); delete streams that are not used") { RetryAfter = TimeSpan.FromSeconds(10) };
-
     private async Task RestartAsync(StreamSession session, StreamRequest request)
     {
-        var method = request.Method is null ? session.Method : Resolve(request with { Model = session.Model.Name }).Method;
+        var method = request.Method is null ? session.Method : StreamRequestRules.Resolve(_models, request with { Model = session.Model.Name }).Method;
         var seed = request.Seed ?? session.Seed;
         await ReplaceAsync(session, session.Model.Engine.Model.StateBytes(method), engine => engine.CreateState(method, seed), StateOrigin.Reset).ConfigureAwait(false);
     }
@@ -684,7 +575,7 @@ internal sealed partial class StreamDirectory
     // A reset by the opening forgets the sequence numbers, a stored state goes on with them.
     private async Task ReplaceAsync(StreamSession session, long bytes, Func<AdaptiveModel, StreamState> create, StateOrigin origin)
     {
-        var growth = Reserve(session, bytes);
+        var growth = _register.Reserve(session, bytes);
         try
         {
             await BetweenStepsAsync(session, (model, state) =>
@@ -706,16 +597,7 @@ internal sealed partial class StreamDirectory
         }
         catch (Exception failed) when (failed is ArenaFullException or SnapshotException)
         {
-            lock (_admission)
-            {
-                // A deletion has given all of it back.
-                if (_streams.TryGetValue(session.Name, out var listed) && listed == session)
-                {
-                    session.CountedBytes -= growth;
-                    _stateBytes -= growth;
-                }
-            }
-
+            _register.GiveBack(session, growth);
             if (failed is ArenaFullException full)
             {
                 throw new FailureException(StateMemoryFull(full));
@@ -725,81 +607,10 @@ internal sealed partial class StreamDirectory
         }
     }
 
-    private long Reserve(StreamSession session, long bytes)
-    {
-        lock (_admission)
-        {
-            if (!_streams.TryGetValue(session.Name, out var listed) || listed != session)
-            {
-                throw new FailureException(Failure.StreamNotFound(session.Name));
-            }
-
-            var growth = bytes - session.CountedBytes;
-            if (growth > 0 && _stateBytes + growth > _maxStateBytes)
-            {
-                throw new FailureException(StatesTooLarge(growth));
-            }
-
-            session.CountedBytes += growth;
-            _stateBytes += growth;
-            return growth;
-        }
-    }
-
     private void WasReset(StreamSession session, ResetCause cause)
     {
         _metrics.StreamReset(session.Model.Name, session.Name, cause);
         Log.StreamReset(_logger, session.Name, cause);
-    }
-
-    private static void RequireSame(StreamSession session, StreamRequest request)
-    {
-        if (request.Model.Length > 0 && request.Model != session.Model.Name)
-        {
-            throw new FailureException(new Failure(FailureKind.FailedPrecondition, "STREAM_OF_ANOTHER_MODEL", $"stream '{session.Name}' belongs to model '{session.Model.Name}', not '{request.Model}'; use another stream name, or delete the stream first") { Field = $"{request.Root}.model" });
-        }
-
-        if (request.Mode == ResumeMode.Reset)
-        {
-            return;
-        }
-
-        if (request.Method is { } choice && !Choose(session.Model, choice, request.Root).Equals(session.Method))
-        {
-            throw new FailureException(new Failure(FailureKind.FailedPrecondition, "STREAM_OF_ANOTHER_METHOD", $"stream '{session.Name}' runs {session.Method.Name} {session.Method.Hyperparameters.ToJsonString()}, which differs from what is asked for; open it with RESUME_POLICY_RESET to change the method, or leave the method out") { Field = $"{request.Root}.method" });
-        }
-
-        if (request.Seed is { } seed && seed != session.Seed)
-        {
-            throw new FailureException(new Failure(FailureKind.FailedPrecondition, "STREAM_OF_ANOTHER_SEED", $"stream '{session.Name}' has seed {session.Seed}, not {seed}; open it with RESUME_POLICY_RESET to change the seed, or leave the seed out") { Field = $"{request.Root}.seed" });
-        }
-    }
-
-    private static StreamSettings Settings(StreamRequest request)
-    {
-        var defaults = new StreamSettings();
-        return new StreamSettings { Frozen = request.Freeze ?? defaults.Frozen, MaxCoalesce = request.MaxCoalesce ?? defaults.MaxCoalesce, Labels = request.Labels ?? defaults.Labels, Pinned = request.Pinned };
-    }
-
-    private (ServedModel Model, MethodSettings Method) Resolve(StreamRequest request)
-    {
-        var model = _models.Place(request.Model);
-        var method = request.Method is { } choice ? Choose(model, choice, request.Root) : model.DefaultMethod;
-        return model.Engine.Model.WhyUnavailable(method) is { } reason
-            ? throw new FailureException(new Failure(FailureKind.FailedPrecondition, "METHOD_UNAVAILABLE", $"model '{model.Name}' can't run {method.Name}: {reason}") { Field = $"{request.Root}.method" })
-            : (model, method);
-    }
-
-    private static MethodSettings Choose(ServedModel model, MethodChoice choice, string root)
-    {
-        try
-        {
-            return MethodSettings.Create(choice.Name.Length > 0 ? choice.Name : model.DefaultMethod.Name, choice.Hyperparameters);
-        }
-        catch (MethodSettingsException refused)
-        {
-            throw new FailureException(Failure.Invalid("METHOD_INVALID", $"{root}.method", refused.Message));
-        }
     }
 
     private static Failure Exists(string name) =>
