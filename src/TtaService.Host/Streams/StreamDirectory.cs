@@ -12,6 +12,10 @@ namespace TtaService.Host.Streams;
 /// <summary>All streams by name: creation within the limits, lookup, deletion, and the ways to the store and back.</summary>
 internal sealed partial class StreamDirectory
 {
+    // A second in all.
+    private const int MostWaitsForRoom = 100;
+    private static readonly TimeSpan WaitForRoom = TimeSpan.FromMilliseconds(10);
+
     private readonly ModelCatalog _models;
     private readonly StreamKeeper _keeper;
     private readonly TtaMetrics _metrics;
@@ -243,19 +247,22 @@ internal sealed partial class StreamDirectory
 
     /// <summary>Saves a stream, gives it up and forgets it here; its next opening, here or elsewhere, restores it.</summary>
     /// <returns>False when it stays: it is in use, or could not be saved.</returns>
-    public async Task<bool> ReleaseAsync(StreamSession session, Failure ending, bool onlyIdle)
+    public async Task<bool> ReleaseAsync(StreamSession session, Failure ending, bool onlyIdle) =>
+        await TryReleaseAsync(session, ending, onlyIdle).ConfigureAwait(false) == ReleaseOutcome.Released;
+
+    private async Task<ReleaseOutcome> TryReleaseAsync(StreamSession session, Failure ending, bool onlyIdle)
     {
         using var hold = await HoldNameAsync(session.Name).ConfigureAwait(false);
         lock (session.Gate)
         {
             if (session.Deleted)
             {
-                return true;
+                return ReleaseOutcome.Released;
             }
 
             if (onlyIdle && (session.IsOpen || !session.NothingWaits))
             {
-                return false;
+                return ReleaseOutcome.InUse;
             }
 
             // What was admitted before still runs, and is in what is saved.
@@ -281,7 +288,7 @@ internal sealed partial class StreamDirectory
 
         if (status == SaveStatus.Failed)
         {
-            return false;
+            return ReleaseOutcome.Unsaved;
         }
 
         if (status == SaveStatus.Saved)
@@ -289,7 +296,7 @@ internal sealed partial class StreamDirectory
             await EndAsync(session, ending).ConfigureAwait(false);
         }
 
-        return true;
+        return ReleaseOutcome.Released;
     }
 
     /// <summary>Counts a stream's memory anew after its state left the process or came back.</summary>
@@ -446,17 +453,28 @@ internal sealed partial class StreamDirectory
     // Streams that nobody uses make room in the store's favour, the longest idle first.
     private async Task MakeRoomAsync(long bytes)
     {
-        while (true)
+        var waits = 0;
+        while (_register.WhyFull(bytes) is { } full)
         {
-            if (_register.WhyFull(bytes) is not { } full)
-            {
-                return;
-            }
-
-            var idlest = _keeper.OutlivesProcess ? _register.Listed.Where(session => !session.Settings.Pinned && session.IdleFor(TimeSpan.Zero)).MinBy(session => session.UsedAt) : null;
-            if (idlest is null || !await ReleaseAsync(idlest, Failure.Unloaded(idlest.Name), onlyIdle: true).ConfigureAwait(false))
+            if (!_keeper.OutlivesProcess)
             {
                 throw new FailureException(full);
+            }
+
+            var unused = _register.Listed.Where(session => !session.Settings.Pinned && !session.IsOpen).ToList();
+            var outcome = unused.Where(session => session.IdleFor(TimeSpan.Zero)).MinBy(session => session.UsedAt) is { } idlest
+                ? await TryReleaseAsync(idlest, Failure.Unloaded(idlest.Name), onlyIdle: true).ConfigureAwait(false)
+                : ReleaseOutcome.InUse;
+            if (outcome == ReleaseOutcome.Unsaved || unused.Count == 0 || waits == MostWaitsForRoom)
+            {
+                throw new FailureException(full);
+            }
+
+            if (outcome == ReleaseOutcome.InUse)
+            {
+                // No call has it open: it is in a checkpoint or at the end of its last step, and idle in a moment.
+                waits++;
+                await Task.Delay(WaitForRoom).ConfigureAwait(false);
             }
         }
     }
@@ -615,6 +633,13 @@ internal sealed partial class StreamDirectory
 
     private static Failure Exists(string name) =>
         new(FailureKind.AlreadyExists, "STREAM_EXISTS", $"stream '{name}' exists already; open it to continue it, delete it, or use another name");
+
+    private enum ReleaseOutcome
+    {
+        Released,
+        InUse,
+        Unsaved,
+    }
 
     private readonly struct NameHold(ConcurrentDictionary<string, TaskCompletionSource> held, string name, TaskCompletionSource hold) : IDisposable
     {
