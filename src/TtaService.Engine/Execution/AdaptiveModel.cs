@@ -21,8 +21,7 @@ public sealed class AdaptiveModel : IDisposable
     private readonly FrameUpload _upload;
     private readonly IBatchRunner _runner;
 
-    // Null where states lie in the host's memory.
-    private readonly torch.Device? _stateDevice;
+    private readonly ArenaPool _arenas;
     private readonly Dictionary<MethodSettings, MethodRuntime> _runtimes = [];
     private readonly ulong _modelKey;
     private readonly PassThreads _threads;
@@ -35,13 +34,13 @@ public sealed class AdaptiveModel : IDisposable
         _normalization = options.InputNormalization;
         // The SIMD kernels are for float32 on the CPU; all else goes by torch operators.
         var onHost = device.type == DeviceType.CPU && options.Precision == Precision.Fp32 && !options.UsesTorchOperators;
-        _stateDevice = onHost ? null : device;
+        _arenas = new ArenaPool(onHost ? null : device);
         _upload = new FrameUpload(options.InputNormalization, device, ElementType(options.Precision), staged: !onHost);
-        _threads = new PassThreads(options.Threads);
+        _threads = new PassThreads(options.Threads, options.OwnsProcess);
         ArenaBytes = options.ArenaBytes ?? (DeviceMemory.FreeBytes(device) is { } free ? free / 4 : AdaptiveModelOptions.DefaultArenaBytes);
-        Observed = options.Observation is { } observation && graph.Sites.Count > 0 ? new ObservedStatistics(graph.Sites, observation, _stateDevice) : null;
+        Observed = options.Observation is { } observation && graph.Sites.Count > 0 ? new ObservedStatistics(graph.Sites, observation, _arenas) : null;
         _runner = onHost ? new HostRunner(this) : new DeviceRunner(this, device);
-        Filler = new FillerSteps(graph.Sites, _stateDevice);
+        Filler = new FillerSteps(graph.Sites, onHost ? null : device);
         Plan = PassPlan.AsDeclared(graph);
         _modelKey = ulong.Parse(graph.Digest.AsSpan(0, 16), NumberStyles.HexNumber, CultureInfo.InvariantCulture);
     }
@@ -63,6 +62,9 @@ public sealed class AdaptiveModel : IDisposable
 
     /// <summary>Bytes of state that resident streams take now.</summary>
     public long ResidentBytes { get; private set; }
+
+    /// <summary>Bytes of memory held for states: those of resident streams and rows that are free, for the next pass or, on a device, in the arena's tensor (a quarter at most while it grows).</summary>
+    public long HeldBytes => _arenas.Bytes;
 
     /// <summary>Streams whose state is resident.</summary>
     public int ResidentStreams => _resident.Count;
@@ -93,8 +95,12 @@ public sealed class AdaptiveModel : IDisposable
     /// <exception cref="ModelLoadException">The file can't be served; the message lists why.</exception>
     public static AdaptiveModel Load(string onnxPath, AdaptiveModelOptions? options = null)
     {
-        NativeHeap.KeepFreedMemory();
         options ??= new AdaptiveModelOptions();
+        if (options.OwnsProcess)
+        {
+            NativeHeap.KeepFreedMemory();
+        }
+
         var device = ParseDevice(options.Device);
         var graph = ModelGraph.Load(onnxPath, device, ElementType(options.Precision));
         if (graph.Inputs.Count != 1 || graph.Inputs[0].Shape.Count != 4)
@@ -184,6 +190,7 @@ public sealed class AdaptiveModel : IDisposable
         }
 
         runtime.Arena.Return(state.Row);
+        runtime.Streams--;
         (state.Runtime, state.Row) = (null, -1);
         if (Observed is not null)
         {
@@ -193,12 +200,33 @@ public sealed class AdaptiveModel : IDisposable
 
         _resident.Remove(state);
         ResidentBytes -= runtime.RowBytes + ObservedBytes;
-        if (runtime.Arena.Leased == 0)
+        if (runtime.Streams == 0)
         {
             // Settings come from clients: what nobody uses any more must not stay.
             _runtimes.Remove(runtime.Settings);
             runtime.Dispose();
         }
+
+        Compact(runtime.Arena);
+        Compact(Observed?.Arena);
+    }
+
+    // Gives memory on a device back once most of its rows are free.
+    private void Compact(StateArena? arena)
+    {
+        // An arena without rows in use is gone, but for that of the observations.
+        if (arena is not DeviceArena { IsSparse: true } sparse || (sparse.Leased == 0 && sparse != Observed?.Arena))
+        {
+            return;
+        }
+
+        // An arena may hold rows of both kinds.
+        StreamState[] states = [.. _resident.Where(state => state.Runtime!.Arena == sparse)];
+        StreamState[] observed = Observed?.Arena == sparse ? [.. _resident] : [];
+        sparse.Compact([.. states.Select(state => state.Row), .. observed.Select(state => state.ObservedRow)]);
+        var place = 0;
+        Array.ForEach(states, state => state.Row = place++);
+        Array.ForEach(observed, state => state.ObservedRow = place++);
     }
 
     /// <summary>Takes a stream out of memory: the snapshot holds its state until <see cref="Restore"/>.</summary>
@@ -342,12 +370,12 @@ public sealed class AdaptiveModel : IDisposable
     {
         if (!_runtimes.TryGetValue(state.Method, out var runtime))
         {
-            runtime = new MethodRuntime(state.Method, Sites, _modelKey, _stateDevice);
+            runtime = new MethodRuntime(state.Method, Sites, _modelKey, _arenas);
         }
 
         if (ResidentBytes + runtime.RowBytes + ObservedBytes > ArenaBytes)
         {
-            if (runtime.Arena.Leased == 0)
+            if (runtime.Streams == 0)
             {
                 runtime.Dispose();
             }
@@ -357,6 +385,7 @@ public sealed class AdaptiveModel : IDisposable
 
         _runtimes[state.Method] = runtime;
         (state.Runtime, state.Row) = (runtime, runtime.Arena.Rent());
+        runtime.Streams++;
         state.ObservedRow = Observed?.Arena.Rent() ?? -1;
         _resident.Add(state);
         ResidentBytes += runtime.RowBytes + ObservedBytes;
@@ -469,7 +498,7 @@ public sealed class AdaptiveModel : IDisposable
     internal StepResult[] Trial(PassPlan plan, MethodSettings method, FrameBlock[] frames)
     {
         Plan = plan;
-        using var runtime = new MethodRuntime(method, Sites, _modelKey, _stateDevice);
+        using var runtime = new MethodRuntime(method, Sites, _modelKey, _arenas);
         var steps = Array.ConvertAll(frames, block =>
         {
             var state = new StreamState(method, 0) { Runtime = runtime, Row = runtime.Arena.Rent(), ObservedRow = Observed?.Arena.Rent() ?? -1 };
@@ -486,6 +515,7 @@ public sealed class AdaptiveModel : IDisposable
         {
             foreach (var step in steps)
             {
+                runtime.Arena.Return(step.State.Row);
                 Observed?.Arena.Return(step.State.ObservedRow);
             }
         }

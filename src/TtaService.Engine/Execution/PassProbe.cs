@@ -101,6 +101,8 @@ internal sealed class PassProbe
         {
             using var scope = NewDisposeScope();
             var (a, b) = (MadeUpFrame(size, 2 * attempt), MadeUpFrame(size, (2 * attempt) + 1));
+            // First, since it is the sites that say best what does not fit.
+            var rows = RowsOf(Repeat(a, unit));
             alone = new Pair(Run(Repeat(a, unit), null), Run(Repeat(b, unit), null), unit);
             var (outputs, reason) = Together(alone, a, b, [[0, 1], [1, 0], [0, 1, 0]]);
             var filledTo = 0;
@@ -123,7 +125,7 @@ internal sealed class PassProbe
                 FilledTo = filledTo,
                 Reason = filledTo > 0 ? $"its batch is fixed to {filledTo}" : null,
                 Outputs = outputs,
-                AtSource = AtSource(a, b, unit, filledTo > 0),
+                AtSource = AtSource(a, b, rows, unit, filledTo > 0),
             };
             if (WhyMixedWhenAdapted(plan, a, b) is not { } adapted)
             {
@@ -203,7 +205,7 @@ internal sealed class PassProbe
     }
 
     // The sites whose rows are not those of the frames, one frame behind another.
-    private bool[] AtSource(FrameBlock a, FrameBlock b, int unit, bool filled)
+    private bool[] AtSource(FrameBlock a, FrameBlock b, Values[] rows, int unit, bool filled)
     {
         if (_graph.Sites.Count == 0)
         {
@@ -213,7 +215,7 @@ internal sealed class PassProbe
         int[][] passes = filled ? [[.. Enumerable.Range(0, unit).Select(i => i % 2)]] : [[0, 1], [0, 1, 0]];
         // Without filling, frames alone are one a pass whatever the graph's batch is.
         var frames = filled ? unit : 1;
-        var (aloneA, aloneB) = (RowsOf(Repeat(a, frames)), RowsOf(Repeat(b, frames)));
+        var (aloneA, aloneB) = (frames == unit ? rows : RowsOf([a]), RowsOf(Repeat(b, frames)));
         var together = passes.Select(pass => RowsOf([.. pass.Select(frame => frame == 0 ? a : b)])).ToArray();
         return [.. _graph.Sites.Select(site => LayoutOf(aloneA[site.Index], aloneB[site.Index], frames, passes, [.. together.Select(rows => rows[site.Index])], 10 * _tolerance) is not
         {
@@ -224,7 +226,11 @@ internal sealed class PassProbe
     private Values[] RowsOf(FrameBlock[] frames)
     {
         var recorder = new SiteRecorder(_graph.Sites.Count);
-        Run(frames, recorder);
+        if (_graph.Sites.Count > 0)
+        {
+            Run(frames, recorder);
+        }
+
         return recorder.Rows;
     }
 
