@@ -43,7 +43,7 @@ internal sealed unsafe class SiteActivations : IDisposable
         Spatial = shape.Length > 2 || rows > 1;
         ChannelsLast = rows > 1 || (shape.Length is 2 or 4 && IsChannelsLast(x));
         _stride = (long)Pixels * site.Channels;
-        var input = Laid(x, ChannelsLast);
+        var input = rows == 1 && ChannelsLast ? x : Laid(x, ChannelsLast);
         var aligned = residual is null ? null : Laid(residual, ChannelsLast);
         Output = mayOverwrite || !ReferenceEquals(input, x) ? input : empty_like(input);
         _copy = ReferenceEquals(input, x) || ReferenceEquals(input, Output) ? null : input;
