@@ -1,7 +1,7 @@
 using System.Diagnostics;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.Extensions.DependencyInjection;
-using TtaService.Host.Streams;
+using TtaService.Serving.Streams;
 
 namespace TtaService.Benchmarks;
 

@@ -6,7 +6,7 @@ using Microsoft.Extensions.Logging;
 using TtaService.Client;
 using TtaService.Host.Grpc;
 using TtaService.Host.Hosting;
-using TtaService.Host.Streams;
+using TtaService.Serving.Streams;
 using TtaService.V1;
 
 namespace TtaService.Benchmarks;

@@ -7,7 +7,7 @@ using TtaService.Engine.Evaluation;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Onnx;
 using TtaService.Engine.Streams;
-using TtaService.Host.Store;
+using TtaService.Serving.Store;
 
 namespace TtaService.Host.Commands;
 

@@ -4,7 +4,7 @@ using TtaService.Engine.Evaluation;
 using TtaService.Host.Commands.Demo;
 using TtaService.Host.Commands.Evaluation;
 using TtaService.Host.Hosting;
-using TtaService.Host.Streams;
+using TtaService.Serving.Streams;
 
 namespace TtaService.Host.Commands;
 

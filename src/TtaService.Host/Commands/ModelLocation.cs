@@ -1,6 +1,6 @@
 using System.CommandLine;
 using TtaService.Engine.Execution;
-using TtaService.Host.Models;
+using TtaService.Serving.Models;
 
 namespace TtaService.Host.Commands;
 

@@ -1,7 +1,7 @@
 using System.CommandLine;
 using System.Globalization;
 using TtaService.Host.Hosting;
-using TtaService.Host.Streams;
+using TtaService.Serving.Streams;
 
 namespace TtaService.Host.Commands;
 

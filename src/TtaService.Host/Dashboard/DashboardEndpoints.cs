@@ -2,8 +2,8 @@ using System.Net;
 using System.Text.Json;
 using Microsoft.Extensions.Options;
 using TtaService.Host.Grpc;
-using TtaService.Host.Streams;
-using TtaService.Host.Telemetry;
+using TtaService.Serving.Streams;
+using TtaService.Serving.Telemetry;
 
 namespace TtaService.Host.Dashboard;
 

@@ -1,8 +1,8 @@
 using Microsoft.Extensions.Options;
 using TtaService.Engine.Drift;
-using TtaService.Host.Store;
-using TtaService.Host.Streams;
-using TtaService.Host.Telemetry;
+using TtaService.Serving.Store;
+using TtaService.Serving.Streams;
+using TtaService.Serving.Telemetry;
 
 namespace TtaService.Host.Dashboard;
 

@@ -10,7 +10,7 @@ internal sealed record FleetView(
     IReadOnlyList<ModelView> Models,
     StreamCounts Streams,
     IReadOnlyDictionary<string, int> Levels,
-    Telemetry.ServiceReport Rates,
+    Serving.Telemetry.ServiceReport Rates,
     CheckpointView Checkpoints,
     IReadOnlyList<string> Alerts);
 
@@ -119,7 +119,7 @@ internal sealed record ClassView(string Label, double Share, double? Reference);
 
 internal sealed record EventView(DateTimeOffset Time, string Level, double? Score, long Step);
 
-/// <summary>The drift of a stream by site over the last hour; bytes as <see cref="Telemetry.DriftHistory"/> says.</summary>
+/// <summary>The drift of a stream by site over the last hour; bytes as <see cref="Serving.Telemetry.DriftHistory"/> says.</summary>
 internal sealed record DriftStrip(IReadOnlyList<string> Sites, int Columns, double ColumnSeconds, byte[] Data, byte[] Scores);
 
 /// <summary>The scores of all streams over the last hour, worst first; past the rows asked for, each row is the worst of several.</summary>

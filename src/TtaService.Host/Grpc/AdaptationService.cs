@@ -1,6 +1,6 @@
 using Grpc.Core;
 using Microsoft.Extensions.Options;
-using TtaService.Host.Streams;
+using TtaService.Serving.Streams;
 using TtaService.V1;
 
 namespace TtaService.Host.Grpc;
@@ -41,7 +41,7 @@ internal sealed class AdaptationService(
         var unlisted = await directory.CreateUnlistedAsync(StreamRequests.Read(open, string.Empty)).ConfigureAwait(false);
         try
         {
-            return await InferAsync(unlisted, Streams.StateOrigin.Fresh, step, content, context).ConfigureAwait(false);
+            return await InferAsync(unlisted, Serving.Streams.StateOrigin.Fresh, step, content, context).ConfigureAwait(false);
         }
         finally
         {
@@ -56,7 +56,7 @@ internal sealed class AdaptationService(
         await call.RunAsync().ConfigureAwait(false);
     }
 
-    private async Task<InferReply> InferAsync(StreamSession session, Streams.StateOrigin origin, StepRequest step, ReplyContent content, ServerCallContext context)
+    private async Task<InferReply> InferAsync(StreamSession session, Serving.Streams.StateOrigin origin, StepRequest step, ReplyContent content, ServerCallContext context)
     {
         var submission = steps.Read(session.Model, step, content, context.CancellationToken);
         var outcome = await session.Model.Batcher.SubmitAsync(session, submission).ConfigureAwait(false);

@@ -1,8 +1,8 @@
 using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
 using TtaService.Engine.Drift;
-using TtaService.Host.Streams;
-using TtaService.Host.Telemetry;
+using TtaService.Serving.Streams;
+using TtaService.Serving.Telemetry;
 using TtaService.V1;
 using DriftLevel = TtaService.Engine.Drift.DriftLevel;
 using DriftUpdate = TtaService.V1.DriftUpdate;
@@ -68,14 +68,14 @@ internal sealed class DriftService(DriftBoard board, ModelCatalog models, Stream
 
     private static bool Concerns(WatchDriftRequest request, string model) => request.Model.Length == 0 || request.Model == model;
 
-    private static string ModelOf(Telemetry.DriftUpdate update) => update switch
+    private static string ModelOf(Serving.Telemetry.DriftUpdate update) => update switch
     {
         LevelChanged change => change.Stream.Model,
         DomainSwitched change => change.Stream.Model,
         _ => ((Swept)update).Report.Model,
     };
 
-    private static DriftUpdate ToWire(Telemetry.DriftUpdate update, int worst)
+    private static DriftUpdate ToWire(Serving.Telemetry.DriftUpdate update, int worst)
     {
         var wire = new DriftUpdate { Time = update.Time.ToTimestamp() };
         switch (update)
@@ -102,7 +102,7 @@ internal sealed class DriftService(DriftBoard board, ModelCatalog models, Stream
         return summary;
     }
 
-    private static StreamDrift ToWire(Telemetry.StreamDrift drift)
+    private static StreamDrift ToWire(Serving.Telemetry.StreamDrift drift)
     {
         var wire = new StreamDrift
         {
@@ -124,7 +124,7 @@ internal sealed class DriftService(DriftBoard board, ModelCatalog models, Stream
         return wire;
     }
 
-    private static StreamDrift ToWire(Telemetry.StreamDrift drift, DriftMonitor monitor)
+    private static StreamDrift ToWire(Serving.Telemetry.StreamDrift drift, DriftMonitor monitor)
     {
         var wire = ToWire(drift);
         var normal = monitor.Reference?.Methods.GetValueOrDefault(drift.Method);

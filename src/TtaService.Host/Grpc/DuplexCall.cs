@@ -3,7 +3,7 @@ using System.Security.Cryptography;
 using System.Threading.Channels;
 using Google.Protobuf;
 using Grpc.Core;
-using TtaService.Host.Streams;
+using TtaService.Serving.Streams;
 using TtaService.V1;
 
 namespace TtaService.Host.Grpc;
@@ -73,7 +73,7 @@ internal sealed class DuplexCall(
         return requests.Current.Open ?? throw new FailureException(Failure.Invalid("OPEN_MISSING", "open", "the first message must open the stream; steps come after it"));
     }
 
-    private async Task PumpAsync(StreamLease lease, ReplyContent content, Streams.StateOrigin origin, ITimer idleTimer)
+    private async Task PumpAsync(StreamLease lease, ReplyContent content, Serving.Streams.StateOrigin origin, ITimer idleTimer)
     {
         // Ends the reading; steps that were read are still answered unless the client or the stream is gone.
         using var ending = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken, stopping, _idle.Token, _aged.Token, lease.Lost);
@@ -165,7 +165,7 @@ internal sealed class DuplexCall(
         }
     }
 
-    private async Task WriteAsync(ChannelReader<PendingReply> pending, SemaphoreSlim slots, Streams.StateOrigin origin, CancellationTokenSource ending)
+    private async Task WriteAsync(ChannelReader<PendingReply> pending, SemaphoreSlim slots, Serving.Streams.StateOrigin origin, CancellationTokenSource ending)
     {
         try
         {

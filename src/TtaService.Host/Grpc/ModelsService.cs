@@ -1,6 +1,6 @@
 using Grpc.Core;
 using TtaService.Engine.Normalization;
-using TtaService.Host.Streams;
+using TtaService.Serving.Streams;
 using TtaService.V1;
 using NormalizationSite = TtaService.V1.NormalizationSite;
 

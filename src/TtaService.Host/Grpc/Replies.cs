@@ -4,8 +4,8 @@ using System.Text.Json.Nodes;
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using TtaService.Engine.Normalization;
-using TtaService.Host.Store;
-using TtaService.Host.Streams;
+using TtaService.Serving.Store;
+using TtaService.Serving.Streams;
 using TtaService.V1;
 using Method = TtaService.V1.Method;
 using Stream = TtaService.V1.Stream;
@@ -16,7 +16,7 @@ namespace TtaService.Host.Grpc;
 /// <summary>The host's words put on the wire.</summary>
 internal static class Replies
 {
-    public static StreamOpened Opened(StreamDescription stream, Streams.StateOrigin origin, int maxPendingSteps, int maxFramesPerStep)
+    public static StreamOpened Opened(StreamDescription stream, Serving.Streams.StateOrigin origin, int maxPendingSteps, int maxFramesPerStep)
     {
         var opened = new StreamOpened
         {
@@ -42,7 +42,7 @@ internal static class Replies
         return opened;
     }
 
-    public static StepReply Step(ulong sequence, StepAnswer answer, Streams.StateOrigin origin)
+    public static StepReply Step(ulong sequence, StepAnswer answer, Serving.Streams.StateOrigin origin)
     {
         var reply = new StepReply
         {
@@ -148,11 +148,11 @@ internal static class Replies
 
     private static StateAge AgeOf(StreamDescription stream) => new() { Steps = stream.Steps, Frames = stream.Frames, Seconds = stream.Age.TotalSeconds };
 
-    private static WireOrigin ToWire(Streams.StateOrigin origin) => origin switch
+    private static WireOrigin ToWire(Serving.Streams.StateOrigin origin) => origin switch
     {
-        Streams.StateOrigin.Fresh => WireOrigin.Fresh,
-        Streams.StateOrigin.Restored => WireOrigin.Restored,
-        Streams.StateOrigin.Continued => WireOrigin.Continued,
+        Serving.Streams.StateOrigin.Fresh => WireOrigin.Fresh,
+        Serving.Streams.StateOrigin.Restored => WireOrigin.Restored,
+        Serving.Streams.StateOrigin.Continued => WireOrigin.Continued,
         _ => WireOrigin.Reset,
     };
 

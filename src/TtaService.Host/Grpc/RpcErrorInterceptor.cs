@@ -6,8 +6,8 @@ using Grpc.Core.Interceptors;
 using Microsoft.AspNetCore.Http.Features;
 using Microsoft.Extensions.Options;
 using TtaService.Host.Hosting;
-using TtaService.Host.Streams;
-using TtaService.Host.Telemetry;
+using TtaService.Serving.Streams;
+using TtaService.Serving.Telemetry;
 
 namespace TtaService.Host.Grpc;
 
@@ -37,7 +37,7 @@ internal sealed partial class RpcErrorInterceptor(IHostApplicationLifetime lifet
         }
         finally
         {
-            metrics.CallCompleted(MethodName(context), Stopwatch.GetElapsedTime(began), ended);
+            metrics.CallCompleted(MethodName(context), Stopwatch.GetElapsedTime(began), ended, failed: ended != StatusCode.OK);
         }
     }
 

@@ -1,7 +1,7 @@
 using Google.Protobuf.WellKnownTypes;
 using Google.Rpc;
 using Grpc.Core;
-using TtaService.Host.Streams;
+using TtaService.Serving.Streams;
 using TtaService.V1;
 
 namespace TtaService.Host.Grpc;

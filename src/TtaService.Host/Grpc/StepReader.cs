@@ -3,9 +3,9 @@ using System.Runtime.InteropServices;
 using Google.Protobuf.Collections;
 using Microsoft.Extensions.Options;
 using TtaService.Engine.Execution;
-using TtaService.Host.Frames;
-using TtaService.Host.Streams;
-using TtaService.Host.Telemetry;
+using TtaService.Serving.Frames;
+using TtaService.Serving.Streams;
+using TtaService.Serving.Telemetry;
 using TtaService.V1;
 
 namespace TtaService.Host.Grpc;

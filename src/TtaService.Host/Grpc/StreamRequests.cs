@@ -1,8 +1,7 @@
-using System.Buffers;
 using System.Text.Json.Nodes;
 using Google.Protobuf.Collections;
 using Google.Protobuf.WellKnownTypes;
-using TtaService.Host.Streams;
+using TtaService.Serving.Streams;
 using TtaService.V1;
 using Method = TtaService.V1.Method;
 using Stream = TtaService.V1.Stream;
@@ -12,21 +11,16 @@ namespace TtaService.Host.Grpc;
 /// <summary>What clients say about streams, checked and put into the host's words.</summary>
 internal static class StreamRequests
 {
-    private const int MaxNameLength = 128;
     private const int MaxLabels = 16;
     private const int MaxLabelLength = 128;
     private const int MaxCoalesce = 1024;
-    private static readonly SearchValues<char> NameCharacters = SearchValues.Create("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:-");
-
-    /// <summary>Whether a stream may be called this.</summary>
-    public static bool IsName(string name) => name.Length is > 0 and <= MaxNameLength && !name.AsSpan().ContainsAnyExcept(NameCharacters);
 
     /// <summary>The name, when it may be a stream's.</summary>
     public static string CheckedName(string name, string field)
     {
-        if (!IsName(name))
+        if (!StreamNames.IsName(name))
         {
-            throw new FailureException(Failure.Invalid("STREAM_NAME_INVALID", field, $"a stream's name has 1 to {MaxNameLength} characters of A-Z a-z 0-9 _ . : -; this one has {name.Length}{(name.Length is 0 or > MaxNameLength ? string.Empty : $" and is '{name}'")}"));
+            throw new FailureException(Failure.Invalid("STREAM_NAME_INVALID", field, $"a stream's name has 1 to {StreamNames.MaxLength} characters of A-Z a-z 0-9 _ . : -; this one has {name.Length}{(name.Length is 0 or > StreamNames.MaxLength ? string.Empty : $" and is '{name}'")}"));
         }
 
         return name;
@@ -95,7 +89,7 @@ internal static class StreamRequests
                     change = settings => before(settings) with { Pinned = pinned };
                     break;
                 default:
-                    throw new FailureException(Failure.Invalid("UPDATE_MASK_INVALID", "update_mask", $"'{Clip(path)}' can't be updated; frozen, max_coalesce, labels and pinned can. A method or seed changes by opening the stream with RESUME_POLICY_RESET, a model by deleting the stream"));
+                    throw new FailureException(Failure.Invalid("UPDATE_MASK_INVALID", "update_mask", $"'{StreamNames.Clip(path)}' can't be updated; frozen, max_coalesce, labels and pinned can. A method or seed changes by opening the stream with RESUME_POLICY_RESET, a model by deleting the stream"));
             }
         }
 
@@ -109,9 +103,6 @@ internal static class StreamRequests
             ? new ReplyContent(topK, options?.RawOutputs ?? false)
             : throw new FailureException(Failure.Invalid("TOP_K_OUT_OF_RANGE", "open.reply.top_k", $"top_k is 0 to {ReplyContent.MaximumTopK}, not {topK}"));
     }
-
-    /// <summary>Text of a client for a message: not longer than a name may be.</summary>
-    public static string Clip(string text) => text.Length <= MaxNameLength ? text : string.Concat(text.AsSpan(0, MaxNameLength), "…");
 
     private static MethodChoice? Read(Method? method, string field) => method is null
         ? null
@@ -127,7 +118,7 @@ internal static class StreamRequests
                 Value.KindOneofCase.NumberValue when double.IsFinite(value.NumberValue) => Number(value.NumberValue),
                 Value.KindOneofCase.StringValue => JsonValue.Create(value.StringValue),
                 Value.KindOneofCase.BoolValue => JsonValue.Create(value.BoolValue),
-                _ => throw new FailureException(Failure.Invalid("METHOD_INVALID", field, $"hyperparameter '{Clip(name)}' must be a finite number, a string or a boolean")),
+                _ => throw new FailureException(Failure.Invalid("METHOD_INVALID", field, $"hyperparameter '{StreamNames.Clip(name)}' must be a finite number, a string or a boolean")),
             };
         }
 
@@ -152,7 +143,7 @@ internal static class StreamRequests
         {
             if (name.Length is 0 or > MaxLabelLength || value.Length > MaxLabelLength)
             {
-                throw new FailureException(Failure.Invalid("LABEL_INVALID", "stream.labels", $"a label's name has 1 to {MaxLabelLength} characters and its value at most {MaxLabelLength}; label '{Clip(name)}' has {name.Length} and {value.Length}"));
+                throw new FailureException(Failure.Invalid("LABEL_INVALID", "stream.labels", $"a label's name has 1 to {MaxLabelLength} characters and its value at most {MaxLabelLength}; label '{StreamNames.Clip(name)}' has {name.Length} and {value.Length}"));
             }
         }
 

@@ -3,8 +3,8 @@ using System.Text;
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
-using TtaService.Host.Store;
-using TtaService.Host.Streams;
+using TtaService.Serving.Store;
+using TtaService.Serving.Streams;
 using TtaService.V1;
 using Stream = TtaService.V1.Stream;
 

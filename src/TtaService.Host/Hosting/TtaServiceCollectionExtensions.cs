@@ -2,12 +2,13 @@ using Microsoft.Extensions.DependencyInjection.Extensions;
 using Microsoft.Extensions.Diagnostics.HealthChecks;
 using Microsoft.Extensions.Options;
 using TtaService.Host.Dashboard;
-using TtaService.Host.Frames;
 using TtaService.Host.Grpc;
 using TtaService.Host.Hosting;
-using TtaService.Host.Store;
-using TtaService.Host.Streams;
-using TtaService.Host.Telemetry;
+using TtaService.Serving.Frames;
+using TtaService.Serving.Models;
+using TtaService.Serving.Store;
+using TtaService.Serving.Streams;
+using TtaService.Serving.Telemetry;
 
 namespace Microsoft.Extensions.DependencyInjection;
 

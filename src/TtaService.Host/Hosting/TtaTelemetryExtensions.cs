@@ -4,7 +4,7 @@ using OpenTelemetry;
 using OpenTelemetry.Metrics;
 using OpenTelemetry.Resources;
 using OpenTelemetry.Trace;
-using TtaService.Host.Telemetry;
+using TtaService.Serving.Telemetry;
 
 namespace Microsoft.Extensions.DependencyInjection;
 

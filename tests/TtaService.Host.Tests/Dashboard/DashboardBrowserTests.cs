@@ -2,8 +2,8 @@ using System.Globalization;
 using System.Net.Http.Json;
 using System.Text.Json;
 using Microsoft.Extensions.DependencyInjection;
-using TtaService.Host.Telemetry;
 using TtaService.Host.Tests.Infrastructure;
+using TtaService.Serving.Telemetry;
 
 namespace TtaService.Host.Tests.Dashboard;
 

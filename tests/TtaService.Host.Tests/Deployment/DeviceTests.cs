@@ -1,9 +1,9 @@
 using Microsoft.Extensions.DependencyInjection;
 using TorchSharp;
-using TtaService.Host.Streams;
-using TtaService.Host.Telemetry;
 using TtaService.Host.Tests.Commands;
 using TtaService.Host.Tests.Infrastructure;
+using TtaService.Serving.Streams;
+using TtaService.Serving.Telemetry;
 
 namespace TtaService.Host.Tests.Deployment;
 

@@ -2,8 +2,8 @@ using System.Text.RegularExpressions;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Options;
 using TtaService.Host.Hosting;
-using TtaService.Host.Store;
 using TtaService.Host.Tests.Infrastructure;
+using TtaService.Serving.Store;
 
 namespace TtaService.Host.Tests.Deployment;
 
@@ -52,7 +52,7 @@ public sealed partial class ImageTests
         Collect("src/TtaService.Host/TtaService.Host.csproj");
 
         Assert.All(projects, project => Assert.Contains(Image.Stages[0].All("COPY"), copy => copy.StartsWith(project, StringComparison.Ordinal)));
-        Assert.Equal(3, projects.Count);
+        Assert.Equal(4, projects.Count);
 
         void Collect(string project)
         {

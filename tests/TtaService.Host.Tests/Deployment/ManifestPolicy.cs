@@ -5,8 +5,9 @@ using k8s.Models;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Options;
 using TtaService.Host.Hosting;
-using TtaService.Host.Store;
-using TtaService.Host.Telemetry;
+using TtaService.Serving.Models;
+using TtaService.Serving.Store;
+using TtaService.Serving.Telemetry;
 using TtaService.V1;
 
 namespace TtaService.Host.Tests.Deployment;

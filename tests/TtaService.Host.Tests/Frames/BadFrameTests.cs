@@ -1,6 +1,6 @@
 using System.Buffers.Binary;
 using System.IO.Compression;
-using TtaService.Host.Frames;
+using TtaService.Serving.Frames;
 
 namespace TtaService.Host.Tests.Frames;
 

@@ -1,4 +1,4 @@
-using TtaService.Host.Frames;
+using TtaService.Serving.Frames;
 
 namespace TtaService.Host.Tests.Frames;
 

@@ -1,8 +1,8 @@
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Options;
 using TtaService.Host.Hosting;
-using TtaService.Host.Streams;
 using TtaService.Host.Tests.Infrastructure;
+using TtaService.Serving.Streams;
 
 namespace TtaService.Host.Tests.Functional;
 

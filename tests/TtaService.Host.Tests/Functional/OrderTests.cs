@@ -1,6 +1,6 @@
 using Grpc.Core;
-using TtaService.Host.Streams;
 using TtaService.Host.Tests.Infrastructure;
+using TtaService.Serving.Streams;
 using TtaService.V1;
 
 namespace TtaService.Host.Tests.Functional;

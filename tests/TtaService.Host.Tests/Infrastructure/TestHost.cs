@@ -5,8 +5,8 @@ using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 using TtaService.Host.Hosting;
-using TtaService.Host.Store;
-using TtaService.Host.Streams;
+using TtaService.Serving.Store;
+using TtaService.Serving.Streams;
 using TtaService.V1;
 
 namespace TtaService.Host.Tests.Infrastructure;

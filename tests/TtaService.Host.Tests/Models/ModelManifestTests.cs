@@ -1,6 +1,6 @@
 using TtaService.Engine.Onnx;
-using TtaService.Host.Frames;
-using TtaService.Host.Models;
+using TtaService.Serving.Frames;
+using TtaService.Serving.Models;
 
 namespace TtaService.Host.Tests.Models;
 

@@ -1,5 +1,5 @@
 using TtaService.Engine.Onnx;
-using TtaService.Host.Models;
+using TtaService.Serving.Models;
 
 namespace TtaService.Host.Tests.Models;
 

@@ -1,7 +1,7 @@
 using System.Buffers.Binary;
 using System.Text;
 using TtaService.Engine.Streams;
-using TtaService.Host.Store;
+using TtaService.Serving.Store;
 
 namespace TtaService.Host.Tests.Store;
 

@@ -1,7 +1,7 @@
 using System.Diagnostics;
 using System.Globalization;
-using TtaService.Host.Store;
 using TtaService.Host.Tests.Infrastructure;
+using TtaService.Serving.Store;
 using TtaService.V1;
 
 namespace TtaService.Host.Tests.Store;

@@ -1,6 +1,6 @@
 using Microsoft.Extensions.Time.Testing;
-using TtaService.Host.Store;
 using TtaService.Host.Tests.Infrastructure;
+using TtaService.Serving.Store;
 
 namespace TtaService.Host.Tests.Store;
 

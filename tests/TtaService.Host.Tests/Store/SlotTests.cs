@@ -1,8 +1,8 @@
 using Grpc.Core;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Time.Testing;
-using TtaService.Host.Streams;
 using TtaService.Host.Tests.Infrastructure;
+using TtaService.Serving.Streams;
 using TtaService.V1;
 
 namespace TtaService.Host.Tests.Store;

@@ -1,7 +1,7 @@
 using Grpc.Core;
 using Microsoft.Extensions.DependencyInjection;
-using TtaService.Host.Streams;
 using TtaService.Host.Tests.Infrastructure;
+using TtaService.Serving.Streams;
 using TtaService.V1;
 
 namespace TtaService.Host.Tests.Store;

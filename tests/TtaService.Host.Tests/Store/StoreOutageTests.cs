@@ -3,8 +3,8 @@ using System.Globalization;
 using System.Net;
 using Grpc.Core;
 using Microsoft.Extensions.DependencyInjection;
-using TtaService.Host.Store;
 using TtaService.Host.Tests.Infrastructure;
+using TtaService.Serving.Store;
 using TtaService.V1;
 
 namespace TtaService.Host.Tests.Store;

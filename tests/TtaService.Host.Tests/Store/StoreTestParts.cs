@@ -1,7 +1,7 @@
 using Microsoft.Extensions.Time.Testing;
 using TtaService.Engine.Streams;
-using TtaService.Host.Store;
 using TtaService.Host.Tests.Infrastructure;
+using TtaService.Serving.Store;
 
 namespace TtaService.Host.Tests.Store;
 

@@ -1,4 +1,4 @@
-using TtaService.Host.Store;
+using TtaService.Serving.Store;
 
 namespace TtaService.Host.Tests.Store;
 

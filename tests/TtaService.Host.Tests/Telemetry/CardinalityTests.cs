@@ -4,9 +4,9 @@ using Grpc.Core;
 using Microsoft.Extensions.DependencyInjection;
 using TtaService.Engine.Execution;
 using TtaService.Engine.Normalization;
-using TtaService.Host.Streams;
-using TtaService.Host.Telemetry;
 using TtaService.Host.Tests.Infrastructure;
+using TtaService.Serving.Streams;
+using TtaService.Serving.Telemetry;
 using TtaService.V1;
 
 namespace TtaService.Host.Tests.Telemetry;
@@ -236,7 +236,7 @@ public sealed class CardinalityTests
         metrics.DriftRanked("tiny", [9, 8, 7]);
         metrics.DriftLevelsSwept("tiny", "ema", 1, 2, 3, 4);
         metrics.SweepCompleted("tiny", TimeSpan.FromMilliseconds(20));
-        metrics.CallCompleted("tta.v1.StreamsService/GetStream", TimeSpan.FromMilliseconds(2), StatusCode.OK);
+        metrics.CallCompleted("tta.v1.StreamsService/GetStream", TimeSpan.FromMilliseconds(2), StatusCode.OK, failed: false);
     }
 
     /// <summary>The name of a series that the metric has in Prometheus.</summary>

@@ -1,5 +1,5 @@
 using Microsoft.Extensions.Time.Testing;
-using TtaService.Host.Telemetry;
+using TtaService.Serving.Telemetry;
 
 namespace TtaService.Host.Tests.Telemetry;
 

@@ -1,8 +1,8 @@
 using System.Text.Json;
 using System.Text.RegularExpressions;
 using Microsoft.Extensions.DependencyInjection;
-using TtaService.Host.Telemetry;
 using TtaService.Host.Tests.Infrastructure;
+using TtaService.Serving.Telemetry;
 
 namespace TtaService.Host.Tests.Telemetry;
 

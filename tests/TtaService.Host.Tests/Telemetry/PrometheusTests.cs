@@ -2,9 +2,9 @@ using System.Text.RegularExpressions;
 using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
 using Microsoft.Extensions.DependencyInjection;
-using TtaService.Host.Telemetry;
 using TtaService.Host.Tests.Commands;
 using TtaService.Host.Tests.Infrastructure;
+using TtaService.Serving.Telemetry;
 using TtaService.V1;
 
 namespace TtaService.Host.Tests.Telemetry;

@@ -3,9 +3,9 @@ using Grpc.Core;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Diagnostics.Metrics.Testing;
 using SkiaSharp;
-using TtaService.Host.Streams;
-using TtaService.Host.Telemetry;
 using TtaService.Host.Tests.Infrastructure;
+using TtaService.Serving.Streams;
+using TtaService.Serving.Telemetry;
 using TtaService.V1;
 
 namespace TtaService.Host.Tests.Telemetry;
@@ -172,7 +172,7 @@ public sealed class StepMetricsTests
         var before = await Scrape.OfAsync(host.Http);
         var session = host.Host.Services.GetRequiredService<StreamDirectory>().Get("gate-1");
 
-        await host.Host.Services.GetRequiredService<Host.Store.StreamKeeper>().SaveAsync(session);
+        await host.Host.Services.GetRequiredService<Serving.Store.StreamKeeper>().SaveAsync(session);
 
         Assert.Equal(1, before.Sum("tta_checkpoint_dirty"));
         Assert.InRange(before.Sum("tta_checkpoint_lag_seconds"), 0.3, 60);

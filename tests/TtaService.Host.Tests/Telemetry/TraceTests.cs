@@ -2,10 +2,10 @@ using System.Collections.Concurrent;
 using System.Diagnostics;
 using Grpc.Core;
 using Microsoft.Extensions.DependencyInjection;
-using TtaService.Host.Store;
-using TtaService.Host.Streams;
-using TtaService.Host.Telemetry;
 using TtaService.Host.Tests.Infrastructure;
+using TtaService.Serving.Store;
+using TtaService.Serving.Streams;
+using TtaService.Serving.Telemetry;
 using TtaService.V1;
 
 namespace TtaService.Host.Tests.Telemetry;

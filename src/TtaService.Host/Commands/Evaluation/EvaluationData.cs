@@ -1,6 +1,6 @@
 using TtaService.Engine.Evaluation;
 using TtaService.Engine.Execution;
-using TtaService.Host.Frames;
+using TtaService.Serving.Frames;
 
 namespace TtaService.Host.Commands.Evaluation;
 

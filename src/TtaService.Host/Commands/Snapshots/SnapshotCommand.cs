@@ -5,7 +5,7 @@ using System.Text.Json.Serialization;
 using Spectre.Console;
 using TtaService.Engine.Execution;
 using TtaService.Engine.Streams;
-using TtaService.Host.Store;
+using TtaService.Serving.Store;
 
 namespace TtaService.Host.Commands.Snapshots;
 

@@ -1,6 +1,6 @@
 using TtaService.Engine.Execution;
 using TtaService.Engine.Streams;
-using TtaService.Host.Store;
+using TtaService.Serving.Store;
 
 namespace TtaService.Host.Commands.Snapshots;
 

@@ -1,0 +1,147 @@
+using System.Buffers;
+using SkiaSharp;
+
+namespace TtaService.Serving.Frames;
+
+/// <summary>Turns one frame of a client into the model's pixels: decode, colour channels, resize, centre crop, [C,H,W]. Thread-safe.</summary>
+internal sealed class FramePipeline(Preprocessing preprocessing, FrameOptions limits)
+{
+    public int Channels => preprocessing.Channels == ColorChannels.Grey ? 1 : 3;
+
+    public int Height => preprocessing.Crop.Height;
+
+    public int Width => preprocessing.Crop.Width;
+
+    /// <summary>Bytes of one preprocessed frame.</summary>
+    public long FrameBytes => (long)Channels * Height * Width;
+
+    /// <summary>A JPEG, PNG or WebP file.</summary>
+    /// <param name="encoded">The whole file.</param>
+    /// <param name="chw">[C,H,W], <see cref="FrameBytes"/> long.</param>
+    /// <exception cref="FrameException">The frame is not taken.</exception>
+    public void DecodeEncoded(ReadOnlySpan<byte> encoded, Span<byte> chw)
+    {
+        using var image = FrameDecoder.Decode(encoded, limits);
+        if (preprocessing.ApplyExif && image.Orientation != SKEncodedOrigin.TopLeft)
+        {
+            using var upright = Orientation.Apply(image);
+            Preprocess(upright.Pixels, upright.Width, upright.Height, chw);
+            return;
+        }
+
+        Preprocess(image.Pixels, image.Width, image.Height, chw);
+    }
+
+    /// <summary>Uncompressed pixels.</summary>
+    /// <param name="pixels">Rows from top to bottom, at least stride * (height - 1) + width * channels bytes.</param>
+    /// <param name="width">Pixels in a row.</param>
+    /// <param name="height">Rows.</param>
+    /// <param name="stride">Bytes from one row to the next; 0 for packed rows.</param>
+    /// <param name="channels">1 or 3 (red, green, blue).</param>
+    /// <param name="chw">[C,H,W], <see cref="FrameBytes"/> long.</param>
+    /// <exception cref="FrameException">The frame is past a limit, or its numbers and its bytes contradict each other.</exception>
+    public void DecodeRaw(ReadOnlySpan<byte> pixels, int width, int height, int stride, int channels, Span<byte> chw)
+    {
+        if (width < 1 || height < 1)
+        {
+            throw WrongSize(pixels.Length, width, height, stride, channels);
+        }
+
+        // The limits come first: within them the products below do not overflow.
+        FrameHeader.Check(width, height, limits);
+        var packed = width * channels;
+        if ((stride != 0 && stride < packed) || pixels.Length < ((long)(stride == 0 ? packed : stride) * (height - 1)) + packed)
+        {
+            throw WrongSize(pixels.Length, width, height, stride, channels);
+        }
+
+        stride = stride == 0 ? packed : stride;
+        var rented = ArrayPool<byte>.Shared.Rent(4 * width * height);
+        try
+        {
+            var rgba = rented.AsSpan(0, 4 * width * height);
+            for (var y = 0; y < height; y++)
+            {
+                var from = pixels.Slice(y * stride, packed);
+                var to = rgba.Slice(4 * y * width, 4 * width);
+                for (var x = 0; x < width; x++)
+                {
+                    var pixel = from.Slice(x * channels, channels);
+                    to[4 * x] = pixel[0];
+                    to[(4 * x) + 1] = pixel[channels / 2];
+                    to[(4 * x) + 2] = pixel[channels - 1];
+                }
+            }
+
+            Preprocess(rgba, width, height, chw);
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(rented);
+        }
+    }
+
+    private static FrameException WrongSize(int bytes, int width, int height, int stride, int channels) => new(
+        "RAW_SIZE_WRONG",
+        $"a raw image of {width}x{height} with {channels} bytes a pixel and stride {stride} has {bytes} bytes; width and height are at least 1, the stride at least width * {channels} (0 for that), the data at least stride * (height - 1) + width * {channels}");
+
+    private void Preprocess(Span<byte> rgba, int width, int height, Span<byte> chw)
+    {
+        var depth = 4;
+        if (preprocessing.Channels == ColorChannels.Grey)
+        {
+            ToGrey(rgba);
+            rgba = rgba[..(width * height)];
+            depth = 1;
+        }
+
+        var (resizedHeight, resizedWidth) = preprocessing.Resized(height, width);
+        if (resizedHeight < Height || resizedWidth < Width)
+        {
+            throw new FrameException("FRAME_TOO_SMALL", $"the frame is {width}x{height} pixels, {resizedWidth}x{resizedHeight} when resized, and the model takes the centre {Width}x{Height}; send a larger frame");
+        }
+
+        // torchvision's CenterCrop rounds halves to even.
+        var part = new PillowResampler.Part((int)Math.Round((resizedWidth - Width) / 2.0), (int)Math.Round((resizedHeight - Height) / 2.0), Width, Height);
+        var rented = ArrayPool<byte>.Shared.Rent(depth * Width * Height);
+        try
+        {
+            var pixels = rented.AsSpan(0, depth * Width * Height);
+            PillowResampler.Resize(rgba, width, height, depth, resizedWidth, resizedHeight, part, preprocessing.Interpolation, pixels);
+            ToPlanes(pixels, depth, chw);
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(rented);
+        }
+    }
+
+    // Pillow's convert("L"), in place.
+    private static void ToGrey(Span<byte> rgba)
+    {
+        for (var i = 0; i < rgba.Length / 4; i++)
+        {
+            var pixel = rgba.Slice(4 * i, 3);
+            rgba[i] = (byte)(((pixel[0] * 19595) + (pixel[1] * 38470) + (pixel[2] * 7471) + 0x8000) >> 16);
+        }
+    }
+
+    private void ToPlanes(ReadOnlySpan<byte> pixels, int depth, Span<byte> chw)
+    {
+        if (depth == 1)
+        {
+            pixels.CopyTo(chw);
+            return;
+        }
+
+        var plane = Height * Width;
+        for (var c = 0; c < 3; c++)
+        {
+            var target = chw.Slice((preprocessing.Channels == ColorChannels.Bgr ? 2 - c : c) * plane, plane);
+            for (var i = 0; i < plane; i++)
+            {
+                target[i] = pixels[(4 * i) + c];
+            }
+        }
+    }
+}

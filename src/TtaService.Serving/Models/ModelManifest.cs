@@ -1,0 +1,230 @@
+using System.Globalization;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using System.Text.Json.Serialization;
+using TtaService.Engine.Onnx;
+using TtaService.Serving.Frames;
+
+namespace TtaService.Serving.Models;
+
+/// <summary>A model's <c>model.json</c>: labels, preprocessing, default method, limits. Everything may be left out.</summary>
+internal sealed record ModelManifest
+{
+    private static readonly JsonSerializerOptions Format = new()
+    {
+        PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
+        UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow,
+        AllowDuplicateProperties = false,
+        RespectNullableAnnotations = true,
+        ReadCommentHandling = JsonCommentHandling.Skip,
+        AllowTrailingCommas = true,
+    };
+
+    /// <summary>Class names, by index.</summary>
+    public IReadOnlyList<string> Labels { get; init; } = [];
+
+    /// <summary>A text file in the model's folder with a class name a line; instead of <see cref="Labels"/>.</summary>
+    public string? LabelsFile { get; init; }
+
+    public PreprocessingEntry? Preprocessing { get; init; }
+
+    public MethodEntry? DefaultMethod { get; init; }
+
+    public LimitsEntry Limits { get; init; } = new();
+
+    /// <summary>Reads a model folder's manifest; a folder without one has the defaults.</summary>
+    /// <exception cref="ModelLoadException">Not JSON, an unknown key, or a value out of range; the message names the file and the key.</exception>
+    public static ModelManifest Read(string folder)
+    {
+        var path = Path.Combine(folder, "model.json");
+        if (!ModelFile.Exists(path))
+        {
+            return new ModelManifest();
+        }
+
+        try
+        {
+            var manifest = JsonSerializer.Deserialize<ModelManifest>(File.ReadAllText(path), Format) ?? throw new ModelLoadException($"{path} holds null; it must be an object");
+            return manifest.Checked(path, folder);
+        }
+        catch (JsonException broken)
+        {
+            throw new ModelLoadException($"{path}{(broken.LineNumber is { } line ? $", line {line + 1}" : string.Empty)}: {Explain(broken)}", broken);
+        }
+        catch (ArgumentException twice)
+        {
+            // So says System.Text.Json about free-form objects, without the place.
+            throw new ModelLoadException($"{path}: an object has a key twice; keep one ({twice.Message.Split(" (Parameter")[0]})", twice);
+        }
+        catch (Exception unreadable) when (unreadable is IOException or UnauthorizedAccessException)
+        {
+            throw new ModelLoadException($"{path} can't be read ({unreadable.Message}); let the server's user read it", unreadable);
+        }
+    }
+
+    // The serializer's own texts name .NET types, which say nothing to whoever writes the file.
+    private static string Explain(JsonException broken)
+    {
+        var message = broken.Message.Split(" Path:")[0];
+        if (broken.InnerException is JsonException)
+        {
+            return $"not JSON: {message}";
+        }
+
+        var key = broken.Path is { Length: > 2 } path ? path[2..] : "the file";
+        var quoted = message.Split('\'') is { Length: > 1 } parts ? parts[1] : key;
+        return message switch
+        {
+            _ when message.Contains("could not be mapped", StringComparison.Ordinal) =>
+                $"'{quoted}' is not a key of this object; labels, labels_file, preprocessing, default_method and limits are, with their own keys below them",
+            _ when message.StartsWith("Duplicate", StringComparison.Ordinal) => $"'{quoted}' is there twice; keep one",
+            _ when message.Contains("missing required", StringComparison.Ordinal) => $"{key} has no name; set default_method.name",
+            _ => $"{key} has a value of the wrong kind; labels is a list of texts, labels_file a text, preprocessing, default_method and limits are objects",
+        };
+    }
+
+    private ModelManifest Checked(string path, string folder)
+    {
+        var problems = new List<string>();
+        var labels = Labels;
+        if (LabelsFile is { } file)
+        {
+            labels = ReadLabels(Path.Combine(folder, file), file, problems);
+            if (Labels.Count > 0)
+            {
+                problems.Add("labels and labels_file are both set; keep one");
+            }
+        }
+
+        // Labels go by index: a gap would shift all that follow.
+        var gap = labels.TakeWhile(label => !string.IsNullOrWhiteSpace(label)).Count();
+        if (gap < labels.Count)
+        {
+            problems.Add(LabelsFile is null ? $"labels[{gap}] is empty; every class has a name" : $"line {gap + 1} of {LabelsFile} is empty; every class has a name");
+        }
+
+        Preprocessing?.Check(problems);
+        if (Limits.MaxFramesPerStep is < 1 or > 4096)
+        {
+            problems.Add($"limits.max_frames_per_step is {Limits.MaxFramesPerStep}; it must be 1 to 4096");
+        }
+
+        return problems.Count == 0 ? this with { Labels = labels } : throw new ModelLoadException($"{path}: {string.Join("; ", problems)}");
+    }
+
+    private static string[] ReadLabels(string path, string file, List<string> problems)
+    {
+        if (Path.GetFileName(file) != file || !ModelFile.Exists(path))
+        {
+            problems.Add($"labels_file is '{file}'; it must be the name of a file in the model's folder");
+            return [];
+        }
+
+        return File.ReadAllText(path).TrimEnd().Split('\n', StringSplitOptions.TrimEntries);
+    }
+
+    /// <summary>How a frame becomes the model's input.</summary>
+    internal sealed record PreprocessingEntry
+    {
+        private const int MaxSide = 8192;
+        private const float MinStd = 1e-6f;
+
+        /// <summary>The shorter side, or [height, width].</summary>
+        public JsonNode? Resize { get; init; }
+
+        /// <summary>The centre that the model takes: a side, or [height, width].</summary>
+        public JsonNode? Crop { get; init; }
+
+        /// <summary>nearest, box, bilinear, bicubic or lanczos.</summary>
+        public string? Interpolation { get; init; }
+
+        /// <summary>rgb, bgr or grey.</summary>
+        public string? Channels { get; init; }
+
+        /// <summary>Per channel in the order of <see cref="Channels"/>, 0 to 1 as torchvision's Normalize.</summary>
+        public float[]? Mean { get; init; }
+
+        /// <summary>Per channel in the order of <see cref="Channels"/>, more than 0 and at most 1 as torchvision's Normalize.</summary>
+        public float[]? Std { get; init; }
+
+        public bool ApplyExif { get; init; }
+
+        public void Check(List<string> problems)
+        {
+            CheckSize("resize", Resize, problems);
+            CheckSize("crop", Crop, problems);
+            CheckName<Interpolation>("interpolation", Interpolation, problems);
+            CheckName<ColorChannels>("channels", Channels, problems);
+            if ((Mean is null) != (Std is null) || Mean?.Length != Std?.Length || Mean is { Length: not (1 or 3) })
+            {
+                problems.Add("preprocessing.mean and preprocessing.std go together, with one value a channel (1 or 3)");
+            }
+            else if (Mean is not null && Channels is not null && Enum.TryParse<ColorChannels>(Channels, ignoreCase: true, out var channels) && Mean.Length != (channels == ColorChannels.Grey ? 1 : 3))
+            {
+                problems.Add($"preprocessing.mean has {Mean.Length} values for channels {Channels}");
+            }
+
+            CheckRange("mean", Mean, 0, problems);
+            CheckRange("std", Std, MinStd, problems);
+        }
+
+        /// <summary>The size in a node that <see cref="Check"/> has passed.</summary>
+        public static (int Height, int Width)? Size(JsonNode? node) => node switch
+        {
+            JsonArray pair => ((int)pair[0]!, (int)pair[1]!),
+            JsonValue side => ((int)side, (int)side),
+            _ => null,
+        };
+
+        private static void CheckRange(string key, float[]? values, float smallest, List<string> problems)
+        {
+            foreach (var value in values ?? [])
+            {
+                if (!(value >= smallest && value <= 1))
+                {
+                    problems.Add($"preprocessing.{key} has {value.ToString(CultureInfo.InvariantCulture)}; it must be {smallest.ToString(CultureInfo.InvariantCulture)} to 1, as torchvision's Normalize on pixels of 0 to 1 (divide values for pixels of 0 to 255 by 255)");
+                }
+            }
+        }
+
+        private static void CheckSize(string key, JsonNode? node, List<string> problems)
+        {
+            var sides = node switch
+            {
+                null => [],
+                JsonArray { Count: 2 } pair => pair.ToArray(),
+                JsonValue => [node],
+                _ => [null],
+            };
+            if (!Array.TrueForAll(sides, side => side is JsonValue value && value.TryGetValue<int>(out var extent) && extent is >= 1 and <= MaxSide))
+            {
+                problems.Add($"preprocessing.{key} is {node?.ToJsonString()}; it must be a whole number or [height, width], each 1 to {MaxSide}");
+            }
+        }
+
+        private static void CheckName<T>(string key, string? value, List<string> problems)
+            where T : struct, Enum
+        {
+            var names = Enum.GetNames<T>().Select(name => name.ToLowerInvariant()).ToList();
+            if (value is not null && !names.Contains(value))
+            {
+                problems.Add($"preprocessing.{key} is '{value}'; it must be {string.Join(", ", names)}");
+            }
+        }
+    }
+
+    /// <summary>A method as the wire names it.</summary>
+    internal sealed record MethodEntry
+    {
+        public required string Name { get; init; }
+
+        public JsonObject? Hyperparameters { get; init; }
+    }
+
+    /// <summary>What one request may ask of this model.</summary>
+    internal sealed record LimitsEntry
+    {
+        /// <summary>Frames of a step; null for the server's limit (Batching:MaxFramesPerStep).</summary>
+        public int? MaxFramesPerStep { get; init; }
+    }
+}

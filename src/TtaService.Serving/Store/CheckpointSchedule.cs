@@ -1,0 +1,197 @@
+using Microsoft.Extensions.Options;
+using TtaService.Serving.Streams;
+
+namespace TtaService.Serving.Store;
+
+/// <summary>Writes the streams' changes behind the steps: oldest first, within a budget of bytes. Confirms the claims. Saves everything when the host stops.</summary>
+internal sealed partial class CheckpointSchedule(StreamDirectory directory, StreamKeeper keeper, StoreHealth health, IOptions<StoreOptions> options, TimeProvider clock, ILogger<CheckpointSchedule> logger) : BackgroundService
+{
+    private const int ClaimsAtATime = 500;
+
+    private readonly StoreOptions _options = options.Value;
+    private readonly Lock _budget = new();
+    private double _allowance = options.Value.BytesPerSecond;
+    private long _allowanceAt = clock.GetTimestamp();
+    private long _renewedAt = clock.GetTimestamp();
+
+    public override async Task StopAsync(CancellationToken cancellationToken)
+    {
+        await base.StopAsync(CancellationToken.None).ConfigureAwait(false);
+        if (keeper.OutlivesProcess)
+        {
+            await SaveAllAsync().ConfigureAwait(false);
+        }
+    }
+
+    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    {
+        var period = TimeSpan.FromTicks(Math.Clamp(_options.CheckpointInterval.Ticks / 20, TimeSpan.TicksPerMillisecond * 20, TimeSpan.TicksPerMillisecond * 500));
+        using var timer = new PeriodicTimer(period, clock);
+        try
+        {
+            while (await timer.WaitForNextTickAsync(stoppingToken).ConfigureAwait(false))
+            {
+                await TurnAsync(stoppingToken).ConfigureAwait(false);
+            }
+        }
+        catch (OperationCanceledException)
+        {
+            // The host stops.
+        }
+    }
+
+    private async Task TurnAsync(CancellationToken stop)
+    {
+        if (!health.MayTry)
+        {
+            return;
+        }
+
+        if (clock.GetElapsedTime(_renewedAt) >= _options.RenewInterval)
+        {
+            _renewedAt = clock.GetTimestamp();
+            foreach (var claimed in directory.Loaded.Chunk(ClaimsAtATime))
+            {
+                await keeper.RenewAsync(claimed).ConfigureAwait(false);
+            }
+        }
+
+        var due = Due();
+        await Parallel.ForEachAsync(due, new ParallelOptions { MaxDegreeOfParallelism = _options.Writers, CancellationToken = stop }, async (session, cancel) =>
+        {
+            await WaitForBudgetAsync(cancel).ConfigureAwait(false);
+            if (!health.MayTry)
+            {
+                return;
+            }
+
+            try
+            {
+                var (_, bytes) = await keeper.SaveAsync(session).ConfigureAwait(false);
+                Spend(bytes);
+                directory.Recount(session);
+            }
+            catch (FailureException refused)
+            {
+                Log.NotSaved(logger, session.Name, refused.Failure.Message);
+            }
+            catch (Exception defect) when (defect is not OperationCanceledException)
+            {
+                // One stream's trouble must not end the saving of the others.
+                Log.SaveFailed(logger, session.Name, defect);
+            }
+        }).ConfigureAwait(false);
+    }
+
+    private List<StreamSession> Due()
+    {
+        var now = clock.GetTimestamp();
+        var due = new List<(long Since, StreamSession Session)>();
+        foreach (var session in directory.Loaded)
+        {
+            lock (session.Gate)
+            {
+                if (IsDue(session, now))
+                {
+                    due.Add((session.Keeping.DirtySince, session));
+                }
+            }
+        }
+
+        due.Sort((a, b) => a.Since.CompareTo(b.Since));
+        return due.ConvertAll(entry => entry.Session);
+    }
+
+    private bool IsDue(StreamSession session, long now)
+    {
+        var keeping = session.Keeping;
+        if (keeper.OutlivesProcess && (keeping.Evicted || (keeping.Dirty && keeping.Number == 0)))
+        {
+            // A new stream is stored at once, so that a crash loses none.
+            return true;
+        }
+
+        if (keeping.Dirty && keeping.DriftedBy(_options.DriftThreshold))
+        {
+            return true;
+        }
+
+        // Streams that began together must not be written together for ever; the rest of the interval is for the writing.
+        return (keeping.Dirty || keeping.Claim is null) && clock.GetElapsedTime(keeping.DirtySince, now) >= _options.CheckpointInterval * session.Keeping.Spread;
+    }
+
+    private async Task WaitForBudgetAsync(CancellationToken cancel)
+    {
+        while (true)
+        {
+            double missing;
+            lock (_budget)
+            {
+                var now = clock.GetTimestamp();
+                _allowance = Math.Min(_options.BytesPerSecond, _allowance + (clock.GetElapsedTime(_allowanceAt, now).TotalSeconds * _options.BytesPerSecond));
+                _allowanceAt = now;
+                missing = -_allowance;
+            }
+
+            if (missing <= 0)
+            {
+                return;
+            }
+
+            await Task.Delay(TimeSpan.FromSeconds(Math.Clamp(missing / _options.BytesPerSecond, 0.001, 1)), clock, cancel).ConfigureAwait(false);
+        }
+    }
+
+    private void Spend(long bytes)
+    {
+        lock (_budget)
+        {
+            _allowance -= bytes;
+        }
+    }
+
+    // Again and again while the store does not serve, until the time for it is over.
+    private async Task SaveAllAsync()
+    {
+        using var timeout = new CancellationTokenSource(_options.StopTimeout, clock);
+        try
+        {
+            while (true)
+            {
+                await Parallel.ForEachAsync(directory.Loaded.ToList(), new ParallelOptions { MaxDegreeOfParallelism = _options.Writers, CancellationToken = timeout.Token }, async (session, _) =>
+                {
+                    try
+                    {
+                        await directory.ReleaseAsync(session, Failure.Stopping(), onlyIdle: false).ConfigureAwait(false);
+                    }
+                    catch (Exception defect)
+                    {
+                        Log.SaveFailed(logger, session.Name, defect);
+                    }
+                }).WaitAsync(timeout.Token).ConfigureAwait(false);
+                if (directory.Count == 0)
+                {
+                    return;
+                }
+
+                await Task.Delay(_options.RetryDelay, clock, timeout.Token).ConfigureAwait(false);
+            }
+        }
+        catch (OperationCanceledException)
+        {
+            Log.StreamsLeft(logger, directory.Count, _options.StopTimeout, health.Trouble);
+        }
+    }
+
+    private static partial class Log
+    {
+        [LoggerMessage(EventId = 56, Level = LogLevel.Error, Message = "StreamsLeft: {Streams} streams could not be saved within {StopTimeout} (Store:StopTimeout): {Trouble}")]
+        public static partial void StreamsLeft(ILogger logger, int streams, TimeSpan stopTimeout, string? trouble);
+
+        [LoggerMessage(EventId = 57, Level = LogLevel.Warning, Message = "NotSaved {Stream}: {Reason}")]
+        public static partial void NotSaved(ILogger logger, string stream, string reason);
+
+        [LoggerMessage(EventId = 58, Level = LogLevel.Error, Message = "SaveFailed {Stream}")]
+        public static partial void SaveFailed(ILogger logger, string stream, Exception defect);
+    }
+}

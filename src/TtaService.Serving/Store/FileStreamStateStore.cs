@@ -1,0 +1,195 @@
+using System.Buffers.Binary;
+using System.Text.Json;
+using TtaService.Engine.Streams;
+
+namespace TtaService.Serving.Store;
+
+/// <summary>Keeps states in a folder, one safetensors file a checkpoint. One process at a time uses a folder.</summary>
+internal sealed class FileStreamStateStore : LocalStreamStateStore
+{
+    private const string LockName = ".lock";
+    private const int MaxRejected = 100;
+
+    private readonly string _folder;
+    private readonly FileStream _lock;
+
+    /// <exception cref="StoreUnavailableException">The folder can't be used, or another process uses it.</exception>
+    public FileStreamStateStore(StoreOptions options, CheckpointSeal seal, TimeProvider clock)
+        : base(options, seal, clock)
+    {
+        _folder = Path.GetFullPath(options.Path);
+        try
+        {
+            Directory.CreateDirectory(_folder);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new StoreUnavailableException($"the folder '{_folder}' (Store:Path) can't be made: {e.Message}", e);
+        }
+
+        try
+        {
+            _lock = new FileStream(Path.Combine(_folder, LockName), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new StoreUnavailableException($"the folder '{_folder}' (Store:Path) can't be locked, perhaps another process uses it; give each process a folder of its own, or use redis: {e.Message}", e);
+        }
+
+        try
+        {
+            Scan();
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            _lock.Dispose();
+            throw new StoreUnavailableException($"the folder '{_folder}' (Store:Path) can't be read: {e.Message}", e);
+        }
+    }
+
+    public override bool OutlivesProcess => true;
+
+    /// <summary>What a checkpoint file says of itself, by its header alone.</summary>
+    /// <exception cref="CheckpointRefusedException">It says nothing of the kind.</exception>
+    public static CheckpointDescription DescribeFile(string path, long number)
+    {
+        using var file = File.OpenHandle(path);
+        var length = RandomAccess.GetLength(file);
+        Span<byte> prefix = stackalloc byte[8];
+        if (RandomAccess.Read(file, prefix, 0) < prefix.Length || BinaryPrimitives.ReadUInt64LittleEndian(prefix) is var headerLength && headerLength > (ulong)Math.Min(length - 8, Safetensors.MaxHeaderBytes))
+        {
+            throw new CheckpointRefusedException("damaged", $"the file has {length} bytes, fewer than its header says");
+        }
+
+        var header = new byte[(int)headerLength];
+        RandomAccess.Read(file, header, 8);
+        try
+        {
+            using var json = JsonDocument.Parse(header);
+            var metadata = json.RootElement.GetProperty("__metadata__").EnumerateObject().ToDictionary(pair => pair.Name, pair => pair.Value.GetString() ?? "");
+            return CheckpointSeal.Describe(metadata, number, length);
+        }
+        catch (Exception e) when (e is JsonException or InvalidOperationException or KeyNotFoundException or ArgumentException)
+        {
+            throw new CheckpointRefusedException("damaged", "the header is not valid safetensors JSON");
+        }
+    }
+
+    protected override void Put(string stream, long number, byte[] file)
+    {
+        var path = PathOf(stream, number, CheckpointFileName.Stored);
+        try
+        {
+            DurableFile.Write(path, file);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            File.Delete(path + DurableFile.TemporaryExtension);
+            File.Delete(path);
+            throw;
+        }
+
+        File.SetLastWriteTimeUtc(path, Clock.GetUtcNow().UtcDateTime);
+    }
+
+    protected override byte[] Get(string stream, long number)
+    {
+        var path = PathOf(stream, number, CheckpointFileName.Stored);
+        try
+        {
+            return File.ReadAllBytes(path);
+        }
+        catch (FileNotFoundException)
+        {
+            throw new CheckpointRefusedException("damaged", $"'{path}' was there and is gone");
+        }
+    }
+
+    protected override CheckpointDescription? Describe(string stream, long number)
+    {
+        try
+        {
+            return DescribeFile(PathOf(stream, number, CheckpointFileName.Stored), number) is var described && described.Stream == stream ? described : null;
+        }
+        catch (Exception e) when (e is CheckpointRefusedException or FileNotFoundException)
+        {
+            return null;
+        }
+    }
+
+    protected override void Remove(string stream, long number) => File.Delete(PathOf(stream, number, CheckpointFileName.Stored));
+
+    protected override void SetAside(string stream, long number)
+    {
+        var path = PathOf(stream, number, CheckpointFileName.Stored);
+        if (File.Exists(path))
+        {
+            File.Move(path, PathOf(stream, number, CheckpointFileName.Rejected), overwrite: true);
+        }
+    }
+
+    protected override void RemoveSetAside(string stream, long number) => File.Delete(PathOf(stream, number, CheckpointFileName.Rejected));
+
+    protected override async ValueTask DisposeCoreAsync()
+    {
+        await _lock.DisposeAsync().ConfigureAwait(false);
+        await base.DisposeCoreAsync().ConfigureAwait(false);
+    }
+
+    private string PathOf(string stream, long number, string extension) => Path.Combine(_folder, CheckpointFileName.Of(stream, number, extension));
+
+    private void Scan()
+    {
+        var now = Clock.GetUtcNow().UtcDateTime;
+        var rejected = new List<FileInfo>();
+        foreach (var file in new DirectoryInfo(_folder).EnumerateFiles())
+        {
+            if (file.Extension == DurableFile.TemporaryExtension)
+            {
+                // A write that a crash cut short.
+                file.Delete();
+            }
+            else if (CheckpointFileName.TryParse(file.Name, out var number, out var stream))
+            {
+                var refused = file.Extension == CheckpointFileName.Rejected;
+                if ((stream ?? OwnWord(file, number)) is { } key)
+                {
+                    Adopt(key, number, file.Length, now - file.LastWriteTimeUtc, refused);
+                }
+
+                if (refused)
+                {
+                    rejected.Add(file);
+                }
+            }
+        }
+
+        foreach (var file in rejected.OrderByDescending(file => file.LastWriteTimeUtc).Skip(MaxRejected))
+        {
+            file.Delete();
+        }
+    }
+
+    // Of a key too long for the name. A file that does not tell can't be opened by any key: it is set aside.
+    private static string? OwnWord(FileInfo file, long number)
+    {
+        try
+        {
+            var stream = DescribeFile(file.FullName, number).Stream;
+            if (CheckpointFileName.Of(stream, number, file.Extension) == file.Name)
+            {
+                return stream;
+            }
+        }
+        catch (CheckpointRefusedException)
+        {
+        }
+
+        if (file.Extension == CheckpointFileName.Stored)
+        {
+            File.Move(file.FullName, Path.ChangeExtension(file.FullName, CheckpointFileName.Rejected), overwrite: true);
+        }
+
+        return null;
+    }
+}

@@ -1,0 +1,82 @@
+using System.Numerics.Tensors;
+using TtaService.Engine.Execution;
+
+namespace TtaService.Serving.Streams;
+
+/// <summary>Turns the model's outputs into the answer to one request: labels with probabilities, raw outputs when asked for.</summary>
+/// <param name="labels">Class names by index; empty when the model has none.</param>
+internal sealed class AnswerWriter(IReadOnlyList<string> labels)
+{
+    public StepAnswer Write(StreamSession session, StepResult result, int firstFrame, int frames, ReplyContent content, StepTimes times, int joined) => new()
+    {
+        Steps = result.Steps,
+        Frames = result.Frames,
+        Age = session.Age,
+        Method = session.Method.Name,
+        Predictions = Predict(result.Outputs, firstFrame, frames, content.TopK),
+        Outputs = content.RawOutputs ? [.. result.Outputs.Select(output => Part(output, firstFrame, frames))] : [],
+        Times = times,
+        Joined = joined,
+    };
+
+    /// <summary>The class scores: the first output of shape [N, classes]; null for a segmentation model or a detector.</summary>
+    public OutputTensor? Scores(IReadOnlyList<OutputTensor> outputs)
+    {
+        foreach (var output in outputs)
+        {
+            if (output.Shape.Length == 2 && (labels.Count == 0 || labels.Count == output.Shape[1]))
+            {
+                return output;
+            }
+        }
+
+        return null;
+    }
+
+    private ClassScore[][] Predict(IReadOnlyList<OutputTensor> outputs, int firstFrame, int frames, int topK)
+    {
+        var predictions = new ClassScore[frames][];
+        var scores = Scores(outputs);
+        for (var frame = 0; frame < frames; frame++)
+        {
+            predictions[frame] = scores is null || topK == 0 ? [] : Top(scores.Values.AsSpan((firstFrame + frame) * scores.Shape[1], scores.Shape[1]), topK);
+        }
+
+        return predictions;
+    }
+
+    private ClassScore[] Top(ReadOnlySpan<float> scores, int count)
+    {
+        // Shifted by the largest, so that large scores do not overflow.
+        var probabilities = new float[scores.Length];
+        TensorPrimitives.Subtract(scores, TensorPrimitives.Max(scores), probabilities);
+        TensorPrimitives.SoftMax(probabilities, probabilities);
+        var order = new int[scores.Length];
+        for (var i = 0; i < order.Length; i++)
+        {
+            order[i] = i;
+        }
+
+        // By score, ties by index, so that the order does not depend on the sort.
+        var keys = scores.ToArray();
+        Array.Sort(order, (a, b) => keys[b].CompareTo(keys[a]) is var byScore && byScore != 0 ? byScore : a.CompareTo(b));
+        var top = new ClassScore[Math.Min(count, order.Length)];
+        for (var i = 0; i < top.Length; i++)
+        {
+            top[i] = new ClassScore(order[i], order[i] < labels.Count ? labels[order[i]] : string.Empty, probabilities[order[i]]);
+        }
+
+        return top;
+    }
+
+    private static OutputTensor Part(OutputTensor output, int firstFrame, int frames)
+    {
+        if (output.Shape[0] == frames)
+        {
+            return output;
+        }
+
+        var floats = output.Values.Length / output.Shape[0];
+        return new OutputTensor(output.Name, [frames, .. output.Shape.AsSpan(1)], output.Values.AsSpan(firstFrame * floats, frames * floats).ToArray());
+    }
+}

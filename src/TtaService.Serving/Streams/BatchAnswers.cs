@@ -1,0 +1,62 @@
+using TtaService.Engine.Execution;
+using TtaService.Serving.Telemetry;
+
+namespace TtaService.Serving.Streams;
+
+/// <summary>Makes the outcomes of a pass, and shows the streams' watches what the model answered.</summary>
+internal sealed class BatchAnswers(AnswerWriter writer, TtaMetrics metrics, TimeProvider clock)
+{
+    /// <summary>An outcome a step.</summary>
+    public StepOutcome[] Outcomes(BatchEntry entry, StepResult result, BatchPass pass, int batchFrames)
+    {
+        if (result.Status != StepStatus.Ok)
+        {
+            var reason = result.Status == StepStatus.Refused ? "STEP_REFUSED" : "NOT_FINITE";
+            return entry.Fail(Failure.Invalid(reason, "step.frames", result.Message ?? "the step was refused"));
+        }
+
+        if (entry.Session.Model.Drift.Watches)
+        {
+            Watch(entry, result);
+        }
+
+        var outcomes = new StepOutcome[entry.Steps.Count];
+        var firstFrame = 0;
+        for (var i = 0; i < outcomes.Length; i++)
+        {
+            var step = entry.Steps[i];
+            var times = new StepTimes(step.DecodeTime, pass.QueueTime(step, clock), pass.Run, batchFrames);
+            outcomes[i] = writer.Write(entry.Session, result, firstFrame, step.Submission.Frames, step.Submission.Content, times, entry.Steps.Count);
+            firstFrame += step.Submission.Frames;
+        }
+
+        return outcomes;
+    }
+
+    // Frozen streams are watched too. The frames' memory is still there, so a sampled frame is copied from it.
+    private void Watch(BatchEntry entry, StepResult result)
+    {
+        var (health, session) = (entry.Session.Watch.Health, entry.Session);
+        var scores = writer.Scores(result.Outputs);
+        var classes = scores?.Shape[1] ?? 0;
+        var frame = 0;
+        foreach (var step in entry.Steps)
+        {
+            var sum = 0.0;
+            foreach (var facts in step.Facts)
+            {
+                var row = scores is null ? default : scores.Values.AsSpan(frame * classes, classes);
+                var (sampled, entropy) = health.Observe(row, facts);
+                sum += entropy ?? double.NaN;
+                if (sampled)
+                {
+                    session.Model.Shadow.Add(health, session.Method.Name, entry.Block.CopyFrame(frame), row.ToArray());
+                }
+
+                frame++;
+            }
+
+            metrics.Predicted(session.Model.Name, session.Method.Name, session.Name, sum / step.Facts.Length);
+        }
+    }
+}

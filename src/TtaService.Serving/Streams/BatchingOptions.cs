@@ -1,0 +1,31 @@
+using System.ComponentModel.DataAnnotations;
+
+namespace TtaService.Serving.Streams;
+
+/// <summary>How steps of different streams are collected into one forward pass, section <c>Batching</c>. Per model.</summary>
+public sealed class BatchingOptions
+{
+    /// <summary>Frames in a batch; a step that has more runs alone. Default 64.</summary>
+    [Range(1, 4096)]
+    public int MaxFrames { get; set; } = 64;
+
+    /// <summary>Frames in a step. Default 64.</summary>
+    [Range(1, 4096)]
+    public int MaxFramesPerStep { get; set; } = 64;
+
+    /// <summary>Longest wait for steps of other streams that are still being decoded; without such steps there is no wait. Default 2 ms: about the decoding of one camera image.</summary>
+    [Range(typeof(TimeSpan), "00:00:00", "00:00:01")]
+    public TimeSpan MaxDelay { get; set; } = TimeSpan.FromMilliseconds(2);
+
+    /// <summary>Steps that wait or run, of all streams; further ones are refused with RESOURCE_EXHAUSTED. Default 1,024.</summary>
+    [Range(1, 1_000_000)]
+    public int MaxQueuedSteps { get; set; } = 1024;
+
+    /// <summary>Bytes of frames that wait or run, encoded and decoded; further ones are refused with RESOURCE_EXHAUSTED. Default 1 GiB.</summary>
+    [Range(1, long.MaxValue)]
+    public long MaxQueuedBytes { get; set; } = 1L << 30;
+
+    /// <summary>Steps decoded at a time, of all models. Default 0: one a processor.</summary>
+    [Range(0, 1024)]
+    public int DecodeConcurrency { get; set; }
+}

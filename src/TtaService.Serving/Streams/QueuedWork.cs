@@ -1,0 +1,87 @@
+using System.Diagnostics;
+using TtaService.Engine.Drift;
+using TtaService.Engine.Execution;
+
+namespace TtaService.Serving.Streams;
+
+/// <summary>What waits for its turn in a stream. Guarded by the batcher's gate.</summary>
+internal abstract class QueuedWork(StreamSession session)
+{
+    public StreamSession Session { get; } = session;
+
+    /// <summary>Its place in the stream's queue; null once it has left.</summary>
+    public LinkedListNode<QueuedWork>? Place { get; set; }
+
+    /// <summary>May run as soon as it is the first.</summary>
+    public abstract bool Ready { get; }
+}
+
+/// <summary>Work on a stream's state between two of its steps: creation, reset, export, release.</summary>
+internal sealed class QueuedOperation(StreamSession session, Func<InferenceEngine, Task> run) : QueuedWork(session)
+{
+    /// <summary>Runs it; does not throw.</summary>
+    public Func<InferenceEngine, Task> Run { get; } = run;
+
+    public override bool Ready => true;
+}
+
+/// <summary>Frames that were decoded for a step; their memory is given back on disposal.</summary>
+internal sealed class DecodedFrames(FrameBlock block, IDisposable? memory = null) : IDisposable
+{
+    public FrameBlock Block { get; } = block;
+
+    public void Dispose() => memory?.Dispose();
+}
+
+/// <summary>A step that a client asks for.</summary>
+internal sealed record StepSubmission
+{
+    /// <summary>The client's number; 0 for none.</summary>
+    public ulong Sequence { get; init; }
+
+    /// <summary>Overrides the stream's setting; null keeps it.</summary>
+    public bool? Freeze { get; init; }
+
+    public required int Frames { get; init; }
+
+    /// <summary>Memory that the frames take, encoded and decoded.</summary>
+    public required long Bytes { get; init; }
+
+    /// <summary>From the submission; a step that has not begun by then never runs.</summary>
+    public TimeSpan? Timeout { get; init; }
+
+    public required ReplyContent Content { get; init; }
+
+    /// <summary>Makes the frames; throws <see cref="FailureException"/> when they are bad. Runs on the thread pool.</summary>
+    public required Func<DecodedFrames> Decode { get; init; }
+
+    /// <summary>Takes the step back while it has not begun.</summary>
+    public CancellationToken Cancel { get; init; }
+}
+
+/// <summary>A step from its admission to its outcome.</summary>
+internal sealed class QueuedStep(StreamSession session, StepSubmission submission, long submitted) : QueuedWork(session)
+{
+    public StepSubmission Submission { get; } = submission;
+
+    /// <summary>When it was submitted, a timestamp of the batcher's clock.</summary>
+    public long Submitted { get; } = submitted;
+
+    /// <summary>Its span when it is traced.</summary>
+    public Activity? Span { get; init; }
+
+    public DecodedFrames? Frames { get; set; }
+
+    /// <summary>What the frames look like; empty when nobody watches.</summary>
+    public FrameFacts[] Facts { get; set; } = [];
+
+    public Failure? DecodeFailure { get; set; }
+
+    public TimeSpan DecodeTime { get; set; }
+
+    public TaskCompletionSource<StepOutcome> Outcome { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+    public CancellationTokenRegistration Cancellation { get; set; }
+
+    public override bool Ready => Frames is not null || DecodeFailure is not null;
+}

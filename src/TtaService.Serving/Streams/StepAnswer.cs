@@ -1,0 +1,78 @@
+using TtaService.Engine.Execution;
+
+namespace TtaService.Serving.Streams;
+
+/// <summary>A class with its probability.</summary>
+/// <param name="Index">The class, from 0.</param>
+/// <param name="Label">Its name; empty when the model has none.</param>
+/// <param name="Probability">0 to 1.</param>
+internal readonly record struct ClassScore(int Index, string Label, float Probability);
+
+/// <summary>What a reply is to carry.</summary>
+/// <param name="TopK">Classes per frame, most probable first; 0 for none.</param>
+/// <param name="RawOutputs">Return the model's outputs.</param>
+internal readonly record struct ReplyContent(int TopK, bool RawOutputs)
+{
+    public const int DefaultTopK = 5;
+    public const int MaximumTopK = 1000;
+}
+
+/// <summary>The answer to a committed step.</summary>
+internal sealed record StepAnswer
+{
+    /// <summary>Steps of the state, this one included unless frozen.</summary>
+    public required long Steps { get; init; }
+
+    /// <summary>Frames of the state, this step's included unless frozen.</summary>
+    public required long Frames { get; init; }
+
+    /// <summary>Since the start or the last reset.</summary>
+    public required TimeSpan Age { get; init; }
+
+    public required string Method { get; init; }
+
+    /// <summary>Per frame, most probable first.</summary>
+    public required ClassScore[][] Predictions { get; init; }
+
+    /// <summary>Empty unless asked for.</summary>
+    public required IReadOnlyList<OutputTensor> Outputs { get; init; }
+
+    public required StepTimes Times { get; init; }
+
+    /// <summary>Requests that were joined into the step.</summary>
+    public required int Joined { get; init; }
+
+    /// <summary>True for the kept answer of an earlier step.</summary>
+    public bool Replayed { get; init; }
+
+    /// <summary>About how much memory it holds.</summary>
+    public long Bytes
+    {
+        get
+        {
+            var bytes = 256L;
+            foreach (var classes in Predictions)
+            {
+                bytes += 32 + (16L * classes.Length);
+            }
+
+            foreach (var output in Outputs)
+            {
+                bytes += 64 + ((long)sizeof(float) * output.Values.Length);
+            }
+
+            return bytes;
+        }
+    }
+}
+
+/// <summary>Where a step's time went, and its company.</summary>
+internal readonly record struct StepTimes(TimeSpan Decode, TimeSpan Queue, TimeSpan Run, int BatchFrames);
+
+/// <summary>How a step ended: one of the two is set.</summary>
+internal readonly record struct StepOutcome(StepAnswer? Answer, Failure? Failure)
+{
+    public static implicit operator StepOutcome(StepAnswer answer) => new(answer, null);
+
+    public static implicit operator StepOutcome(Failure failure) => new(null, failure);
+}

@@ -1,0 +1,28 @@
+using TtaService.Engine.Execution;
+
+namespace TtaService.Serving.Streams;
+
+/// <summary>A stream's part of a batch.</summary>
+/// <param name="Session">The stream.</param>
+/// <param name="Steps">Its step, or its steps that were joined into one.</param>
+/// <param name="Block">Their frames.</param>
+/// <param name="Freeze">Whether the statistics stay as they are.</param>
+internal sealed record BatchEntry(StreamSession Session, List<QueuedStep> Steps, FrameBlock Block, bool Freeze)
+{
+    /// <summary>The same failure for all of its steps.</summary>
+    public StepOutcome[] Fail(Failure failure) => [.. Steps.Select(_ => (StepOutcome)failure)];
+}
+
+/// <summary>A forward pass that is over.</summary>
+/// <param name="Started">When the engine was asked, a timestamp of the batcher's clock.</param>
+/// <param name="Run">Time until it answered.</param>
+/// <param name="Times">What the engine did in that time.</param>
+internal sealed record BatchPass(long Started, TimeSpan Run, PassTimes Times)
+{
+    /// <summary>How long a step waited to run, decoding left out.</summary>
+    public TimeSpan QueueTime(QueuedStep step, TimeProvider clock)
+    {
+        var queue = clock.GetElapsedTime(step.Submitted, Started) - step.DecodeTime;
+        return queue < TimeSpan.Zero ? TimeSpan.Zero : queue;
+    }
+}

@@ -1,0 +1,647 @@
+using System.Diagnostics;
+using TtaService.Engine.Drift;
+using TtaService.Engine.Execution;
+using TtaService.Engine.Streams;
+using TtaService.Serving.Telemetry;
+
+namespace TtaService.Serving.Streams;
+
+/// <summary>Collects steps of different streams into one forward pass of their model.</summary>
+/// <remarks>
+/// A stream's work runs in the order of its admission, one at a time, so a batch holds at most one step of a stream. Streams that may run
+/// stand in one line and go to its end after each step: nobody overtakes, nobody starves. While a batch runs the next one gathers, so the
+/// loop waits for company only when steps of other streams are about to be decoded.
+/// </remarks>
+internal sealed partial class StepBatcher : IAsyncDisposable
+{
+    private readonly InferenceEngine _engine;
+    private readonly StreamResidency _residency;
+    private readonly BatchingOptions _options;
+    private readonly int _maxPendingSteps;
+    private readonly DecodeSlots _decoding;
+    private readonly BatchAnswers _answers;
+    private readonly StepReports _reports;
+    private readonly TtaActivities _activities;
+    private readonly TimeProvider _clock;
+    private readonly ILogger _logger;
+    private readonly Queue<StreamSession> _line = new();
+    private readonly SemaphoreSlim _signal = new(0, 1);
+    private readonly Task _loop;
+    private int _decodingStreams;
+    private int _queuedSteps;
+    private int _queuedOperations;
+    private long _queuedBytes;
+    private double _secondsPerStep;
+    private PassTimes _passTimes;
+    private bool _stopping;
+
+    public StepBatcher(InferenceEngine engine, StreamResidency residency, BatchingOptions options, StreamsOptions streams, DecodeSlots decoding, AnswerWriter answers, TtaMetrics metrics, TtaActivities activities, TimeProvider clock, ILogger logger)
+    {
+        _engine = engine;
+        _residency = residency;
+        _options = options;
+        _maxPendingSteps = streams.MaxPendingSteps;
+        _decoding = decoding;
+        _answers = new BatchAnswers(answers, metrics, clock);
+        _reports = new StepReports(metrics, clock, logger);
+        _activities = activities;
+        _clock = clock;
+        _logger = logger;
+        _loop = Task.Run(LoopAsync);
+    }
+
+    /// <summary>Guards the batcher's and its sessions' fields. Never held across torch, decoding or I/O.</summary>
+    public Lock Gate { get; } = new();
+
+    /// <summary>Steps that wait or run.</summary>
+    public int QueuedSteps => Volatile.Read(ref _queuedSteps);
+
+    /// <summary>Admits a step. It keeps the place in the stream's order that it has now; the outcome comes when it ran or was refused.</summary>
+    public Task<StepOutcome> SubmitAsync(StreamSession session, StepSubmission submission)
+    {
+        var step = new QueuedStep(session, submission, _clock.GetTimestamp()) { Span = _activities.StepBegan(session, submission.Frames) };
+        lock (Gate)
+        {
+            if (WhyRefused(session, submission) is { } refusal)
+            {
+                _reports.NotRun(step, refusal);
+                return Task.FromResult(refusal);
+            }
+
+            _queuedSteps++;
+            _queuedBytes += submission.Bytes;
+            session.PendingSteps++;
+            step.Place = session.Queue.AddLast(step);
+            Settle(session);
+        }
+
+        // Outside the gate: a token that is cancelled already runs the callback here.
+        step.Cancellation = submission.Cancel.UnsafeRegister(static (state, _) => ((QueuedStep)state!).Session.Model.Batcher.TakeBack((QueuedStep)state), step);
+        _ = Task.Run(() => DecodeAsync(step));
+        return step.Outcome.Task;
+    }
+
+    /// <summary>Waits until all that was admitted for the stream so far has its outcome.</summary>
+    public Task SettledAsync(StreamSession session)
+    {
+        lock (Gate)
+        {
+            return session.NothingWaits ? Task.CompletedTask : BetweenStepsAsync(session, static _ => true);
+        }
+    }
+
+    /// <summary>Runs work on the stream's state between two of its steps, after all that was admitted before.</summary>
+    public Task<T> BetweenStepsAsync<T>(StreamSession session, Func<AdaptiveModel, T> work)
+    {
+        var done = new TaskCompletionSource<T>(TaskCreationOptions.RunContinuationsAsynchronously);
+        var operation = new QueuedOperation(session, async engine =>
+        {
+            try
+            {
+                done.SetResult(await engine.InvokeAsync(work).ConfigureAwait(false));
+            }
+            catch (Exception failure)
+            {
+                done.SetException(failure);
+            }
+        });
+        lock (Gate)
+        {
+            if (_stopping)
+            {
+                throw new FailureException(Failure.Stopping());
+            }
+
+            _queuedOperations++;
+            operation.Place = session.Queue.AddLast(operation);
+            Settle(session);
+        }
+
+        return done.Task;
+    }
+
+    /// <summary>Fails the stream's steps that have not begun.</summary>
+    public void Abandon(StreamSession session, Failure failure)
+    {
+        lock (Gate)
+        {
+            for (var place = session.Queue.First; place is not null;)
+            {
+                var next = place.Next;
+                if (place.Value is QueuedStep step)
+                {
+                    Refuse(step, failure);
+                }
+
+                place = next;
+            }
+        }
+    }
+
+    /// <summary>Refuses new work, fails what has not begun, and waits for what runs.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        lock (Gate)
+        {
+            _stopping = true;
+            Signal();
+        }
+
+        await _loop.ConfigureAwait(false);
+        _signal.Dispose();
+    }
+
+    private StepOutcome? WhyRefused(StreamSession session, StepSubmission submission)
+    {
+        if (_stopping)
+        {
+            return Failure.Stopping();
+        }
+
+        if (session.Deleted)
+        {
+            return session.Ending ?? Failure.StreamNotFound(session.Name);
+        }
+
+        if (session.Answered.Recall(submission.Sequence) is { } recalled)
+        {
+            return recalled;
+        }
+
+        if (session.PendingSteps >= _maxPendingSteps)
+        {
+            return Overloaded("STREAM_QUEUE_FULL", $"{session.PendingSteps} steps of stream '{session.Name}' wait already, the limit is {_maxPendingSteps} (Streams:MaxPendingSteps); wait for replies", session.PendingSteps);
+        }
+
+        if (_queuedSteps >= _options.MaxQueuedSteps)
+        {
+            return Overloaded("QUEUE_FULL", $"{_queuedSteps} steps wait already, the limit is {_options.MaxQueuedSteps} (Batching:MaxQueuedSteps); send again later", _queuedSteps);
+        }
+
+        if (submission.Bytes > _options.MaxQueuedBytes)
+        {
+            return new Failure(FailureKind.ResourceExhausted, "STEP_TOO_LARGE", $"the step takes {submission.Bytes} bytes, encoded and decoded, and all that wait may take {_options.MaxQueuedBytes} (Batching:MaxQueuedBytes); send fewer frames a step") { Field = "step.frames" };
+        }
+
+        if (_queuedBytes + submission.Bytes > _options.MaxQueuedBytes)
+        {
+            return Overloaded("QUEUE_FULL", $"{_queuedBytes} bytes of frames wait already and the step brings {submission.Bytes}, the limit is {_options.MaxQueuedBytes} (Batching:MaxQueuedBytes); send again later", _queuedSteps);
+        }
+
+        return null;
+    }
+
+    private StepOutcome Overloaded(string reason, string message, int ahead) =>
+        new Failure(FailureKind.ResourceExhausted, reason, message) { RetryAfter = TimeSpan.FromSeconds(Math.Clamp(ahead * _secondsPerStep / 2, 0.01, 5)) };
+
+    private async Task DecodeAsync(QueuedStep step)
+    {
+        DecodedFrames? frames = null;
+        Failure? failure = null;
+        var started = 0L;
+        try
+        {
+            // While it waits in its queue the state does not leave again.
+            await step.Session.BringBackAsync().ConfigureAwait(false);
+        }
+        catch (FailureException unreachable)
+        {
+            failure = unreachable.Failure;
+        }
+        catch (Exception defect)
+        {
+            failure = Failure.Internal(LogDefect(defect));
+        }
+
+        await _decoding.EnterAsync().ConfigureAwait(false);
+        try
+        {
+            started = _clock.GetTimestamp();
+            if (failure is null && !step.Outcome.Task.IsCompleted && !Expired(step))
+            {
+                frames = step.Submission.Decode();
+                step.Facts = step.Session.Model.Drift.Watches ? FactsOf(frames.Block) : [];
+            }
+        }
+        catch (FailureException refused)
+        {
+            failure = refused.Failure;
+        }
+        catch (Exception defect)
+        {
+            failure = Failure.Internal(LogDefect(defect));
+        }
+        finally
+        {
+            _decoding.Leave();
+        }
+
+        lock (Gate)
+        {
+            step.DecodeTime = _clock.GetElapsedTime(started);
+            if (step.Place is null)
+            {
+                frames?.Dispose();
+                return;
+            }
+
+            step.Frames = frames;
+            step.DecodeFailure = failure ?? (frames is null ? ExpiredFailure(step) : null);
+            Settle(step.Session);
+            Signal();
+        }
+    }
+
+    private async Task LoopAsync()
+    {
+        while (true)
+        {
+            await _signal.WaitAsync().ConfigureAwait(false);
+            while (true)
+            {
+                await WaitForCompanyAsync().ConfigureAwait(false);
+                var batch = Form();
+                if (batch.Count == 0)
+                {
+                    break;
+                }
+
+                await RunAsync(batch).ConfigureAwait(false);
+            }
+
+            lock (Gate)
+            {
+                if (_stopping && _queuedSteps == 0 && _queuedOperations == 0)
+                {
+                    return;
+                }
+            }
+        }
+    }
+
+    private async ValueTask WaitForCompanyAsync()
+    {
+        var began = _clock.GetTimestamp();
+        while (CompanyIsComing())
+        {
+            var left = _options.MaxDelay - _clock.GetElapsedTime(began);
+            if (left <= TimeSpan.Zero || !await _signal.WaitAsync(left).ConfigureAwait(false))
+            {
+                return;
+            }
+        }
+    }
+
+    private bool CompanyIsComing()
+    {
+        lock (Gate)
+        {
+            if (_decodingStreams == 0 || _line.Count == 0 || _stopping)
+            {
+                return false;
+            }
+
+            var frames = 0;
+            foreach (var session in _line)
+            {
+                frames += session.Queue.First?.Value is QueuedStep step ? step.Submission.Frames : 0;
+                if (frames >= _options.MaxFrames)
+                {
+                    return false;
+                }
+            }
+
+            return true;
+        }
+    }
+
+    // Takes the first of the line, then whoever fits with it; the others keep their places.
+    private List<BatchEntry> Form()
+    {
+        var batch = new List<BatchEntry>();
+        lock (Gate)
+        {
+            var frames = 0;
+            for (var places = _line.Count; places > 0; places--)
+            {
+                var session = _line.Dequeue();
+                // Out of the line and not to be put back while it is looked at.
+                session.Phase = StreamPhase.Running;
+                switch (NextOf(session))
+                {
+                    case QueuedOperation operation:
+                        Begin(operation);
+                        _ = RunOperationAsync(operation);
+                        break;
+                    case QueuedStep step when batch.Count == 0 || Fits(batch[0].Block, step.Frames!.Block, frames):
+                        var entry = Take(step);
+                        frames += entry.Block.Count;
+                        batch.Add(entry);
+                        break;
+                    case QueuedStep:
+                        session.Phase = StreamPhase.Ready;
+                        _line.Enqueue(session);
+                        break;
+                    default:
+                        session.Phase = StreamPhase.Idle;
+                        Settle(session);
+                        break;
+                }
+            }
+        }
+
+        return batch;
+    }
+
+    private bool Fits(FrameBlock first, FrameBlock next, int frames) =>
+        frames + next.Count <= _options.MaxFrames && (first.Channels, first.Height, first.Width) == (next.Channels, next.Height, next.Width);
+
+    // The stream's first work that may run; what may not run any more gets its outcome here.
+    private QueuedWork? NextOf(StreamSession session)
+    {
+        while (session.Queue.First?.Value is { Ready: true } work)
+        {
+            if (work is not QueuedStep step || WhyNotRun(step) is not { } outcome)
+            {
+                return work;
+            }
+
+            Refuse(step, outcome);
+        }
+
+        return null;
+    }
+
+    private StepOutcome? WhyNotRun(QueuedStep step)
+    {
+        var session = step.Session;
+        if (step.DecodeFailure is { } failure)
+        {
+            return failure;
+        }
+
+        if (_stopping)
+        {
+            return Failure.Stopping();
+        }
+
+        if (session.State is null)
+        {
+            return Failure.StreamNotFound(session.Name);
+        }
+
+        // The same number may have been waiting twice.
+        return session.Answered.Recall(step.Submission.Sequence) ?? (Expired(step) ? (StepOutcome?)ExpiredFailure(step) : null);
+    }
+
+    private bool Expired(QueuedStep step) => step.Submission.Timeout is { } timeout && _clock.GetElapsedTime(step.Submitted) >= timeout;
+
+    private static Failure ExpiredFailure(QueuedStep step) =>
+        new(FailureKind.DeadlineExceeded, "STEP_EXPIRED", $"the step did not begin within its {step.Submission.Timeout?.TotalMilliseconds:0.###} ms and never runs; the stream's state is as it was");
+
+    private BatchEntry Take(QueuedStep first)
+    {
+        var session = first.Session;
+        var settings = session.Settings;
+        var freeze = first.Submission.Freeze ?? settings.Frozen;
+        List<QueuedStep> joined = [first];
+        var frames = first.Submission.Frames;
+        Begin(first);
+        while (joined.Count < settings.MaxCoalesce && NextOf(session) is QueuedStep next
+            && (next.Submission.Freeze ?? settings.Frozen) == freeze
+            && frames + next.Submission.Frames <= _options.MaxFrames
+            && (next.Submission.Sequence == 0 || joined.TrueForAll(step => step.Submission.Sequence < next.Submission.Sequence))
+            && JoinedFrames.Match(first.Frames!.Block, next.Frames!.Block))
+        {
+            Begin(next);
+            joined.Add(next);
+            frames += next.Submission.Frames;
+        }
+
+        return new BatchEntry(session, joined, JoinedFrames.Join(joined), freeze);
+    }
+
+    private static void Begin(QueuedWork work)
+    {
+        work.Session.Queue.Remove(work.Place!);
+        work.Place = null;
+    }
+
+    private async Task RunAsync(List<BatchEntry> batch)
+    {
+        var span = _activities.Source.HasListeners() ? _activities.BatchBegan(batch[0].Session.Model.Name, batch.SelectMany(entry => entry.Steps).Select(step => step.Span)) : null;
+        var started = _clock.GetTimestamp();
+        _passTimes = default;
+        var results = await TryRunAsync(batch).ConfigureAwait(false);
+        var run = _clock.GetElapsedTime(started);
+        var pass = new BatchPass(started, run, _passTimes);
+        if (span is not null)
+        {
+            TtaActivities.BatchEnded(span, batch.Count, batch.Sum(entry => entry.Block.Count), _passTimes);
+        }
+
+        lock (Gate)
+        {
+            var perStep = run.TotalSeconds / batch.Count;
+            _secondsPerStep = _secondsPerStep == 0 ? perStep : (0.9 * _secondsPerStep) + (0.1 * perStep);
+        }
+
+        // Answers are made while the next batch runs.
+        _ = Task.Run(() => Finish(batch, results, pass));
+    }
+
+    // A result or a failure an entry.
+    private async Task<object[]> TryRunAsync(List<BatchEntry> batch)
+    {
+        Failure failure;
+        try
+        {
+            var results = await _engine.InvokeAsync(model =>
+            {
+                _residency.Enter(model, batch.ConvertAll(entry => entry.Session));
+                var ran = model.Run(batch.ConvertAll(entry => new StreamStep(entry.Session.State!, entry.Block, entry.Freeze)));
+                _passTimes += model.RunTimes;
+                return ran;
+            }).ConfigureAwait(false);
+            return [.. results];
+        }
+        catch (ArenaFullException full)
+        {
+            failure = new Failure(FailureKind.ResourceExhausted, "STATE_MEMORY_FULL", $"{full.Message} (Models:ArenaBytes); raise it") { RetryAfter = TimeSpan.FromSeconds(1) };
+        }
+        catch (Exception defect)
+        {
+            failure = Failure.Internal(LogDefect(defect));
+        }
+
+        if (batch.Count == 1)
+        {
+            return [failure];
+        }
+
+        // One step may have spoiled the pass for the others, and states that do not fit together may fit one by one.
+        var alone = new object[batch.Count];
+        for (var i = 0; i < alone.Length; i++)
+        {
+            alone[i] = (await TryRunAsync([batch[i]]).ConfigureAwait(false))[0];
+        }
+
+        return alone;
+    }
+
+    private void Finish(List<BatchEntry> batch, object[] results, BatchPass pass)
+    {
+        var frames = batch.Sum(entry => entry.Block.Count);
+        var outcomes = new StepOutcome[batch.Count][];
+        for (var i = 0; i < batch.Count; i++)
+        {
+            try
+            {
+                outcomes[i] = results[i] is StepResult result ? _answers.Outcomes(batch[i], result, pass, frames) : batch[i].Fail((Failure)results[i]);
+            }
+            catch (Exception defect)
+            {
+                outcomes[i] = batch[i].Fail(Failure.Internal(LogDefect(defect)));
+            }
+        }
+
+        _reports.Ran(batch, results, outcomes, pass, frames);
+        lock (Gate)
+        {
+            // All at a time, so that those that go on do so in one batch again.
+            for (var i = 0; i < batch.Count; i++)
+            {
+                Settle(batch[i], results[i] as StepResult, outcomes[i]);
+            }
+
+            Signal();
+        }
+    }
+
+    private void Settle(BatchEntry entry, StepResult? result, StepOutcome[] outcomes)
+    {
+        if (result is { Status: StepStatus.Ok })
+        {
+            entry.Session.Stepped(result.Steps, result.Frames);
+        }
+
+        for (var i = 0; i < outcomes.Length; i++)
+        {
+            if (outcomes[i].Answer is { } answer)
+            {
+                entry.Session.Answered.Record(entry.Steps[i].Submission.Sequence, answer);
+            }
+
+            Complete(entry.Steps[i], outcomes[i]);
+        }
+
+        entry.Session.Phase = StreamPhase.Idle;
+        Settle(entry.Session);
+    }
+
+    private static FrameFacts[] FactsOf(FrameBlock block)
+    {
+        var facts = new FrameFacts[block.Count];
+        for (var frame = 0; frame < facts.Length; frame++)
+        {
+            facts[frame] = FrameFacts.Of(block, frame);
+        }
+
+        return facts;
+    }
+
+    private async Task RunOperationAsync(QueuedOperation operation)
+    {
+        await operation.Run(_engine).ConfigureAwait(false);
+        lock (Gate)
+        {
+            _queuedOperations--;
+            operation.Session.Phase = StreamPhase.Idle;
+            Settle(operation.Session);
+            Signal();
+        }
+    }
+
+    private void TakeBack(QueuedStep step)
+    {
+        lock (Gate)
+        {
+            if (step.Place is not null)
+            {
+                Refuse(step, Failure.Cancelled());
+            }
+        }
+    }
+
+    // Ends a step that never runs; under the gate.
+    private void Refuse(QueuedStep step, StepOutcome outcome)
+    {
+        _reports.NotRun(step, outcome);
+        Complete(step, outcome);
+    }
+
+    // Ends a step that runs or waits; under the gate.
+    private void Complete(QueuedStep step, StepOutcome outcome)
+    {
+        var session = step.Session;
+        if (step.Place is { } place)
+        {
+            session.Queue.Remove(place);
+            step.Place = null;
+        }
+
+        session.PendingSteps--;
+        _queuedSteps--;
+        _queuedBytes -= step.Submission.Bytes;
+        step.Frames?.Dispose();
+        step.Frames = null;
+        step.Cancellation.Unregister();
+        step.Outcome.TrySetResult(outcome);
+        Settle(session);
+        Signal();
+    }
+
+    // Puts a stream in line when its first work may run; under the gate. A stream that stands in line or runs is settled by who takes it out.
+    private void Settle(StreamSession session)
+    {
+        if (session.Phase is StreamPhase.Ready or StreamPhase.Running)
+        {
+            return;
+        }
+
+        var next = session.Queue.First?.Value switch
+        {
+            null => StreamPhase.Idle,
+            { Ready: true } => StreamPhase.Ready,
+            _ => StreamPhase.Decoding,
+        };
+        _decodingStreams += (next == StreamPhase.Decoding ? 1 : 0) - (session.Phase == StreamPhase.Decoding ? 1 : 0);
+        session.Phase = next;
+        if (next == StreamPhase.Ready)
+        {
+            _line.Enqueue(session);
+            Signal();
+        }
+    }
+
+    private void Signal()
+    {
+        if (_signal.CurrentCount == 0)
+        {
+            _signal.Release();
+        }
+    }
+
+    private string LogDefect(Exception defect)
+    {
+        var traceId = (Activity.Current?.TraceId ?? ActivityTraceId.CreateRandom()).ToHexString();
+        Log.StepFailed(_logger, traceId, defect);
+        return traceId;
+    }
+
+    private static partial class Log
+    {
+        [LoggerMessage(EventId = 1, Level = LogLevel.Error, Message = "StepFailed, trace {TraceId}")]
+        public static partial void StepFailed(ILogger logger, string traceId, Exception defect);
+    }
+}

@@ -1,0 +1,63 @@
+using TtaService.Engine.Execution;
+using TtaService.Serving.Telemetry;
+
+namespace TtaService.Serving.Streams;
+
+/// <summary>Tells metrics, traces and logs what became of steps.</summary>
+internal sealed partial class StepReports(TtaMetrics metrics, TimeProvider clock, ILogger logger)
+{
+    /// <summary>A step that never ran.</summary>
+    public void NotRun(QueuedStep step, StepOutcome outcome)
+    {
+        if (outcome.Answer is not null)
+        {
+            metrics.StepReplayed(step.Session.Model.Name);
+        }
+        else
+        {
+            StepCompleted(step, outcome);
+            Log.StepRefused(logger, step.Session.Name, outcome.Failure!.Reason);
+        }
+
+        TtaActivities.StepEnded(step.Span, outcome);
+    }
+
+    /// <summary>A pass and the steps that ran in it.</summary>
+    public void Ran(List<BatchEntry> batch, object[] results, StepOutcome[][] outcomes, BatchPass pass, int frames)
+    {
+        var model = batch[0].Session.Model.Name;
+        var (steps, decode, queue) = (0, TimeSpan.Zero, TimeSpan.Zero);
+        for (var i = 0; i < batch.Count; i++)
+        {
+            for (var j = 0; j < outcomes[i].Length; j++)
+            {
+                var step = batch[i].Steps[j];
+                steps++;
+                decode += step.DecodeTime;
+                queue += pass.QueueTime(step, clock);
+                StepCompleted(step, outcomes[i][j]);
+                TtaActivities.StepEnded(step.Span, outcomes[i][j]);
+                if (results[i] is StepResult { Status: var status } && (status == StepStatus.NotFinite || (status == StepStatus.Ok && batch[i].Freeze)))
+                {
+                    metrics.AdaptationSkipped(model, status == StepStatus.Ok ? SkipCause.Frozen : SkipCause.NotFinite);
+                }
+            }
+        }
+
+        // The device's own queue holds operations of other streams; that is waiting, too.
+        var waited = pass.Run - pass.Times.Transfer - pass.Times.Forward - pass.Times.Commit;
+        metrics.BatchCompleted(model, batch.Count, frames, decode / steps, (queue / steps) + (waited < TimeSpan.Zero ? TimeSpan.Zero : waited), pass.Times, clock.GetElapsedTime(pass.Started) - pass.Run);
+    }
+
+    private void StepCompleted(QueuedStep step, StepOutcome outcome)
+    {
+        var session = step.Session;
+        metrics.StepCompleted(session.Model.Name, session.Method.Name, session.Name, clock.GetElapsedTime(step.Submitted), outcome.Failure?.Kind);
+    }
+
+    private static partial class Log
+    {
+        [LoggerMessage(EventId = 2, Level = LogLevel.Debug, Message = "StepRefused {Stream}: {Reason}")]
+        public static partial void StepRefused(ILogger logger, string stream, string reason);
+    }
+}

@@ -1,0 +1,18 @@
+using System.Buffers;
+
+namespace TtaService.Serving.Streams;
+
+/// <summary>What a stream may be called.</summary>
+internal static class StreamNames
+{
+    /// <summary>Most characters of a name.</summary>
+    public const int MaxLength = 128;
+
+    private static readonly SearchValues<char> Characters = SearchValues.Create("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:-");
+
+    /// <summary>Whether a stream may be called this.</summary>
+    public static bool IsName(string name) => name.Length is > 0 and <= MaxLength && !name.AsSpan().ContainsAnyExcept(Characters);
+
+    /// <summary>A client's text, short enough for a message.</summary>
+    public static string Clip(string text) => text.Length <= MaxLength ? text : string.Concat(text.AsSpan(0, MaxLength), "…");
+}

@@ -1,0 +1,147 @@
+using System.Collections.Concurrent;
+
+namespace TtaService.Serving.Streams;
+
+/// <summary>The streams of this process by name, and the memory of all states; both within their limits.</summary>
+internal sealed class StreamRegister(StreamsOptions options)
+{
+    private readonly ConcurrentDictionary<string, StreamSession> _streams = new(StringComparer.Ordinal);
+    private readonly long _maxStateBytes = options.MaxStateBytes > 0 ? options.MaxStateBytes : GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / 2;
+    private readonly Lock _gate = new();
+    private long _stateBytes;
+    private int _unlisted;
+
+    public int Count => _streams.Count;
+
+    public IEnumerable<StreamSession> Listed => _streams.Select(stream => stream.Value);
+
+    public StreamSession? Find(string name) => _streams.GetValueOrDefault(name);
+
+    /// <summary>Why a further stream of so many bytes has no place; null when it has.</summary>
+    public Failure? WhyFull(long bytes)
+    {
+        lock (_gate)
+        {
+            var streams = _streams.Count + _unlisted;
+            if (streams >= options.MaxStreams)
+            {
+                return new Failure(FailureKind.ResourceExhausted, "TOO_MANY_STREAMS", $"there are {streams} streams already, the limit is {options.MaxStreams} (Streams:MaxStreams); delete streams that are not used") { RetryAfter = TimeSpan.FromSeconds(10) };
+            }
+
+            return _stateBytes + bytes > _maxStateBytes ? TooLarge(bytes) : null;
+        }
+    }
+
+    /// <summary>Lists a stream and counts its memory, unless there is no place.</summary>
+    public Failure? List(StreamSession session)
+    {
+        lock (_gate)
+        {
+            if (WhyFull(session.StateBytes) is { } full)
+            {
+                return full;
+            }
+
+            _streams[session.Name] = session;
+            session.CountedBytes = session.StateBytes;
+            _stateBytes += session.CountedBytes;
+            return null;
+        }
+    }
+
+    /// <summary>Forgets a stream, listed or not, and its memory.</summary>
+    /// <returns>Whether it was listed.</returns>
+    public bool Remove(StreamSession session)
+    {
+        lock (_gate)
+        {
+            _unlisted -= session.Name.Length == 0 ? 1 : 0;
+            _stateBytes -= session.CountedBytes;
+            session.CountedBytes = 0;
+            return _streams.TryRemove(KeyValuePair.Create(session.Name, session));
+        }
+    }
+
+    /// <summary>Counts a stream that will not be listed, and its memory.</summary>
+    /// <exception cref="FailureException">There is no place.</exception>
+    public void ReserveUnlisted(long bytes)
+    {
+        lock (_gate)
+        {
+            if (WhyFull(bytes) is { } full)
+            {
+                throw new FailureException(full);
+            }
+
+            _unlisted++;
+            _stateBytes += bytes;
+        }
+    }
+
+    /// <summary>Takes back <see cref="ReserveUnlisted"/> for a stream that did not come to be.</summary>
+    public void GiveBackUnlisted(long bytes)
+    {
+        lock (_gate)
+        {
+            _unlisted--;
+            _stateBytes -= bytes;
+        }
+    }
+
+    /// <summary>Counts a listed stream with the bytes of the state that it gets.</summary>
+    /// <returns>By how many bytes it grew.</returns>
+    /// <exception cref="FailureException">There is no place, or the stream is gone.</exception>
+    public long Reserve(StreamSession session, long bytes)
+    {
+        lock (_gate)
+        {
+            if (!IsListed(session))
+            {
+                throw new FailureException(Failure.StreamNotFound(session.Name));
+            }
+
+            var growth = bytes - session.CountedBytes;
+            if (growth > 0 && _stateBytes + growth > _maxStateBytes)
+            {
+                throw new FailureException(TooLarge(growth));
+            }
+
+            session.CountedBytes += growth;
+            _stateBytes += growth;
+            return growth;
+        }
+    }
+
+    /// <summary>Takes back <see cref="Reserve"/>.</summary>
+    public void GiveBack(StreamSession session, long growth)
+    {
+        lock (_gate)
+        {
+            // A deletion has given all of it back.
+            if (IsListed(session))
+            {
+                session.CountedBytes -= growth;
+                _stateBytes -= growth;
+            }
+        }
+    }
+
+    /// <summary>Counts a stream's memory anew after its state left the process or came back.</summary>
+    public void Recount(StreamSession session)
+    {
+        lock (_gate)
+        {
+            if (IsListed(session))
+            {
+                var bytes = session.Keeping.Spilled ? 0 : session.StateBytes;
+                _stateBytes += bytes - session.CountedBytes;
+                session.CountedBytes = bytes;
+            }
+        }
+    }
+
+    private bool IsListed(StreamSession session) => _streams.TryGetValue(session.Name, out var listed) && listed == session;
+
+    private Failure TooLarge(long bytes) =>
+        new(FailureKind.ResourceExhausted, "STATE_MEMORY_FULL", $"the streams' states take {_stateBytes} bytes and this one needs {bytes} more, the limit is {_maxStateBytes} (Streams:MaxStateBytes); delete streams that are not used") { RetryAfter = TimeSpan.FromSeconds(10) };
+}

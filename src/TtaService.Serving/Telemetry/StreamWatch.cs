@@ -1,0 +1,29 @@
+using TtaService.Engine.Drift;
+
+namespace TtaService.Serving.Telemetry;
+
+/// <summary>What is known of one stream's drift between sweeps. The level and the last reading belong to the sweep.</summary>
+internal sealed class StreamWatch(StreamHealth health)
+{
+    private readonly DriftLevelTracker _level = new();
+    private long _changedAtStep;
+
+    public StreamHealth Health { get; } = health;
+
+    /// <summary>The last reading; null before the first.</summary>
+    public DriftReading? Last { get; private set; }
+
+    /// <summary>A reading that was taken and not judged yet.</summary>
+    public DriftReading? Pending { get; set; }
+
+    public DriftLevel Level => _level.Level;
+
+    /// <summary>Takes a reading, and says what it changed.</summary>
+    public (bool Level, bool Domain) Update(DriftReading reading)
+    {
+        Last = reading;
+        var switched = reading.ChangedAtStep > 0 && reading.ChangedAtStep != _changedAtStep;
+        _changedAtStep = reading.ChangedAtStep;
+        return (_level.Update(reading), switched);
+    }
+}
