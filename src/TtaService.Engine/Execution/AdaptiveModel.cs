@@ -492,7 +492,11 @@ public sealed class AdaptiveModel : IDisposable
     internal int Filled(int frames) => Plan.Computed(frames) - frames;
 
     /// <summary>Runs frames through the graph as it is, for <see cref="PassProbe"/>.</summary>
-    internal Tensor[] Trial(FrameBlock[] blocks, ISiteNormalizer? sites) => _graph.Run([_upload.Upload(blocks, blocks.Sum(block => block.Count))], sites);
+    internal Tensor[] Trial(FrameBlock[] blocks, ISiteNormalizer? sites)
+    {
+        using var alone = _threads.Alone();
+        return _graph.Run([_upload.Upload(blocks, blocks.Sum(block => block.Count))], sites);
+    }
 
     /// <summary>Runs steps with a plan that is being tried, in states of their own that are released behind the call.</summary>
     internal StepResult[] Trial(PassPlan plan, MethodSettings method, FrameBlock[] frames)

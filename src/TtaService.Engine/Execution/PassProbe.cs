@@ -344,8 +344,27 @@ internal sealed class PassProbe
     /// <summary>A tensor's values on the host.</summary>
     private sealed record Values(long[] Shape, float[] Data)
     {
+        private double? _scale;
+
         /// <summary>The largest finite magnitude.</summary>
-        public double Scale => Data.Where(float.IsFinite).Select(Math.Abs).DefaultIfEmpty(0).Max();
+        public double Scale
+        {
+            get
+            {
+                if (_scale is null)
+                {
+                    var largest = 0f;
+                    foreach (var value in Data)
+                    {
+                        largest = float.IsFinite(value) ? Math.Max(largest, Math.Abs(value)) : largest;
+                    }
+
+                    _scale = largest;
+                }
+
+                return _scale.Value;
+            }
+        }
 
         public static Values Of(Tensor tensor)
         {

@@ -23,16 +23,25 @@ internal sealed class PassThreads(int maximum, bool ownsProcess)
         var choice = _choices[BitOperations.Log2((ulong)pixels)] ??= new Choice();
         var alone = _maximum == 1 || choice.NextAlone();
         var threads = alone ? 1 : _maximum;
-        using var scope = ownsProcess ? default : ThreadCountScope.Enter();
+        using var scope = Use(threads);
+        var began = Stopwatch.GetTimestamp();
+        var result = pass(threads);
+        choice.Learn(alone, Stopwatch.GetElapsedTime(began).TotalSeconds / pixels);
+        return result;
+    }
+
+    /// <summary>Torch gets one thread until this is disposed: for a few passes of any size, which teach nothing.</summary>
+    public IDisposable Alone() => Use(1);
+
+    private ThreadCountScope Use(int threads)
+    {
+        var scope = ownsProcess ? default : ThreadCountScope.Enter();
         if (torch.get_num_threads() != threads)
         {
             torch.set_num_threads(threads);
         }
 
-        var began = Stopwatch.GetTimestamp();
-        var result = pass(threads);
-        choice.Learn(alone, Stopwatch.GetElapsedTime(began).TotalSeconds / pixels);
-        return result;
+        return scope;
     }
 
     /// <summary>Restores torch's number of threads once no pass of the process is running.</summary>
