@@ -47,6 +47,8 @@ internal sealed partial class ModelLoading(
             // Engines on the CPU share its memory; a GPU has its own.
             ArenaBytes = models.Value.ArenaBytes > 0 ? models.Value.ArenaBytes : device == "cpu" ? AdaptiveModelOptions.DefaultArenaBytes / devices : null,
             Observation = drift.Value.Observation,
+            FrameSize = folder.FrameSize,
+            OwnsProcess = true,
         };
         var engine = await InferenceEngine.StartAsync(folder.OnnxPath, options).ConfigureAwait(false);
         var preprocessing = folder.Preprocessing(engine.Model.InputShape);
@@ -58,6 +60,10 @@ internal sealed partial class ModelLoading(
         catalog.Add(served);
         var took = Stopwatch.GetElapsedTime(began);
         Log.ModelLoaded(logger, folder.Name, device, engine.Model.Digest, engine.Model.Sites.Count, took, watched.Calibration);
+        foreach (var notice in engine.Model.Notices)
+        {
+            Log.ModelNotice(logger, folder.Name, device, notice);
+        }
     }
 
     public Task StopAsync(CancellationToken cancellationToken) => Task.CompletedTask;
@@ -66,5 +72,8 @@ internal sealed partial class ModelLoading(
     {
         [LoggerMessage(EventId = 30, Level = LogLevel.Information, Message = "ModelLoaded {Model} on {Device} {Digest}: {Sites} normalization sites, loaded in {Took}; drift: {Drift}")]
         public static partial void ModelLoaded(ILogger logger, string model, string device, string digest, int sites, TimeSpan took, string drift);
+
+        [LoggerMessage(EventId = 37, Level = LogLevel.Warning, Message = "ModelNotice {Model} on {Device}: {Notice}")]
+        public static partial void ModelNotice(ILogger logger, string model, string device, string notice);
     }
 }
