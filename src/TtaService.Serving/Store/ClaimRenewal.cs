@@ -1,0 +1,35 @@
+using Microsoft.Extensions.Options;
+using TtaService.Serving.Loops;
+using TtaService.Serving.Streams;
+
+namespace TtaService.Serving.Store;
+
+/// <summary>Confirms the claims of all streams, whatever else the store has to do: an owner that gives no sign of life for <see cref="StoreOptions.OwnerTimeout"/> has lost its streams.</summary>
+internal sealed class ClaimRenewal(StreamDirectory directory, StreamKeeper keeper, StoreHealth health, LoopWatch loops, IOptions<StoreOptions> options, TimeProvider clock)
+    : BackgroundLoop(loops, LoopKind.ClaimRenewal, "the renewal of claims", options.Value.RenewInterval, clock)
+{
+    private const int ClaimsAtATime = 500;
+
+    protected override async Task TurnAsync(CancellationToken stop)
+    {
+        foreach (var claimed in directory.Loaded.Chunk(ClaimsAtATime))
+        {
+            if (!health.MayTry)
+            {
+                return;
+            }
+
+            stop.ThrowIfCancellationRequested();
+            if (!await Beat.TryAsync($"the claims of {claimed.Length} streams", () => keeper.RenewAsync(claimed), stop).ConfigureAwait(false))
+            {
+                // One of them spoils it for the others.
+                foreach (var session in claimed)
+                {
+                    await Beat.TryAsync($"the claim of stream '{session.Name}'", () => keeper.RenewAsync([session]), stop).ConfigureAwait(false);
+                }
+            }
+
+            Beat.Turned();
+        }
+    }
+}
