@@ -99,7 +99,7 @@ internal sealed partial class DriftPublisher(ModelCatalog models, StreamDirector
     {
         var now = _clock.GetUtcNow();
         var changes = new List<DriftUpdate>();
-        var drifts = new List<StreamDrift>(sessions.Count);
+        var drifts = new List<(StreamDrift Drift, double Score)>(sessions.Count);
         foreach (var session in sessions)
         {
             try
@@ -120,13 +120,13 @@ internal sealed partial class DriftPublisher(ModelCatalog models, StreamDirector
             Calibration = model.Drift.Calibration,
             Time = now,
             Took = took,
-            Streams = [.. drifts.OrderByDescending(drift => drift.Reading.Score ?? drift.Reading.GaussianKl.Average())],
+            Streams = [.. drifts.OrderByDescending(drift => drift.Score).Select(drift => drift.Drift)],
         };
         metrics.Swept(report);
         board.Publish(report, changes);
     }
 
-    private void Judge(StreamSession session, DriftMonitor monitor, DateTimeOffset now, List<StreamDrift> drifts, List<DriftUpdate> changes)
+    private void Judge(StreamSession session, DriftMonitor monitor, DateTimeOffset now, List<(StreamDrift Drift, double Score)> drifts, List<DriftUpdate> changes)
     {
         var watch = session.Watch;
         var before = watch.Level;
@@ -144,7 +144,7 @@ internal sealed partial class DriftPublisher(ModelCatalog models, StreamDirector
         }
 
         var drift = Describe(session, monitor, last);
-        drifts.Add(drift);
+        drifts.Add((drift, DriftHistoryRecorder.ScoreOf(drift)));
         if (domain)
         {
             changes.Add(new DomainSwitched(now, drift));
