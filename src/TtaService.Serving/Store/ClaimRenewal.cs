@@ -20,16 +20,24 @@ internal sealed class ClaimRenewal(StreamDirectory directory, StreamKeeper keepe
             }
 
             stop.ThrowIfCancellationRequested();
-            if (!await Beat.TryAsync($"the claims of {claimed.Length} streams", () => keeper.RenewAsync(claimed), stop).ConfigureAwait(false))
-            {
-                // One of them spoils it for the others.
-                foreach (var session in claimed)
-                {
-                    await Beat.TryAsync($"the claim of stream '{session.Name}'", () => keeper.RenewAsync([session]), stop).ConfigureAwait(false);
-                }
-            }
-
+            await RenewAsync(claimed, stop).ConfigureAwait(false);
             Beat.Turned();
+        }
+    }
+
+    private async Task RenewAsync(StreamSession[] claimed, CancellationToken stop)
+    {
+        try
+        {
+            await keeper.RenewAsync(claimed).ConfigureAwait(false);
+        }
+        catch (Exception) when (!stop.IsCancellationRequested)
+        {
+            // One of them spoils it for the others; by itself it is named.
+            foreach (var session in claimed)
+            {
+                await Beat.TryAsync($"the claim of stream '{session.Name}'", () => keeper.RenewAsync([session]), stop).ConfigureAwait(false);
+            }
         }
     }
 }

@@ -620,11 +620,13 @@ internal sealed partial class StepBatcher : IAsyncDisposable
             catch (Exception defect)
             {
                 var failure = Failure.Internal(LogDefect(defect));
-                outcomes[i] = batch[i].Fail(failure);
                 if (results[i] is StepResult { Status: StepStatus.Ok } committed)
                 {
-                    results[i] = new LostAnswer(committed.Steps, committed.Frames, failure);
+                    var lost = new LostAnswer(committed.Steps, committed.Frames, failure);
+                    (results[i], failure) = (lost, lost.Failure);
                 }
+
+                outcomes[i] = batch[i].Fail(failure);
             }
         }
 

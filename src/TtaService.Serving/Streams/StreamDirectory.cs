@@ -279,7 +279,21 @@ internal sealed partial class StreamDirectory
             (session.Deleted, session.Ending) = (true, Deleted(name));
         }
 
-        await _keeper.DeleteAsync(name).ConfigureAwait(false);
+        try
+        {
+            await _keeper.DeleteAsync(name).ConfigureAwait(false);
+        }
+        catch
+        {
+            // It stays, and the next sweep tries again.
+            lock (session.Gate)
+            {
+                (session.Deleted, session.Ending) = (false, null);
+            }
+
+            throw;
+        }
+
         await DiscardAsync(session).ConfigureAwait(false);
         Log.IdleStreamDeleted(_logger, name, _options.IdleTimeout);
     }
