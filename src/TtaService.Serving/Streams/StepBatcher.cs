@@ -95,9 +95,18 @@ internal sealed partial class StepBatcher : IAsyncDisposable
             Settle(session);
         }
 
-        // Outside the gate: a token that is cancelled already runs the callback here.
-        step.Cancellation = submission.Cancel.UnsafeRegister(static (state, _) => ((QueuedStep)state!).Session.Model.Batcher.TakeBack((QueuedStep)state), step);
-        _ = Task.Run(() => DecodeAsync(step));
+        try
+        {
+            // Outside the gate: a token that is cancelled already runs the callback here.
+            step.Cancellation = submission.Cancel.UnsafeRegister(static (state, _) => ((QueuedStep)state!).Session.Model.Batcher.TakeBack((QueuedStep)state), step);
+        }
+        catch (ObjectDisposedException)
+        {
+            // Its call is over.
+            TakeBack(step);
+        }
+
+        _ = Task.Run(() => DecodeOrFailAsync(step));
         return step.Outcome.Task;
     }
 
@@ -220,6 +229,28 @@ internal sealed partial class StepBatcher : IAsyncDisposable
 
     private StepOutcome Overloaded(string reason, string message, int ahead) =>
         new Failure(FailureKind.ResourceExhausted, reason, message) { RetryAfter = TimeSpan.FromSeconds(Math.Clamp(ahead * _secondsPerStep / 2, 0.01, 5)) };
+
+    // A step that is not decoded must not wait for ever, and its stream behind it.
+    private async Task DecodeOrFailAsync(QueuedStep step)
+    {
+        try
+        {
+            await DecodeAsync(step).ConfigureAwait(false);
+        }
+        catch (Exception defect)
+        {
+            var failure = Failure.Internal(LogDefect(defect));
+            lock (Gate)
+            {
+                if (step.Place is not null)
+                {
+                    step.DecodeFailure = failure;
+                    Settle(step.Session);
+                    Signal();
+                }
+            }
+        }
+    }
 
     private async Task DecodeAsync(QueuedStep step)
     {

@@ -91,7 +91,8 @@ internal sealed partial class StreamDirectory
             Log.StreamContended(_logger, session.Name, takeovers, wait);
         }
 
-        await Task.Delay(wait, _clock, cancel).ConfigureAwait(false);
+        // In real time, as the clients come back in it.
+        await Task.Delay(wait, TimeProvider.System, cancel).ConfigureAwait(false);
     }
 
     /// <summary>Finds or creates a stream for one step; a call that has it open keeps it.</summary>
