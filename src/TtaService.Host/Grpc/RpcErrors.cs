@@ -6,7 +6,7 @@ using TtaService.V1;
 
 namespace TtaService.Host.Grpc;
 
-/// <summary>Failures as gRPC sees them: a status with google.rpc details, or an in-band error of one step.</summary>
+/// <summary>Failures as gRPC sees them: a status with google.rpc details, or an in-band error of one step. What a client wrote into them leaves short and without control characters.</summary>
 internal static class RpcErrors
 {
     /// <summary>ErrorInfo's domain.</summary>
@@ -14,7 +14,8 @@ internal static class RpcErrors
 
     public static RpcException ToRpcException(this Failure failure)
     {
-        var status = new Google.Rpc.Status { Code = (int)CodeOf(failure.Kind), Message = failure.Message };
+        var message = ClientText.Error(failure.Message);
+        var status = new Google.Rpc.Status { Code = (int)CodeOf(failure.Kind), Message = message };
         var info = new ErrorInfo { Domain = Domain, Reason = failure.Reason };
         if (failure.Owner is not null)
         {
@@ -24,7 +25,7 @@ internal static class RpcErrors
         status.Details.Add(Any.Pack(info));
         if (failure.Field is { } field)
         {
-            status.Details.Add(Any.Pack(new BadRequest { FieldViolations = { new BadRequest.Types.FieldViolation { Field = field, Description = failure.Message, Reason = failure.Reason } } }));
+            status.Details.Add(Any.Pack(new BadRequest { FieldViolations = { new BadRequest.Types.FieldViolation { Field = ClientText.Clip(field), Description = ClientText.Clip(message), Reason = failure.Reason } } }));
         }
 
         if (failure.RetryAfter is { } delay)
@@ -44,10 +45,10 @@ internal static class RpcErrors
 
     public static StepError ToStepError(this Failure failure, ulong sequence)
     {
-        var error = new StepError { Sequence = sequence, Code = (int)CodeOf(failure.Kind), Message = failure.Message, Reason = failure.Reason };
+        var error = new StepError { Sequence = sequence, Code = (int)CodeOf(failure.Kind), Message = ClientText.Error(failure.Message), Reason = failure.Reason };
         if (failure.Field is { } field)
         {
-            error.Metadata["field"] = field;
+            error.Metadata["field"] = ClientText.Clip(field);
         }
 
         if (failure.RetryAfter is { } delay)

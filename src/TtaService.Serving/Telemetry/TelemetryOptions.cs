@@ -37,7 +37,7 @@ internal sealed class TelemetryOptionsValidator : IValidateOptions<TelemetryOpti
         {
             if (!StreamNames.IsName(stream))
             {
-                errors.Add($"Telemetry:WatchedStreams names '{StreamNames.Clip(stream)}', which no stream can be called: a name has 1 to 128 characters of A-Z a-z 0-9 _ . : -");
+                errors.Add($"Telemetry:WatchedStreams names '{ClientText.Clip(stream)}', which no stream can be called: a name has 1 to 128 characters of A-Z a-z 0-9 _ . : -");
             }
         }
 
