@@ -34,8 +34,8 @@ internal static class StepAnswers
     {
         if (!step.Freeze)
         {
-            step.State.Steps++;
-            step.State.Frames += step.Frames.Count;
+            step.State.Steps = StreamState.Counted(step.State.Steps, 1);
+            step.State.Frames = StreamState.Counted(step.State.Frames, step.Frames.Count);
         }
 
         return answer with { Steps = step.State.Steps, Frames = step.State.Frames };
@@ -46,7 +46,8 @@ internal static class StepAnswers
     {
         foreach (var distance in novelty)
         {
-            state.Changes.Observe(++state.ObservedFrames, state.Steps, distance);
+            state.ObservedFrames = StreamState.Counted(state.ObservedFrames, 1);
+            state.Changes.Observe(state.ObservedFrames, state.Steps, distance);
         }
     }
 

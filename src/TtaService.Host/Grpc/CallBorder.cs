@@ -51,9 +51,9 @@ internal sealed class CallBorder(MessageBudget budget, OpenCalls calls, IHostApp
     {
         foreach (var headers in new[] { response.HasStarted ? null : response.Headers, response.HttpContext.Features.Get<IHttpResponseTrailersFeature>()?.Trailers })
         {
-            if (headers is { IsReadOnly: false } && headers.TryGetValue(Message, out var said) && said.ToString() is { } text && text.Length > ClientText.MaxErrorBytes)
+            if (headers is { IsReadOnly: false } && headers.TryGetValue(Message, out var said) && said.ToString() is { } text && text.Length > ErrorText.MaxBytes)
             {
-                headers[Message] = Uri.EscapeDataString(ClientText.Error(Uri.UnescapeDataString(text)));
+                headers[Message] = Uri.EscapeDataString(ErrorText.Of(Uri.UnescapeDataString(text)));
             }
         }
     }

@@ -30,6 +30,8 @@ internal sealed class MessageFields
     {
         ["tta.v1.StepRequest.frames"] = 4096,
         ["tta.v1.FloatTensor.shape"] = 16,
+        // Whatever a client keeps for one is refused as what it is.
+        ["tta.v1.ListStreamsRequest.page_token"] = 128 * 1024,
         ["tta.v1.Frame.encoded"] = int.MaxValue,
         ["tta.v1.RawImage.data"] = int.MaxValue,
         ["tta.v1.FloatTensor.data"] = int.MaxValue,
@@ -297,9 +299,10 @@ internal sealed class MessageFields
 
             if (_isString)
             {
-                Span<byte> bytes = stackalloc byte[MaxText];
+                Span<byte> small = stackalloc byte[MaxText];
+                var bytes = text.Length <= MaxText ? small[..(int)text.Length] : new byte[text.Length];
                 text.CopyTo(bytes);
-                if (!Utf8.IsValid(bytes[..(int)text.Length]))
+                if (!Utf8.IsValid(bytes))
                 {
                     throw Broken(Below(path), "a text is not UTF-8");
                 }

@@ -64,7 +64,14 @@ internal sealed class RequestMessages : PipeReader, IDisposable
             if (!_disposed)
             {
                 _ended ??= why;
-                _body.CancelPendingRead();
+                try
+                {
+                    _body.CancelPendingRead();
+                }
+                catch (Exception gone) when (gone is IOException or OperationCanceledException or InvalidOperationException)
+                {
+                    // Its client has ended it already.
+                }
             }
         }
     }

@@ -1,6 +1,7 @@
 using Google.Protobuf.WellKnownTypes;
 using Google.Rpc;
 using Grpc.Core;
+using TtaService.Engine;
 using TtaService.Serving.Streams;
 using TtaService.V1;
 
@@ -14,7 +15,7 @@ internal static class RpcErrors
 
     public static RpcException ToRpcException(this Failure failure)
     {
-        var message = ClientText.Error(failure.Message);
+        var message = ErrorText.Of(failure.Message);
         var status = new Google.Rpc.Status { Code = (int)CodeOf(failure.Kind), Message = message };
         var info = new ErrorInfo { Domain = Domain, Reason = failure.Reason };
         if (failure.Owner is not null)
@@ -25,7 +26,7 @@ internal static class RpcErrors
         status.Details.Add(Any.Pack(info));
         if (failure.Field is { } field)
         {
-            status.Details.Add(Any.Pack(new BadRequest { FieldViolations = { new BadRequest.Types.FieldViolation { Field = ClientText.Clip(field), Description = ClientText.Clip(message), Reason = failure.Reason } } }));
+            status.Details.Add(Any.Pack(new BadRequest { FieldViolations = { new BadRequest.Types.FieldViolation { Field = ForeignText.Clip(field), Description = ForeignText.Clip(message), Reason = failure.Reason } } }));
         }
 
         if (failure.RetryAfter is { } delay)
@@ -45,10 +46,10 @@ internal static class RpcErrors
 
     public static StepError ToStepError(this Failure failure, ulong sequence)
     {
-        var error = new StepError { Sequence = sequence, Code = (int)CodeOf(failure.Kind), Message = ClientText.Error(failure.Message), Reason = failure.Reason };
+        var error = new StepError { Sequence = sequence, Code = (int)CodeOf(failure.Kind), Message = ErrorText.Of(failure.Message), Reason = failure.Reason };
         if (failure.Field is { } field)
         {
-            error.Metadata["field"] = ClientText.Clip(field);
+            error.Metadata["field"] = ForeignText.Clip(field);
         }
 
         if (failure.RetryAfter is { } delay)

@@ -1,6 +1,7 @@
 using System.Text.Json.Nodes;
 using Google.Protobuf.Collections;
 using Google.Protobuf.WellKnownTypes;
+using TtaService.Engine;
 using TtaService.Serving.Streams;
 using TtaService.V1;
 using Method = TtaService.V1.Method;
@@ -84,7 +85,7 @@ internal static class StreamRequests
                     pinned = stream.Pinned;
                     break;
                 default:
-                    throw new FailureException(Failure.Invalid("UPDATE_MASK_INVALID", "update_mask", $"'{ClientText.Clip(path)}' can't be updated; frozen, max_coalesce, labels and pinned can. A method or seed changes by opening the stream with RESUME_POLICY_RESET, a model by deleting the stream"));
+                    throw new FailureException(Failure.Invalid("UPDATE_MASK_INVALID", "update_mask", $"'{ForeignText.Clip(path)}' can't be updated; frozen, max_coalesce, labels and pinned can. A method or seed changes by opening the stream with RESUME_POLICY_RESET, a model by deleting the stream"));
             }
         }
 
@@ -119,7 +120,7 @@ internal static class StreamRequests
                 Value.KindOneofCase.NumberValue when double.IsFinite(value.NumberValue) => Number(value.NumberValue),
                 Value.KindOneofCase.StringValue => JsonValue.Create(value.StringValue),
                 Value.KindOneofCase.BoolValue => JsonValue.Create(value.BoolValue),
-                _ => throw new FailureException(Failure.Invalid("METHOD_INVALID", field, $"hyperparameter '{ClientText.Clip(name)}' must be a finite number, a string or a boolean")),
+                _ => throw new FailureException(Failure.Invalid("METHOD_INVALID", field, $"hyperparameter '{ForeignText.Clip(name)}' must be a finite number, a string or a boolean")),
             };
         }
 
@@ -144,7 +145,7 @@ internal static class StreamRequests
         {
             if (name.Length is 0 or > MaxLabelLength || value.Length > MaxLabelLength)
             {
-                throw new FailureException(Failure.Invalid("LABEL_INVALID", "stream.labels", $"a label's name has 1 to {MaxLabelLength} characters and its value at most {MaxLabelLength}; label '{ClientText.Clip(name)}' has {name.Length} and {value.Length}"));
+                throw new FailureException(Failure.Invalid("LABEL_INVALID", "stream.labels", $"a label's name has 1 to {MaxLabelLength} characters and its value at most {MaxLabelLength}; label '{ForeignText.Clip(name)}' has {name.Length} and {value.Length}"));
             }
         }
 

@@ -1,6 +1,8 @@
 using System.Diagnostics;
 using System.Net;
 using Microsoft.Extensions.Options;
+using TtaService.Engine;
+using TtaService.Host.Grpc;
 using TtaService.Serving.Streams;
 
 namespace TtaService.Host.Hosting;
@@ -22,7 +24,7 @@ internal sealed partial class HttpBorder(IOptions<ServerOptions> server, ILogger
 
         if (!IsAllowed(context.Request.Host.Host))
         {
-            await TellAsync(context, HttpStatusCode.BadRequest, $"the server does not answer as '{ClientText.Clip(context.Request.Host.Host)}'; ask by its address, or name the host in Server:AllowedHosts").ConfigureAwait(false);
+            await TellAsync(context, HttpStatusCode.BadRequest, $"the server does not answer as '{ForeignText.Clip(context.Request.Host.Host)}'; ask by its address, or name the host in Server:AllowedHosts").ConfigureAwait(false);
             return;
         }
 
@@ -60,7 +62,7 @@ internal sealed partial class HttpBorder(IOptions<ServerOptions> server, ILogger
     {
         context.Response.Clear();
         context.Response.StatusCode = (int)status;
-        return context.Response.WriteAsJsonAsync(new { error = ClientText.Error(error) }, context.RequestAborted);
+        return context.Response.WriteAsJsonAsync(new { error = ErrorText.Of(error) }, context.RequestAborted);
     }
 
     private static HttpStatusCode StatusOf(FailureKind kind) => kind switch
