@@ -12,7 +12,7 @@ namespace TtaService.Serving.Models;
 /// <summary>Loads the models before the listeners open; a model that can't be served ends the start with its reasons.</summary>
 internal sealed partial class ModelLoading(
     ModelCatalog catalog,
-    DecodeSlots decoding,
+    DecodeTurns decoding,
     IOptions<ModelsOptions> models,
     IOptions<BatchingOptions> batching,
     IOptions<StreamsOptions> streams,
