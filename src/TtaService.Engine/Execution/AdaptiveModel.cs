@@ -3,6 +3,7 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Numerics.Tensors;
 using TorchSharp;
+using TtaService.Engine.Calibration;
 using TtaService.Engine.Drift;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Onnx;
@@ -25,11 +26,13 @@ public sealed class AdaptiveModel : IDisposable
     private readonly torch.Device? _stateDevice;
     private readonly Dictionary<MethodSettings, MethodRuntime> _runtimes = [];
     private readonly ulong _modelKey;
+    private readonly MethodTarget _target;
     private readonly PassThreads _threads;
     private readonly HashSet<StreamState> _resident = new(ReferenceEqualityComparer.Instance);
 
-    private AdaptiveModel(ModelGraph graph, torch.Device device, AdaptiveModelOptions options)
+    private AdaptiveModel(ModelGraph graph, torch.Device device, AdaptiveModelOptions options, ModelCalibration? calibration)
     {
+        _target = new MethodTarget(graph.Sites, calibration?.Classes ?? ClassScores.Count(graph.Outputs[0].Shape), calibration);
         _graph = graph;
         _device = device;
         _normalization = options.InputNormalization;
@@ -71,6 +74,9 @@ public sealed class AdaptiveModel : IDisposable
     /// <summary>How the sites' inputs are observed; null when they are not.</summary>
     public ObservationOptions? Observation => Observed?.Options;
 
+    /// <summary>What is normal for the model; null for an uncalibrated one, where <c>auto</c> runs its conservative form.</summary>
+    public ModelCalibration? Calibration => _target.Calibration;
+
     internal ObservedStatistics? Observed { get; }
 
     /// <summary>Where the time of the last <see cref="Run"/> went.</summary>
@@ -78,6 +84,7 @@ public sealed class AdaptiveModel : IDisposable
 
     /// <summary>Loads a model.</summary>
     /// <exception cref="ModelLoadException">The file can't be served; the message lists why.</exception>
+    /// <exception cref="CalibrationException">The calibration can't be used; the message says why.</exception>
     public static AdaptiveModel Load(string onnxPath, AdaptiveModelOptions? options = null)
     {
         NativeHeap.KeepFreedMemory();
@@ -91,13 +98,21 @@ public sealed class AdaptiveModel : IDisposable
             throw new ModelLoadException($"{onnxPath}: a vision model has one input [N,C,H,W]; this one has {inputs}");
         }
 
-        return new AdaptiveModel(graph, device, options);
+        try
+        {
+            return new AdaptiveModel(graph, device, options, Calibrated(graph, options));
+        }
+        catch (CalibrationException)
+        {
+            graph.Dispose();
+            throw;
+        }
     }
 
     /// <summary>Null when the method can run on this model, else why not and what to do (a model whose BatchNormalization was folded away).</summary>
     public string? WhyUnavailable(MethodSettings method)
     {
-        if (!NormalizationMethods.Find(method.Name)!.Create(method).ReadsFrames)
+        if (!MethodRuntime.Bind(method, _target).ReadsFrames)
         {
             return null;
         }
@@ -116,7 +131,7 @@ public sealed class AdaptiveModel : IDisposable
 
     /// <summary>Bytes of state that a stream of this method keeps, its observed statistics included.</summary>
     public long StateBytes(MethodSettings method) =>
-        ObservedBytes + sizeof(float) * (long)new StateLayout(Sites, NormalizationMethods.Find(method.Name)!.Create(method), new SiteFilter(method)).RowFloats;
+        ObservedBytes + sizeof(float) * (long)new StateLayout(Sites, MethodRuntime.Bind(method, _target), new SiteFilter(method)).RowFloats;
 
     /// <summary>A fresh stream state.</summary>
     /// <exception cref="MethodSettingsException">The method can't run on this model (see <see cref="WhyUnavailable"/>).</exception>
@@ -288,7 +303,7 @@ public sealed class AdaptiveModel : IDisposable
     {
         if (!_runtimes.TryGetValue(state.Method, out var runtime))
         {
-            runtime = new MethodRuntime(state.Method, Sites, _modelKey, _stateDevice);
+            runtime = new MethodRuntime(state.Method, _target, _modelKey, _stateDevice);
         }
 
         if (ResidentBytes + runtime.RowBytes + ObservedBytes > ArenaBytes)
@@ -454,6 +469,19 @@ public sealed class AdaptiveModel : IDisposable
         {
             throw new ArgumentException("the state belongs to another model", nameof(state));
         }
+    }
+
+    private static ModelCalibration? Calibrated(ModelGraph graph, AdaptiveModelOptions options)
+    {
+        var calibration = options.Calibration ?? (options.CalibrationPath is { } path ? ModelCalibration.Read(path) : null);
+        if (calibration is null)
+        {
+            return null;
+        }
+
+        var (declared, reason) = (ClassScores.Count(graph.Outputs[0].Shape), calibration.WhyUnfit(graph.Digest, graph.Sites));
+        reason ??= declared > 0 && declared != calibration.Classes ? $"the calibration is of {calibration.Classes} classes, the model answers {declared}; calibrate again with tta calibrate" : null;
+        return reason is null ? calibration : throw new CalibrationException(options.CalibrationPath is { } file && options.Calibration is null ? $"{file}: {reason}" : reason);
     }
 
     private static ScalarType ElementType(Precision precision) => precision == Precision.Bf16 ? ScalarType.BFloat16 : ScalarType.Float32;

@@ -1,5 +1,6 @@
 using TorchSharp;
 using TtaService.Engine.Drift;
+using TtaService.Engine.Normalization;
 using TtaService.Engine.Streams;
 using static TorchSharp.torch;
 using Tensor = TorchSharp.torch.Tensor;
@@ -41,6 +42,7 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
             foreach (var batch in batches)
             {
                 batch.Rows = new Rows((DeviceArena)batch.Runtime.Arena, batch.Indices.Select(index => steps[index].State.Row), _device);
+                batch.Begin(steps);
                 foreach (var like in batch.Indices.Select((index, place) => (Step: steps[index], Place: place)).GroupBy(entry => entry.Step.Frames.Count))
                 {
                     var own = like.ToArray();
@@ -52,7 +54,10 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
         }
 
         var outputs = _model.Forward([.. order.Select(index => steps[index].Frames)], frames, _ => adapts ? new DevicePass(groups, _parameters) : null);
+        PassMemory?[] memories = [.. batches.SelectMany(batch => batch.Memories)];
+        var source = PassMemory.Source(_model, memories, i => steps[order[i]].Frames);
         using var commit = _model.TimeCommit();
+        Complete(batches, groups, outputs, frames, source);
         var at = 0;
         var novelty = adapts && observed is not null ? groups.SelectMany(group => ToHost<float>(group.Observation!.Novelty)).ToArray() : [];
         var observedFinite = observations?.Finite() ?? [];
@@ -69,7 +74,7 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
                 var answer = StepAnswers.Judge(step, at, outputs, frames, () => finite is null || finite[proposed] ? null : batch.Rows!.NotFinite(batch.Runtime.Layout, proposed));
                 if (answer.Status == StepStatus.Ok)
                 {
-                    answer = StepAnswers.Count(step, answer);
+                    answer = PassMemory.Answer(batch.Memories[place], StepAnswers.Count(step, answer));
                     if (!step.Freeze)
                     {
                         taken.Add(place);
@@ -87,6 +92,7 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
             }
 
             batch.Rows?.Commit(taken);
+            batch.Dispose();
         }
 
         observations?.Commit(watched);
@@ -113,6 +119,8 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
             State = batch.Rows!.Current.narrow(0, place, steps.Length),
             Next = batch.Rows.Next.narrow(0, place, steps.Length),
             Figures = tensor(figures.SelectMany(step => step).ToArray(), [steps.Length, figures[0].Length], device: _device),
+            Begun = batch.ToDevice(place, steps.Length, memory => memory.Begun.ToArray(), _device),
+            Kept = batch.ToDevice(place, steps.Length, memory => memory.Kept.ToArray(), _device),
             Observation = observed is null
                 ? null
                 : new GroupObservation(
@@ -124,6 +132,38 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
         };
     }
 
+    // Groups lie in the order of the batches' steps.
+    private static void Complete(RuntimeBatch[] batches, List<StepGroup> groups, OutputTensor[] outputs, int frames, ArraySegment<float>[] source)
+    {
+        var (group, inOrder) = (0, 0);
+        foreach (var batch in batches)
+        {
+            var (rows, next) = (batch.HostRows, (float[]?)null);
+            for (var place = 0; place < batch.Indices.Length && group < groups.Count; group++)
+            {
+                var own = groups[group];
+                var kept = own.Kept is null ? [] : ToHost<float>(own.Kept);
+                for (var i = 0; i < own.Steps; i++, place++, inOrder++)
+                {
+                    if (batch.Memories[place] is not { } memory)
+                    {
+                        continue;
+                    }
+
+                    next ??= new float[rows.Length];
+                    var floats = rows.Length / batch.Indices.Length;
+                    kept.AsSpan(i * memory.Kept.Length, memory.Kept.Length).CopyTo(memory.Kept);
+                    memory.Complete(rows.AsSpan(place * floats, floats), next.AsSpan(place * floats, floats), outputs, own.FirstFrame + (i * own.Frames), frames, source[inOrder]);
+                }
+            }
+
+            if (next is not null)
+            {
+                batch.Rows!.Next.copy_(tensor(next).view_as(batch.Rows.Next));
+            }
+        }
+    }
+
     private static T[] ToHost<T>(Tensor values)
         where T : unmanaged
     {
@@ -132,13 +172,45 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
     }
 
     /// <summary>The steps of one method.</summary>
-    private sealed class RuntimeBatch(MethodRuntime runtime, int[] indices)
+    private sealed class RuntimeBatch(MethodRuntime runtime, int[] indices) : IDisposable
     {
         public MethodRuntime Runtime => runtime;
 
         public int[] Indices => indices;
 
         public Rows? Rows { get; set; }
+
+        /// <summary>The rows of a method that sees the whole pass, on the host; empty for other methods.</summary>
+        public float[] HostRows { get; private set; } = [];
+
+        public PassMemory?[] Memories { get; } = new PassMemory?[indices.Length];
+
+        public void Begin(IReadOnlyList<StreamStep> steps)
+        {
+            if (runtime.Method is not IPassMethod)
+            {
+                return;
+            }
+
+            HostRows = ToHost<float>(Rows!.Current);
+            var floats = HostRows.Length / indices.Length;
+            for (var place = 0; place < indices.Length; place++)
+            {
+                Memories[place] = PassMemory.Begin(steps[indices[place]], HostRows.AsSpan(place * floats, floats));
+            }
+        }
+
+        /// <summary>The memories of neighbouring steps, [S,floats]; null for other methods.</summary>
+        public Tensor? ToDevice(int place, int count, Func<PassMemory, float[]> content, Device device) =>
+            Memories[place] is null ? null : tensor(Memories.AsSpan(place, count).ToArray().SelectMany(memory => content(memory!)).ToArray(), [count, content(Memories[place]!).Length], device: device);
+
+        public void Dispose()
+        {
+            foreach (var memory in Memories)
+            {
+                memory?.Dispose();
+            }
+        }
     }
 
     /// <summary>Rows of an arena as the pass found them and as it proposes them.</summary>

@@ -57,6 +57,15 @@ public sealed class FrameBlock
             : FromPixels(Pixels.Slice(frame * size, size).ToArray(), 1, Channels, Height, Width);
     }
 
+    /// <summary>The first frames of the block, over the same memory.</summary>
+    internal FrameBlock First(int count)
+    {
+        var floats = count * Channels * Height * Width;
+        return count == Count ? this
+            : Pixels.IsEmpty ? FromValues(Values[..floats], count, Channels, Height, Width)
+            : FromPixels(Pixels[..floats], count, Channels, Height, Width);
+    }
+
     private long Elements => checked((long)Count * Channels * Height * Width);
 }
 

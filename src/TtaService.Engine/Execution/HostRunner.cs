@@ -10,6 +10,7 @@ internal sealed class HostRunner(AdaptiveModel model) : IBatchRunner
     public unsafe void Run(IReadOnlyList<StreamStep> steps, List<int> indices, StepResult[] results, bool adapts)
     {
         var passes = new StepInPass[indices.Count];
+        var memories = new PassMemory?[indices.Count];
         var nextRows = new int[indices.Count];
         var nextObserved = new int[indices.Count];
         var observed = adapts ? model.Observed : null;
@@ -32,7 +33,8 @@ internal sealed class HostRunner(AdaptiveModel model) : IBatchRunner
                 observation = new StepObservation(observed, state.ObservedFrames, observedArena.Pointer(state.ObservedRow), observedArena.Pointer(nextObserved[i]), (float*)pinned.Pointer + at);
             }
 
-            passes[i] = new StepInPass(state.Runtime, at, step.Frames.Count, state.Frames, arena.Pointer(state.Row), arena.Pointer(nextRows[i])) { Observation = observation };
+            memories[i] = adapts ? PassMemory.Begin(step, arena.Row(state.Row)) : null;
+            passes[i] = new StepInPass(state.Runtime, at, step.Frames.Count, state.Frames, arena.Pointer(state.Row), arena.Pointer(nextRows[i])) { Observation = observation, Memory = memories[i] };
             at = checked(at + step.Frames.Count);
         }
 
@@ -40,11 +42,14 @@ internal sealed class HostRunner(AdaptiveModel model) : IBatchRunner
         {
             FrameBlock[] blocks = [.. indices.Select(index => steps[index].Frames)];
             var outputs = model.Forward(blocks, frames, threads => adapts ? new ForwardPass(passes, threads) : null);
+            var source = PassMemory.Source(model, memories, i => blocks[i]);
             using var commit = model.TimeCommit();
             for (var i = 0; i < passes.Length; i++)
             {
                 var step = steps[indices[i]];
                 var (runtime, next) = (step.State.Runtime!, nextRows[i]);
+                var arena = (HostArena)runtime.Arena;
+                memories[i]?.Complete(arena.Row(step.State.Row), arena.Row(next), outputs, passes[i].FirstFrame, frames, source[i]);
                 var answer = StepAnswers.Judge(step, passes[i].FirstFrame, outputs, frames, () => StepAnswers.NotFinite(runtime.Layout, runtime.Arena.Read(next)));
                 if (answer.Status == StepStatus.Ok)
                 {
@@ -53,7 +58,7 @@ internal sealed class HostRunner(AdaptiveModel model) : IBatchRunner
                         (step.State.Row, nextRows[i]) = (nextRows[i], step.State.Row);
                     }
 
-                    answer = StepAnswers.Count(step, answer);
+                    answer = PassMemory.Answer(memories[i], StepAnswers.Count(step, answer));
                     if (observed is not null && StepAnswers.NotFinite(observed.Layout, observedArena!.Row(nextObserved[i])) is null)
                     {
                         // A frozen stream is watched too. What is not finite is not taken: watching never fails a step.
@@ -71,6 +76,7 @@ internal sealed class HostRunner(AdaptiveModel model) : IBatchRunner
             {
                 steps[indices[i]].State.Runtime!.Arena.Return(nextRows[i]);
                 observedArena?.Return(nextObserved[i]);
+                memories[i]?.Dispose();
             }
 
             ArrayPool<float>.Shared.Return(novelty);

@@ -10,17 +10,25 @@ internal sealed class MethodRuntime : IDisposable
     private readonly bool[] _selected;
     private readonly ulong _modelKey;
 
-    public MethodRuntime(MethodSettings settings, IReadOnlyList<NormalizationSite> sites, ulong modelKey, Device? device = null)
+    /// <param name="settings">The method.</param>
+    /// <param name="model">The model, with all its sites.</param>
+    /// <param name="modelKey">Seeds the states' random parts.</param>
+    /// <param name="device">Where states lie; null for the host's memory.</param>
+    public MethodRuntime(MethodSettings settings, MethodTarget model, ulong modelKey, Device? device = null)
     {
         Settings = settings;
-        Method = NormalizationMethods.Find(settings.Name)!.Create(settings);
+        Method = Bind(settings, model);
         var filter = new SiteFilter(settings);
-        _sites = sites;
+        _sites = model.Sites;
         _modelKey = modelKey;
-        _selected = [.. sites.Select(filter.Selects)];
-        Layout = new StateLayout(sites, Method, filter);
+        _selected = [.. _sites.Select(filter.Selects)];
+        Layout = new StateLayout(_sites, Method, filter);
         Arena = StateArena.Create(Layout.RowFloats, device);
     }
+
+    /// <summary>The method on the sites of a model that its settings choose.</summary>
+    public static INormalizationMethod Bind(MethodSettings settings, MethodTarget model) =>
+        NormalizationMethods.Find(settings.Name)!.Create(settings, model with { Sites = [.. model.Sites.Where(new SiteFilter(settings).Selects)] });
 
     public MethodSettings Settings { get; }
 
@@ -48,7 +56,13 @@ internal sealed class MethodRuntime : IDisposable
                 Method.Initialize(site, SiteSeed.Create(_modelKey, site.Index, seed), row.Slice(offset, length));
             }
         }
+
+        (Method as IPassMethod)?.InitializeStream(row.Slice(Layout.Stream.Offset, Layout.Stream.Length));
     }
 
-    public void Dispose() => Arena.Dispose();
+    public void Dispose()
+    {
+        (Method as IDisposable)?.Dispose();
+        Arena.Dispose();
+    }
 }
