@@ -83,8 +83,7 @@ public sealed class AdaptiveModel : IDisposable
     public PassTimes RunTimes { get; private set; }
 
     /// <summary>Loads a model.</summary>
-    /// <exception cref="ModelLoadException">The file can't be served; the message lists why.</exception>
-    /// <exception cref="CalibrationException">The calibration can't be used; the message says why.</exception>
+    /// <exception cref="ModelLoadException">The file, or its calibration, can't be used; the message lists why.</exception>
     public static AdaptiveModel Load(string onnxPath, AdaptiveModelOptions? options = null)
     {
         NativeHeap.KeepFreedMemory();
@@ -102,10 +101,10 @@ public sealed class AdaptiveModel : IDisposable
         {
             return new AdaptiveModel(graph, device, options, Calibrated(graph, options));
         }
-        catch (CalibrationException)
+        catch (CalibrationException unfit)
         {
             graph.Dispose();
-            throw;
+            throw new ModelLoadException(unfit.Message, unfit);
         }
     }
 
@@ -128,6 +127,11 @@ public sealed class AdaptiveModel : IDisposable
             ? null
             : $"sites_first and sites_pattern select none of the model's {Sites.Count} sites (the first is {Sites[0].Name})";
     }
+
+    /// <summary>Null, or what a user of the method should know on this model and what to do about it: that it is uncalibrated.</summary>
+    public string? Caution(MethodSettings method) => Calibration is null && WhyUnavailable(method) is null && MethodRuntime.Bind(method, _target) is IPassMethod
+        ? $"uncalibrated: {method.Name} assumes what is normal for the model and adapts only as far as predictions become surer; measure it with tta calibrate --model … --data FRAMES"
+        : null;
 
     /// <summary>Bytes of state that a stream of this method keeps, its observed statistics included.</summary>
     public long StateBytes(MethodSettings method) =>

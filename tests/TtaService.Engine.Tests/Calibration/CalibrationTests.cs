@@ -2,6 +2,7 @@ using System.Text;
 using TtaService.Engine.Calibration;
 using TtaService.Engine.Evaluation;
 using TtaService.Engine.Execution;
+using TtaService.Engine.Onnx;
 using TtaService.Engine.Tests.Evaluation;
 using TtaService.Engine.Tests.Normalization.Auto;
 
@@ -152,7 +153,7 @@ public sealed class CalibrationTests : IDisposable
 
         static void Refused(ModelCalibration calibration, string reason) => Assert.Contains(
             reason,
-            Assert.Throws<CalibrationException>(() => AdaptiveModel.Load(Repository.Model, new AdaptiveModelOptions { Calibration = calibration })).Message,
+            Assert.Throws<ModelLoadException>(() => AdaptiveModel.Load(Repository.Model, new AdaptiveModelOptions { Calibration = calibration })).Message,
             StringComparison.Ordinal);
     }
 

@@ -91,6 +91,9 @@ public sealed class AutoStreamTests : IDisposable
         Assert.Equal(16, imported.Frames);
         Step(imported, 16, 16);
         Assert.Null(uncalibrated.Calibration);
+        Assert.Contains("tta calibrate", uncalibrated.Caution(state.Method), StringComparison.Ordinal);
+        Assert.Null(uncalibrated.Caution(MethodSettings.Create("ema")));
+        Assert.Null(_model.Caution(state.Method));
         Assert.NotNull(_model.Calibration);
     }
 
