@@ -1,5 +1,4 @@
 using System.Numerics.Tensors;
-using TtaService.Engine.Drift;
 using TtaService.Engine.Execution;
 using TtaService.Engine.Normalization;
 
@@ -60,12 +59,14 @@ public sealed class Calibrator(AdaptiveModel model)
             throw new CalibrationException($"a frame after the first {Frames} gives values that are not finite; leave it out");
         }
 
-        var probabilities = new float[classes];
+        var all = new float[scores.Length];
+        ClassScores.ToProbabilities(scores, classes, all);
         for (var frame = 0; frame < frames.Count; frame++)
         {
+            var probabilities = all.AsSpan(frame * classes, classes);
             if (classes > 0)
             {
-                _entropies.Add(PredictionStatistics.EntropyOf(scores.Slice(frame * classes, classes), probabilities));
+                _entropies.Add(ClassScores.Entropy(probabilities));
             }
 
             for (var k = 0; k < classes; k++)
@@ -118,7 +119,7 @@ public sealed class Calibrator(AdaptiveModel model)
         }
     }
 
-    private void Take(CalibrationPass pass, int frame, float[] probabilities)
+    private void Take(CalibrationPass pass, int frame, ReadOnlySpan<float> probabilities)
     {
         var floats = _sites.Sum(site => 2 * site.Site.Channels);
         var capacity = Math.Max(MinFrames, SampleBytes / (sizeof(float) * floats));

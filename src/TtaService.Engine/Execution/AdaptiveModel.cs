@@ -111,7 +111,7 @@ public sealed class AdaptiveModel : IDisposable
     /// <summary>Null when the method can run on this model, else why not and what to do (a model whose BatchNormalization was folded away).</summary>
     public string? WhyUnavailable(MethodSettings method)
     {
-        if (!MethodRuntime.Bind(method, _target).ReadsFrames)
+        if (!Unbound(method).ReadsFrames)
         {
             return null;
         }
@@ -129,7 +129,7 @@ public sealed class AdaptiveModel : IDisposable
     }
 
     /// <summary>Null, or what a user of the method should know on this model and what to do about it: that it is uncalibrated.</summary>
-    public string? Caution(MethodSettings method) => Calibration is null && WhyUnavailable(method) is null && MethodRuntime.Bind(method, _target) is IPassMethod
+    public string? Caution(MethodSettings method) => Calibration is null && WhyUnavailable(method) is null && Unbound(method) is IPassMethod
         ? $"uncalibrated: {method.Name} assumes what is normal for the model and adapts only as far as predictions become surer; measure it with tta calibrate --model … --data FRAMES"
         : null;
 
@@ -474,6 +474,9 @@ public sealed class AdaptiveModel : IDisposable
             throw new ArgumentException("the state belongs to another model", nameof(state));
         }
     }
+
+    // For what is the same on any model, without what a method prepares for this one.
+    private static INormalizationMethod Unbound(MethodSettings method) => NormalizationMethods.Find(method.Name)!.Create(method, new MethodTarget([]));
 
     private static ModelCalibration? Calibrated(ModelGraph graph, AdaptiveModelOptions options)
     {

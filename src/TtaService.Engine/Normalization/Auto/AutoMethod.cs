@@ -304,7 +304,7 @@ internal sealed class AutoMethod : IPassMethod, IDisposable
             var source = rented.AsSpan(2 * scores.Length, sourceScores.Length);
             var mean = rented.AsSpan((2 * scores.Length) + sourceScores.Length, classes);
             var believed = rented.AsSpan((2 * scores.Length) + sourceScores.Length + classes, classes);
-            ClassScores.ToProbabilities(scores, classes, probabilities);
+            var areProbabilities = ClassScores.ToProbabilities(scores, classes, probabilities);
             mean.Clear();
             for (var at = 0; at < probabilities.Length; at += classes)
             {
@@ -335,7 +335,7 @@ internal sealed class AutoMethod : IPassMethod, IDisposable
             TemporalFilter.Run(_layout, stream, _prior, trust, probabilities, mean, answer);
             if (_filters)
             {
-                ClassScores.FromProbabilities(answer, scores);
+                ClassScores.FromProbabilities(answer, areProbabilities, scores);
             }
 
             return _filters;

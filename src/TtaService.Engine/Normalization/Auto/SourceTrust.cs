@@ -62,7 +62,7 @@ internal static class SourceTrust
     /// <summary>Uncalibrated: adapted moments must earn their trust by surer predictions, whose classes stay as various.</summary>
     public static float FromEntropy(AutoLayout layout, ReadOnlySpan<float> state)
     {
-        var gain = state[AutoLayout.SourceEntropy] - state[AutoLayout.OwnEntropy] - (EntropyShare * (Entropy(state[layout.SourcePredictions]) - Entropy(state[layout.OwnPredictions])));
+        var gain = state[AutoLayout.SourceEntropy] - state[AutoLayout.OwnEntropy] - (EntropyShare * (ClassScores.Entropy(state[layout.SourcePredictions]) - ClassScores.Entropy(state[layout.OwnPredictions])));
         var sureness = Math.Min(1, state[AutoLayout.SourceFrames] / FirstFrames);
         return Sigmoid(((gain - Margin) / Temperature * sureness) + ((1 - sureness) * InitialLogit));
     }
@@ -75,23 +75,11 @@ internal static class SourceTrust
         for (var at = 0; at < probabilities.Length; at += mean.Length)
         {
             var row = probabilities.Slice(at, mean.Length);
-            sum += Entropy(row);
+            sum += ClassScores.Entropy(row);
             TensorPrimitives.MultiplyAdd(row, rate / frames, mean, mean);
         }
 
         entropy += rate * ((sum / frames) - entropy);
-    }
-
-    // Over that of no idea at all, 0 to 1.
-    private static float Entropy(ReadOnlySpan<float> probabilities)
-    {
-        var sum = 0f;
-        foreach (var p in probabilities)
-        {
-            sum -= p * MathF.Log(Math.Max(p, 1e-9f));
-        }
-
-        return sum / MathF.Log(probabilities.Length);
     }
 
     private static float Sigmoid(float x) => 1 / (1 + MathF.Exp(-x));

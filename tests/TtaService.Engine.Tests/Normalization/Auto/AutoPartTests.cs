@@ -1,4 +1,5 @@
 using TtaService.Engine.Calibration;
+using TtaService.Engine.Execution;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Normalization.Auto;
 
@@ -257,6 +258,34 @@ public sealed class AutoPartTests
         }
 
         Assert.True(wrong < 0.1 * of, $"{wrong} of {of} wrong, 20 % without the filter");
+    }
+
+    [Fact]
+    public void ClassScores_OfAModelThatEndsInASoftmax_AreNotSoftenedAgain()
+    {
+        float[] probabilities = [0.7f, 0.2f, 0.1f, 0.1f, 0.1f, 0.8f];
+        var read = new float[6];
+        Assert.True(ClassScores.ToProbabilities(probabilities, 3, read));
+        Assert.Equal(probabilities, read);
+        var written = new float[6];
+        ClassScores.FromProbabilities(read, areScores: true, written);
+        Assert.Equal(probabilities, written);
+
+        float[] logits = [1.7f, 1.2f, -1.9f, 0.1f, 0.1f, 0.8f];
+        Assert.False(ClassScores.ToProbabilities(logits, 3, read));
+        Assert.Equal(2, read.Sum(), 1e-5f);
+        ClassScores.FromProbabilities(read, areScores: false, written);
+        Assert.Equal(logits[0] - logits[1], written[0] - written[1], 1e-4f);
+        Assert.False(ClassScores.ToProbabilities([float.NaN, 1, 0], 3, new float[3]));
+    }
+
+    [Fact]
+    public void ClassScores_OfBoxesOrMaps_AreNone()
+    {
+        Assert.Equal(0, ClassScores.Of([new OutputTensor("boxes", [2, 100, 4], new float[800])], 2).Length);
+        Assert.Equal(0, ClassScores.Of([new OutputTensor("score", [2, 1], new float[2])], 2).Length);
+        Assert.Equal(6, ClassScores.Of([new OutputTensor("logits", [2, 3], new float[6])], 2).Length);
+        Assert.Equal((3, 0, 0), (ClassScores.Count([-1, 3]), ClassScores.Count([-1, -1]), ClassScores.Count([1, 21, 8, 8])));
     }
 
     private static float[] State(AutoLayout layout)
