@@ -19,11 +19,14 @@ internal sealed class SiteNormal
     private const int AssumedLastSites = 2;
     private const float LeastFrameDistance = 2;
 
+    // Of a channel that hardly changed while calibrating, a change that the next layer hardly sees must not count as a large one.
+    private const float LeastSpread = 1e-5f;
+
     private SiteNormal(NormalizationSite site, float[] mean, float[] variance, float[] meanVariance, float[] varianceVariance)
     {
         (Site, Mean, Variance, MeanVariance) = (site, mean, variance, meanVariance);
-        InverseMeanVariance = Array.ConvertAll(meanVariance, value => 1 / value);
-        InverseVarianceVariance = Array.ConvertAll(varianceVariance, value => 1 / value);
+        InverseMeanVariance = [.. meanVariance.Select((value, c) => 1 / Math.Max(value, LeastSpread * (variance[c] + site.Epsilon)))];
+        InverseVarianceVariance = [.. varianceVariance.Select((value, c) => 1 / Math.Max(value, LeastSpread * (variance[c] + site.Epsilon) * (variance[c] + site.Epsilon)))];
         InverseSpread = Array.ConvertAll(variance, value => 1 / (value + site.Epsilon));
         SourceRatio = [.. site.Variance.Select((value, c) => (value + site.Epsilon) * InverseSpread[c])];
     }

@@ -28,6 +28,26 @@ public sealed class AutoPartTests
         Assert.Equal(1 / 16.0, sixteen, 0.005);
     }
 
+    [Fact]
+    public void Distance_OfAChannelThatWasStillWhileCalibrating_IsMeasuredByWhatTheNextLayerSees()
+    {
+        var calibration = new SiteCalibration
+        {
+            Mean = [0, 0],
+            MeanVariance = [SiteCalibration.LeastVariance, 0.1f],
+            Variance = [0, 1],
+            VarianceVariance = [SiteCalibration.LeastVariance, 0.1f],
+            ClassMean = [],
+            ClassVariance = [],
+            ClassShare = 0.5f,
+            ClassDistance = 0.5f,
+            FrameDistance = 2,
+        };
+        var normal = SiteNormal.Calibrated(Site(2), calibration);
+        // A hundredth of a deviation behind the site, whose epsilon is 1e-5: hundreds, where only its own stillness counted.
+        Assert.InRange(normal.Distance([3e-5f, 0], normal.Mean, normal.Variance, normal.Variance), 0, 3);
+    }
+
     [Theory]
     [InlineData(3)]
     [InlineData(8)]
