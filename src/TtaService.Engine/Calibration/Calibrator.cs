@@ -53,7 +53,8 @@ public sealed class Calibrator(AdaptiveModel model)
             throw new CalibrationException("the model answers frames of this size in another shape than those before; calibrate with frames of one size");
         }
 
-        var finite = TensorPrimitives.IsFiniteAll<float>(scores) && _sites.TrueForAll(site => TensorPrimitives.IsFiniteAll<float>(pass.At(site.Site)!.Value.Mean) && TensorPrimitives.IsFiniteAll<float>(pass.At(site.Site)!.Value.Variance));
+        // IsFiniteAll says no of nothing.
+        var finite = (scores.IsEmpty || TensorPrimitives.IsFiniteAll<float>(scores)) && _sites.TrueForAll(site => TensorPrimitives.IsFiniteAll<float>(pass.At(site.Site)!.Value.Mean) && TensorPrimitives.IsFiniteAll<float>(pass.At(site.Site)!.Value.Variance));
         if (!finite)
         {
             throw new CalibrationException($"a frame after the first {Frames} gives values that are not finite; leave it out");
