@@ -1,6 +1,7 @@
 using System.Numerics.Tensors;
 using TtaService.Engine.Execution;
 using TtaService.Engine.Normalization;
+using TtaService.Engine.Onnx;
 
 namespace TtaService.Engine.Calibration;
 
@@ -39,10 +40,30 @@ public sealed class Calibrator(AdaptiveModel model)
             throw new CalibrationException(reason);
         }
 
-        var pass = new CalibrationPass(model.Sites.Count);
-        var outputs = model.Forward([frames], frames.Count, _ => pass);
-        var scores = ClassScores.Of(outputs, frames.Count);
-        var classes = scores.Length / frames.Count;
+        foreach (var parts in PassSchedule.Of([frames.Count], model.Plan.FramesPerPass))
+        {
+            ObservePart(frames.Slice(parts[0].First, parts[0].Count));
+        }
+    }
+
+    private void ObservePart(FrameBlock frames)
+    {
+        var filling = Enumerable.Repeat(frames.Slice(frames.Count - 1, 1), model.Filled(frames.Count));
+        var computed = model.Plan.Computed(frames.Count);
+        var pass = new CalibrationPass(computed, model.Plan.AtSource);
+        OutputTensor[] outputs;
+        try
+        {
+            outputs = model.Forward([frames, .. filling], computed, _ => pass);
+        }
+        catch (PassException impossible)
+        {
+            throw new CalibrationException(impossible.Message, impossible);
+        }
+
+        var scores = ClassScores.Of(outputs, computed);
+        var classes = scores.Length / computed;
+        scores = scores[..(frames.Count * classes)];
         if (Frames == 0)
         {
             Begin(pass, classes);

@@ -57,13 +57,18 @@ public sealed class FrameBlock
             : FromPixels(Pixels.Slice(frame * size, size).ToArray(), 1, Channels, Height, Width);
     }
 
-    /// <summary>The first frames of the block, over the same memory.</summary>
-    internal FrameBlock First(int count)
+    /// <summary>Some of the frames, over the same memory.</summary>
+    internal FrameBlock Slice(int first, int count)
     {
-        var floats = count * Channels * Height * Width;
-        return count == Count ? this
-            : Pixels.IsEmpty ? FromValues(Values[..floats], count, Channels, Height, Width)
-            : FromPixels(Pixels[..floats], count, Channels, Height, Width);
+        if (first == 0 && count == Count)
+        {
+            return this;
+        }
+
+        var size = Channels * Height * Width;
+        return Pixels.IsEmpty
+            ? FromValues(Values.Slice(first * size, count * size), count, Channels, Height, Width)
+            : FromPixels(Pixels.Slice(first * size, count * size), count, Channels, Height, Width);
     }
 
     private long Elements => checked((long)Count * Channels * Height * Width);

@@ -16,12 +16,12 @@ internal sealed class PassMemory : IDisposable
     private readonly int _sourceFrames;
     private float[] _rented;
 
-    private PassMemory(IPassMethod method, StateLayout layout, StreamStep step)
+    private PassMemory(IPassMethod method, StateLayout layout, int frames, long framesBefore, bool isFrozen)
     {
-        (_method, _layout, _frames, _framesBefore) = (method, layout, step.Frames.Count, step.State.Frames);
+        (_method, _layout, _frames, _framesBefore) = (method, layout, frames, framesBefore);
         (_begunFloats, _keptFloats) = (method.BegunFloats, method.KeptFloats(_frames));
         // A frozen stream keeps nothing that the source says.
-        _sourceFrames = step.Freeze ? 0 : method.SourceFrames(_frames, _framesBefore);
+        _sourceFrames = isFrozen ? 0 : method.SourceFrames(_frames, _framesBefore);
         _rented = ArrayPool<float>.Shared.Rent(checked(_begunFloats + _keptFloats));
     }
 
@@ -35,17 +35,19 @@ internal sealed class PassMemory : IDisposable
     public float[]? Unfiltered { get; private set; }
 
     /// <summary>Begins a step; null when its method sees one site at a time.</summary>
-    /// <param name="step">The step.</param>
+    /// <param name="runtime">Its method.</param>
+    /// <param name="frames">Its frames.</param>
+    /// <param name="framesBefore">Frames of the stream that were committed before it.</param>
+    /// <param name="isFrozen">Whether nothing of it will be committed.</param>
     /// <param name="row">Its stream's row.</param>
-    public static PassMemory? Begin(StreamStep step, ReadOnlySpan<float> row)
+    public static PassMemory? Begin(MethodRuntime runtime, int frames, long framesBefore, bool isFrozen, ReadOnlySpan<float> row)
     {
-        var runtime = step.State.Runtime!;
         if (runtime.Method is not IPassMethod method)
         {
             return null;
         }
 
-        var memory = new PassMemory(method, runtime.Layout, step);
+        var memory = new PassMemory(method, runtime.Layout, frames, framesBefore, isFrozen);
         memory.Kept.Clear();
         method.Begin(new PassStep { Layout = runtime.Layout, Frames = memory._frames, FramesBefore = memory._framesBefore, State = row, Begun = memory.Begun });
         return memory;
@@ -59,7 +61,7 @@ internal sealed class PassMemory : IDisposable
         {
             if (memories[i] is { _sourceFrames: > 0 and var count })
             {
-                blocks.Add(framesOf(i).First(count));
+                blocks.Add(framesOf(i).Slice(0, count));
             }
         }
 
@@ -69,7 +71,7 @@ internal sealed class PassMemory : IDisposable
         }
 
         var frames = blocks.Sum(block => block.Count);
-        var outputs = model.Forward([.. blocks], frames, _ => null);
+        OutputTensor[] outputs = [.. model.RunSource(blocks)];
         var floats = ClassScores.Of(outputs, frames).Length / frames;
         var at = 0;
         for (var i = 0; i < memories.Length && floats > 0; i++)
@@ -100,12 +102,6 @@ internal sealed class PassMemory : IDisposable
         var step = new PassStep { Layout = _layout, Frames = _frames, FramesBefore = _framesBefore, State = row, NextState = next, Begun = Begun, Kept = Kept };
         Unfiltered = _method.Complete(step, scores, source) ? before : null;
     }
-
-    /// <summary>The answer, with what it was before the method replaced it.</summary>
-    public static StepResult Answer(PassMemory? memory, StepResult answer) =>
-        memory?.Unfiltered is { } scores && answer.Status == StepStatus.Ok
-            ? answer with { Unfiltered = answer.Outputs[0] with { Values = scores } }
-            : answer;
 
     public void Dispose()
     {

@@ -1,5 +1,4 @@
 using TtaService.Engine.Normalization;
-using static TorchSharp.torch;
 
 namespace TtaService.Engine.Streams;
 
@@ -10,11 +9,13 @@ internal sealed class MethodRuntime : IDisposable
     private readonly bool[] _selected;
     private readonly ulong _modelKey;
 
-    /// <param name="settings">The method.</param>
+    private readonly ArenaPool _arenas;
+
+    /// <param name="settings">The method and its hyperparameters.</param>
     /// <param name="model">The model, with all its sites.</param>
-    /// <param name="modelKey">Seeds the states' random parts.</param>
-    /// <param name="device">Where states lie; null for the host's memory.</param>
-    public MethodRuntime(MethodSettings settings, MethodTarget model, ulong modelKey, Device? device = null)
+    /// <param name="modelKey">Seeds what the method draws at random, with the stream's seed.</param>
+    /// <param name="arenas">Where rows come from; a pool in the host's memory of its own when null.</param>
+    public MethodRuntime(MethodSettings settings, MethodTarget model, ulong modelKey, ArenaPool? arenas = null)
     {
         Settings = settings;
         Method = Bind(settings, model);
@@ -23,7 +24,8 @@ internal sealed class MethodRuntime : IDisposable
         _modelKey = modelKey;
         _selected = [.. _sites.Select(filter.Selects)];
         Layout = new StateLayout(_sites, Method, filter);
-        Arena = StateArena.Create(Layout.RowFloats, device);
+        _arenas = arenas ?? new ArenaPool(device: null);
+        Arena = _arenas.Rent(Layout.RowFloats);
     }
 
     /// <summary>The method on the sites of a model that its settings choose.</summary>
@@ -36,10 +38,14 @@ internal sealed class MethodRuntime : IDisposable
 
     public StateLayout Layout { get; }
 
+    /// <summary>The rows of its streams, and of others whose rows are as long.</summary>
     public StateArena Arena { get; }
 
+    /// <summary>Streams that are resident.</summary>
+    public int Streams { get; set; }
+
     /// <summary>Bytes of a stream's row.</summary>
-    public long RowBytes => (long)Layout.RowFloats * sizeof(float);
+    public long RowBytes => Arena.RowBytes;
 
     /// <summary>Whether the method decides at this site; elsewhere the source statistics do.</summary>
     public bool Adapts(NormalizationSite site) => _selected[site.Index] && Method.ReadsFrames;
@@ -63,6 +69,6 @@ internal sealed class MethodRuntime : IDisposable
     public void Dispose()
     {
         (Method as IDisposable)?.Dispose();
-        Arena.Dispose();
+        _arenas.Return(Arena);
     }
 }

@@ -11,7 +11,7 @@ internal static class OnnxTestCommand
         var folder = new Argument<string>("dir") { Description = "A folder with model.onnx and test_data_set_*/input_*.pb, output_*.pb, or a folder of such folders." };
         var quiet = new Option<bool>("--failures") { Description = "List only what did not pass." };
         var command = new Command("onnx-test", "Runs ONNX node tests against the graph reader.") { folder, quiet };
-        command.SetAction(parsed =>
+        command.SetAction((parsed, cancel) =>
         {
             var terminal = new Terminal(parsed.InvocationConfiguration);
             var root = parsed.GetRequiredValue(folder);
@@ -27,7 +27,7 @@ internal static class OnnxTestCommand
             }
 
             var counts = new Dictionary<OnnxTestOutcome, int>();
-            foreach (var result in tests.Select(OnnxConformance.Run))
+            foreach (var result in tests.TakeWhile(_ => !cancel.IsCancellationRequested).Select(OnnxConformance.Run))
             {
                 counts[result.Outcome] = counts.GetValueOrDefault(result.Outcome) + 1;
                 if (result.Outcome != OnnxTestOutcome.Passed || !parsed.GetValue(quiet))
@@ -36,8 +36,8 @@ internal static class OnnxTestCommand
                 }
             }
 
-            terminal.Line($"{counts.GetValueOrDefault(OnnxTestOutcome.Passed)} passed, {counts.GetValueOrDefault(OnnxTestOutcome.Failed)} failed, {counts.GetValueOrDefault(OnnxTestOutcome.Unsupported)} unsupported");
-            return counts.ContainsKey(OnnxTestOutcome.Failed) ? CommandException.Failure : 0;
+            terminal.Line($"{counts.GetValueOrDefault(OnnxTestOutcome.Passed)} passed, {counts.GetValueOrDefault(OnnxTestOutcome.Failed)} failed, {counts.GetValueOrDefault(OnnxTestOutcome.Unsupported)} unsupported{(cancel.IsCancellationRequested ? $", {tests.Count - counts.Values.Sum()} not run" : "")}");
+            return Task.FromResult(counts.ContainsKey(OnnxTestOutcome.Failed) ? CommandException.Failure : 0);
         });
         return command;
     }

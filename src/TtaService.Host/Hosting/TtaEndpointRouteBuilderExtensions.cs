@@ -16,7 +16,7 @@ internal static class TtaEndpointRouteBuilderExtensions
         endpoints.MapGrpcService<DriftService>();
         endpoints.MapGrpcHealthChecksService();
         endpoints.MapGrpcReflectionService();
-        endpoints.MapHealthChecks("/health/live", new HealthCheckOptions { Predicate = _ => false });
+        endpoints.MapHealthChecks("/health/live", new HealthCheckOptions { Predicate = check => check.Name == LivenessCheck.Name });
         endpoints.MapHealthChecks("/health/ready", new HealthCheckOptions { Predicate = check => check.Name == ReadinessCheck.Name });
         endpoints.MapPrometheusScrapingEndpoint("/metrics").DisableHttpMetrics().Add(NotOverHttp2);
         endpoints.MapDashboard().Add(NotOverHttp2);

@@ -39,6 +39,23 @@ internal sealed class ModelFolder
     /// <summary>How pixels become input values; ImageNet's when model.json says nothing.</summary>
     public InputNormalization InputNormalization => _manifest.Preprocessing is { Mean: { } mean, Std: { } std } ? new InputNormalization(mean, std) : InputNormalization.ImageNet;
 
+    /// <summary>Height and width of the frames that preprocessing makes for a model that leaves its input's size open; null when model.json leaves it open, too.</summary>
+    public (int Height, int Width)? FrameSize
+    {
+        get
+        {
+            try
+            {
+                return Preprocessing([-1, -1, -1, -1]).Crop;
+            }
+            catch (ModelLoadException)
+            {
+                // Loading says what is wrong, with the model's own input.
+                return null;
+            }
+        }
+    }
+
     /// <summary>Reads a model folder.</summary>
     /// <exception cref="ModelLoadException">No model.onnx in it, a link instead of a file, or a wrong model.json.</exception>
     public static ModelFolder Read(string path)
