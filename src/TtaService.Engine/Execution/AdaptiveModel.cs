@@ -3,6 +3,7 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Numerics.Tensors;
 using TorchSharp;
+using TtaService.Engine.Calibration;
 using TtaService.Engine.Drift;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Onnx;
@@ -24,11 +25,13 @@ public sealed class AdaptiveModel : IDisposable
     private readonly ArenaPool _arenas;
     private readonly Dictionary<MethodSettings, MethodRuntime> _runtimes = [];
     private readonly ulong _modelKey;
+    private readonly MethodTarget _target;
     private readonly PassThreads _threads;
     private readonly HashSet<StreamState> _resident = new(ReferenceEqualityComparer.Instance);
 
-    private AdaptiveModel(ModelGraph graph, torch.Device device, AdaptiveModelOptions options)
+    private AdaptiveModel(ModelGraph graph, torch.Device device, AdaptiveModelOptions options, ModelCalibration? calibration)
     {
+        _target = new MethodTarget(graph.Sites, calibration?.Classes ?? ClassScores.Count(graph.Outputs[0].Shape), calibration);
         _graph = graph;
         _device = device;
         _normalization = options.InputNormalization;
@@ -75,6 +78,9 @@ public sealed class AdaptiveModel : IDisposable
     /// <summary>How the sites' inputs are observed; null when they are not.</summary>
     public ObservationOptions? Observation => Observed?.Options;
 
+    /// <summary>What is normal for the model; null for an uncalibrated one, where <c>auto</c> runs its conservative form.</summary>
+    public ModelCalibration? Calibration => _target.Calibration;
+
     /// <summary>Most frames that one pass of the graph takes; null for any number. Longer steps run in parts of that many frames, one after another, each adapting as a step of its own would; state and counters move once, behind the last.</summary>
     public int? FramesPerPass => Plan.FramesPerPass == PassPlan.Unlimited ? null : Plan.FramesPerPass;
 
@@ -92,7 +98,7 @@ public sealed class AdaptiveModel : IDisposable
     public PassTimes RunTimes { get; private set; }
 
     /// <summary>Loads a model.</summary>
-    /// <exception cref="ModelLoadException">The file can't be served; the message lists why.</exception>
+    /// <exception cref="ModelLoadException">The file, or its calibration, can't be used; the message lists why.</exception>
     public static AdaptiveModel Load(string onnxPath, AdaptiveModelOptions? options = null)
     {
         options ??= new AdaptiveModelOptions();
@@ -110,7 +116,17 @@ public sealed class AdaptiveModel : IDisposable
             throw new ModelLoadException($"{onnxPath}: a vision model has one input [N,C,H,W]; this one has {inputs}");
         }
 
-        var model = new AdaptiveModel(graph, device, options);
+        AdaptiveModel model;
+        try
+        {
+            model = new AdaptiveModel(graph, device, options, Calibrated(graph, options));
+        }
+        catch (CalibrationException unfit)
+        {
+            graph.Dispose();
+            throw new ModelLoadException(unfit.Message, unfit);
+        }
+
         try
         {
             var probe = new PassProbe(model, graph, options);
@@ -135,7 +151,7 @@ public sealed class AdaptiveModel : IDisposable
     /// <summary>Null when the method can run on this model, else why not and what to do (a model whose BatchNormalization was folded away).</summary>
     public string? WhyUnavailable(MethodSettings method)
     {
-        if (!NormalizationMethods.Find(method.Name)!.Create(method).ReadsFrames)
+        if (!Unbound(method).ReadsFrames)
         {
             return null;
         }
@@ -152,9 +168,14 @@ public sealed class AdaptiveModel : IDisposable
             : $"sites_first and sites_pattern select none of the model's {Sites.Count} sites (the first is {Sites[0].Name})";
     }
 
+    /// <summary>Null, or what a user of the method should know on this model and what to do about it: that it is uncalibrated.</summary>
+    public string? Caution(MethodSettings method) => Calibration is null && WhyUnavailable(method) is null && Unbound(method) is IPassMethod
+        ? $"uncalibrated: {method.Name} assumes what is normal for the model and adapts only as far as predictions become surer; measure it with tta calibrate --model … --data FRAMES"
+        : null;
+
     /// <summary>Bytes of state that a stream of this method keeps, its observed statistics included.</summary>
     public long StateBytes(MethodSettings method) =>
-        ObservedBytes + sizeof(float) * (long)new StateLayout(Sites, NormalizationMethods.Find(method.Name)!.Create(method), new SiteFilter(method)).RowFloats;
+        ObservedBytes + sizeof(float) * (long)new StateLayout(Sites, MethodRuntime.Bind(method, _target), new SiteFilter(method)).RowFloats;
 
     /// <summary>A fresh stream state.</summary>
     /// <exception cref="MethodSettingsException">The method can't run on this model (see <see cref="WhyUnavailable"/>).</exception>
@@ -370,7 +391,7 @@ public sealed class AdaptiveModel : IDisposable
     {
         if (!_runtimes.TryGetValue(state.Method, out var runtime))
         {
-            runtime = new MethodRuntime(state.Method, Sites, _modelKey, _arenas);
+            runtime = new MethodRuntime(state.Method, _target, _modelKey, _arenas);
         }
 
         if (ResidentBytes + runtime.RowBytes + ObservedBytes > ArenaBytes)
@@ -502,7 +523,7 @@ public sealed class AdaptiveModel : IDisposable
     internal StepResult[] Trial(PassPlan plan, MethodSettings method, FrameBlock[] frames)
     {
         Plan = plan;
-        using var runtime = new MethodRuntime(method, Sites, _modelKey, _arenas);
+        using var runtime = new MethodRuntime(method, _target, _modelKey, _arenas);
         var steps = Array.ConvertAll(frames, block =>
         {
             var state = new StreamState(method, 0) { Runtime = runtime, Row = runtime.Arena.Rent(), ObservedRow = Observed?.Arena.Rent() ?? -1 };
@@ -580,6 +601,22 @@ public sealed class AdaptiveModel : IDisposable
         {
             throw new ArgumentException("the state belongs to another model", nameof(state));
         }
+    }
+
+    // For what is the same on any model, without what a method prepares for this one.
+    private static INormalizationMethod Unbound(MethodSettings method) => NormalizationMethods.Find(method.Name)!.Create(method, new MethodTarget([]));
+
+    private static ModelCalibration? Calibrated(ModelGraph graph, AdaptiveModelOptions options)
+    {
+        var calibration = options.Calibration ?? (options.CalibrationPath is { } path ? ModelCalibration.Read(path) : null);
+        if (calibration is null)
+        {
+            return null;
+        }
+
+        var (declared, reason) = (ClassScores.Count(graph.Outputs[0].Shape), calibration.WhyUnfit(graph.Digest, graph.Sites));
+        reason ??= declared > 0 && declared != calibration.Classes ? $"the calibration is of {calibration.Classes} classes, the model answers {declared}; calibrate again with tta calibrate" : null;
+        return reason is null ? calibration : throw new CalibrationException(options.CalibrationPath is { } file && options.Calibration is null ? $"{file}: {reason}" : reason);
     }
 
     private static ScalarType ElementType(Precision precision) => precision == Precision.Bf16 ? ScalarType.BFloat16 : ScalarType.Float32;

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using TtaService.Engine.Calibration;
 using TtaService.Engine.Execution;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Onnx;
@@ -25,6 +26,10 @@ internal sealed class ModelFolder
     public string FolderPath { get; }
 
     public string OnnxPath => Path.Combine(FolderPath, "model.onnx");
+
+    /// <summary>The model's calibration; null when it was not calibrated.</summary>
+    /// <exception cref="ModelLoadException">It is a link that leads out of the folder.</exception>
+    public string? CalibrationPath => Path.Combine(FolderPath, ModelCalibration.FileName) is var path && ModelFile.Exists(path) ? path : null;
 
     public IReadOnlyList<string> Labels => _manifest.Labels;
 
@@ -64,13 +69,13 @@ internal sealed class ModelFolder
         return new ModelFolder(full, ModelManifest.Read(full));
     }
 
-    /// <summary>The method of streams that name none: model.json's, or adaptive where the model has sites to adapt.</summary>
+    /// <summary>The method of streams that name none: model.json's, or auto on a calibrated model, or adaptive where the model has sites to adapt.</summary>
     /// <exception cref="ModelLoadException">model.json names a method that does not exist, or that this model can't run.</exception>
     public MethodSettings DefaultMethod(AdaptiveModel model)
     {
         if (_manifest.DefaultMethod is not { } entry)
         {
-            return MethodSettings.Create(model.Sites.Count > 0 ? "adaptive" : "source");
+            return MethodSettings.Create(model.Sites.Count == 0 ? "source" : model.Calibration is null ? "adaptive" : "auto");
         }
 
         try

@@ -46,6 +46,7 @@ internal sealed partial class ModelLoading(
             Precision = models.Value.Precision,
             Threads = models.Value.Threads,
             InputNormalization = folder.InputNormalization,
+            CalibrationPath = folder.CalibrationPath,
             // Engines on the CPU share its memory; a GPU has its own.
             ArenaBytes = models.Value.ArenaBytes > 0 ? models.Value.ArenaBytes : device == "cpu" ? AdaptiveModelOptions.DefaultArenaBytes / devices : null,
             Observation = drift.Value.Observation,
