@@ -19,6 +19,11 @@ internal static class FrameDecoder
     public static unsafe Decoded Decode(ReadOnlySpan<byte> encoded, FrameOptions limits)
     {
         var header = FrameHeader.Read(encoded, limits);
+        if (header.Missing is { } missing)
+        {
+            throw Unreadable(header, missing);
+        }
+
         fixed (byte* bytes = encoded)
         {
             using var data = SKData.Create((nint)bytes, encoded.Length);
@@ -38,7 +43,7 @@ internal static class FrameDecoder
                 var result = codec.GetPixels(info, (nint)pinned.Pointer);
                 return result switch
                 {
-                    SKCodecResult.Success => new Decoded(memory, header.Width, header.Height, codec.EncodedOrigin),
+                    SKCodecResult.Success => new Decoded(memory, header.Width, header.Height, header.Format == FrameFormat.Png ? header.PngOrientation : codec.EncodedOrigin),
                     SKCodecResult.IncompleteInput => throw Unreadable(header, "it is cut short"),
                     _ => throw Unreadable(header, $"it is broken ({result})"),
                 };

@@ -20,4 +20,8 @@ public sealed class FrameOptions
     /// <summary>Scans of a progressive JPEG. Default 32: encoders write 10; thousands of empty ones are an attack on the decoder's time.</summary>
     [Range(1, 100)]
     public int MaxScans { get; set; } = 32;
+
+    /// <summary>Segments of a JPEG, chunks of a PNG or WebP. Default 4,096: a PNG of <see cref="MaxBytes"/> in chunks of 2 KiB; decoders keep each of them, also the empty ones.</summary>
+    [Range(16, 1 << 20)]
+    public int MaxSegments { get; set; } = 4096;
 }
