@@ -25,16 +25,20 @@ internal ref struct JpegBits
     private readonly int Unread => Math.Max(0, _count - _missing) / 8;
 
     /// <summary>Reads a symbol and passes over the value bits behind it, as many as its lower half says.</summary>
+    /// <param name="table">The symbol's table.</param>
+    /// <param name="value">Begins with the value bits.</param>
     /// <returns>The symbol; -1 when the bits are no code.</returns>
-    public int SymbolAndValue(JpegHuffmanTable table)
+    public int SymbolAndValue(JpegHuffmanTable table, out ulong value)
     {
         Fill();
         int code = table.Look[(int)(_bits >> (64 - JpegHuffmanTable.LookBits))];
         if (code == 0 && (code = table.LookLonger((int)(_bits >> 48))) == 0)
         {
+            value = 0;
             return -1;
         }
 
+        value = _bits << (code >> 8);
         Skip((code >> 8) + (code & 0x0F));
         return code & 0xFF;
     }

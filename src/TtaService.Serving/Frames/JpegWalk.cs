@@ -16,13 +16,13 @@ internal ref struct JpegWalk
     private const int BlockSize = 64;
     private const int MaxBlocksInUnit = 10;
 
-    // DC is 8 times a block's mean distance from the middle level, 128. A twentieth more for coarse arithmetic of encoders.
-    private const int MaxDc = 8 * 128 * 21 / 20;
+    // DC is 8 times a block's mean distance from the middle level, 128, rounded to a step; a few more for coarse arithmetic of encoders.
+    private const int MaxDc = (8 * 128) + 16;
 
     private static ReadOnlySpan<byte> Zeros => [0, 0, 0, 0, 0, 0, 0, 0];
 
     private readonly ReadOnlySpan<byte> _image;
-    private readonly int[] _steps = new int[4];
+    private readonly int[]?[] _steps = new int[4][];
     private readonly JpegHuffmanTable?[] _dc = [JpegHuffmanTable.Standard[0].Dc, JpegHuffmanTable.Standard[1].Dc, null, null];
     private readonly JpegHuffmanTable?[] _ac = [JpegHuffmanTable.Standard[0].Ac, JpegHuffmanTable.Standard[1].Ac, null, null];
     private Component[] _components = [];
@@ -144,16 +144,17 @@ internal ref struct JpegWalk
             }
 
             var steps = body.Slice(1, BlockSize * bytes);
+            var read = new int[BlockSize];
             for (var i = 0; i < BlockSize; i++)
             {
-                var step = bytes == 1 ? steps[i] : BinaryPrimitives.ReadUInt16BigEndian(steps[(2 * i)..]);
-                if (step == 0)
+                read[i] = bytes == 1 ? steps[i] : BinaryPrimitives.ReadUInt16BigEndian(steps[(2 * i)..]);
+                if (read[i] == 0)
                 {
                     return "a quantization table holds a zero";
                 }
-
-                _steps[table] = i == 0 ? step : _steps[table];
             }
+
+            _steps[table] = read;
 
             body = body[(1 + (BlockSize * bytes))..];
         }
@@ -269,7 +270,7 @@ internal ref struct JpegWalk
             }
 
             var (dc, ac) = ((tables >> 4) < 4 ? _dc[tables >> 4] : null, (tables & 0x0F) < 4 ? _ac[tables & 0x0F] : null);
-            if ((scan is { First: 0, Before: 0 } && dc is null) || (scan.Last > 0 && ac is null) || _steps[component.Table] == 0)
+            if ((scan is { First: 0, Before: 0 } && dc is null) || (scan.Last > 0 && ac is null) || _steps[component.Table] is not { } steps)
             {
                 return "a scan names a table that does not exist";
             }
@@ -279,7 +280,7 @@ internal ref struct JpegWalk
                 left = (sbyte)scan.Shift;
             }
 
-            scan.Parts[i] = new ScanPart(component, dc, ac, _steps[component.Table], count == 1 ? 1 : component.Wide * component.High);
+            scan.Parts[i] = new ScanPart(component, dc, ac, steps, count == 1 ? (1, 1) : (component.Wide, component.High));
             blocks += scan.Parts[i].Blocks;
         }
 
@@ -289,13 +290,28 @@ internal ref struct JpegWalk
         }
 
         _scans++;
-        return WalkScan(scan, ref at);
+        var alone = count == 1 ? scan.Parts[0].Component : null;
+        var (wide, high) = alone is null ? _units : (alone.BlocksWide, alone.BlocksHigh);
+        try
+        {
+            foreach (var part in scan.Parts)
+            {
+                part.RentEdges(_progressive ? 0 : wide, high);
+            }
+
+            return WalkScan(scan, wide, wide * high, ref at);
+        }
+        finally
+        {
+            foreach (var part in scan.Parts)
+            {
+                part.ReturnEdges();
+            }
+        }
     }
 
-    private readonly string? WalkScan(Scan scan, ref int at)
+    private readonly string? WalkScan(Scan scan, int wide, int units, ref int at)
     {
-        var alone = scan.Parts.Length == 1 ? scan.Parts[0].Component : null;
-        var units = alone is null ? _units.Wide * _units.High : alone.BlocksWide * alone.BlocksHigh;
         var zeros = scan.ZerosAreNothing ? -1 : _image[at..].IndexOf(Zeros);
         var zeroed = zeros < 0 ? int.MaxValue : at + zeros + Zeros.Length;
         var restart = JpegMarker.Restart0;
@@ -311,7 +327,7 @@ internal ref struct JpegWalk
 
             for (; unit < until; unit++)
             {
-                var valid = _progressive ? WalkProgressive(scan, unit, ref bits) : WalkSequential(scan, ref bits);
+                var valid = _progressive ? WalkProgressive(scan, unit, ref bits) : WalkSequential(scan, unit, wide, ref bits);
                 if (bits.Overrun || !valid)
                 {
                     return bits.Overrun ? $"scan {_scans} ends after {unit} of {units} blocks" : $"scan {_scans} is broken at block {unit} of {units}";
@@ -342,14 +358,24 @@ internal ref struct JpegWalk
             }
         }
 
+        foreach (var part in scan.Parts)
+        {
+            if (!_progressive && JpegSeam.Find(part.Jumps.AsSpan(0, units), wide) is >= 0 and var seam)
+            {
+                return $"scan {_scans} changes its level at block {seam} of {units}";
+            }
+        }
+
         return null;
     }
 
     // One unit of a baseline or an extended scan. False when it can't be.
-    private static bool WalkSequential(Scan scan, ref JpegBits bits)
+    private static bool WalkSequential(Scan scan, int unit, int wide, ref JpegBits bits)
     {
+        var (row, column) = Math.DivRem(unit, wide);
         foreach (var part in scan.Parts)
         {
+            var jump = 0f;
             for (var block = 0; block < part.Blocks; block++)
             {
                 if (!WalkDc(part, 0, ref bits))
@@ -357,9 +383,11 @@ internal ref struct JpegWalk
                     return false;
                 }
 
+                var (even, odd) = (part.Dc * part.EdgeWeights[0], 0f);
+
                 for (var k = 1; k < BlockSize; k++)
                 {
-                    var symbol = bits.SymbolAndValue(part.Ac!);
+                    var symbol = bits.SymbolAndValue(part.Ac!, out var value);
                     if ((symbol & 0x0F) == 0)
                     {
                         if (symbol != 0xF0)
@@ -387,8 +415,21 @@ internal ref struct JpegWalk
                     {
                         return false;
                     }
+
+                    if ((JpegSeam.Column >> k & 1) != 0)
+                    {
+                        var edge = Value((int)(value >> (64 - (symbol & 0x0F))), symbol & 0x0F) * part.EdgeWeights[k];
+                        (even, odd) = (JpegSeam.OddColumn >> k & 1) == 0 ? (even + edge, odd) : (even, odd + edge);
+                    }
                 }
+
+                var (down, right) = Math.DivRem(block, part.Wide);
+                ref var lower = ref part.LowerEdges[(column * part.Wide) + right];
+                jump += down == 0 ? even + odd - lower : 0;
+                lower = even - odd;
             }
+
+            part.Jumps[unit] = row == 0 ? 0 : jump / part.Wide;
         }
 
         return true;
@@ -428,10 +469,12 @@ internal ref struct JpegWalk
             return false;
         }
 
-        var value = bits.Bits(size);
-        part.Dc += size > 0 && value < 1 << (size - 1) ? value - (1 << size) + 1 : value;
-        return Math.Abs((long)part.Dc << shift) * part.Step <= MaxDc + ((long)part.Step << shift);
+        part.Dc += Value(bits.Bits(size), size);
+        return Math.Abs((long)part.Dc << shift) * part.Step <= MaxDc + (((long)part.Step << shift) / 2);
     }
+
+    // Table F.1: the lower half of a size's numbers are negative.
+    private static int Value(int bits, int size) => size > 0 && bits < 1 << (size - 1) ? bits - (1 << size) + 1 : bits;
 
     private static bool WalkAc(Scan scan, ref ulong nonZero, ref JpegBits bits)
     {
@@ -443,7 +486,7 @@ internal ref struct JpegWalk
 
         for (var k = scan.First; k <= scan.Last; k++)
         {
-            var symbol = bits.SymbolAndValue(scan.Parts[0].Ac!);
+            var symbol = bits.SymbolAndValue(scan.Parts[0].Ac!, out _);
             var run = symbol >> 4;
             if (symbol < 0)
             {
@@ -573,7 +616,7 @@ internal ref struct JpegWalk
         public int SmallestUnit => First == 0 && Last > 0 ? Parts.Sum(part => part.Blocks * (part.Dcs!.LengthOf(0) + part.Ac!.LengthOf(0))) - 8 : 0;
     }
 
-    private sealed class ScanPart(Component component, JpegHuffmanTable? dcs, JpegHuffmanTable? ac, int step, int blocks)
+    private sealed class ScanPart(Component component, JpegHuffmanTable? dcs, JpegHuffmanTable? ac, int[] steps, (int Wide, int High) unit)
     {
         public Component Component { get; } = component;
 
@@ -582,12 +625,36 @@ internal ref struct JpegWalk
         public JpegHuffmanTable? Ac { get; } = ac;
 
         /// <summary>The step in which DC is coded.</summary>
-        public int Step { get; } = step;
+        public int Step { get; } = steps[0];
+
+        /// <summary>Blocks of a unit, side by side.</summary>
+        public int Wide { get; } = unit.Wide;
 
         /// <summary>Blocks of a unit.</summary>
-        public int Blocks { get; } = blocks;
+        public int Blocks { get; } = unit.Wide * unit.High;
+
+        /// <summary><see cref="JpegSeam.Weights"/> of the coefficients as they are coded.</summary>
+        public float[] EdgeWeights { get; } = [.. JpegSeam.Weights.Zip(steps, (weight, step) => weight * step)];
+
+        /// <summary>Means of the lower edges of the last row of blocks, in levels.</summary>
+        public float[] LowerEdges { get; private set; } = [];
+
+        /// <summary>By unit: the mean jump from the blocks above it.</summary>
+        public float[] Jumps { get; private set; } = [];
 
         /// <summary>The last DC, in steps.</summary>
         public int Dc { get; set; }
+
+        public void RentEdges(int wide, int high)
+        {
+            LowerEdges = ArrayPool<float>.Shared.Rent(wide * Wide);
+            Jumps = ArrayPool<float>.Shared.Rent(wide * high);
+        }
+
+        public void ReturnEdges()
+        {
+            ArrayPool<float>.Shared.Return(LowerEdges);
+            ArrayPool<float>.Shared.Return(Jumps);
+        }
     }
 }
