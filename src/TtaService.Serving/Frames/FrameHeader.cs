@@ -90,9 +90,9 @@ internal readonly record struct FrameHeader(FrameFormat Format, int Width, int H
             CheckSegments("JPEG", "segments", ++segments, limits);
             if (JpegMarker.IsFrame(marker) && height == 0)
             {
-                if (length < 8)
+                if (length < 8 || marker > JpegMarker.ProgressiveFrame)
                 {
-                    throw FrameException.Unreadable("the JPEG's frame header is too short");
+                    throw FrameException.Unreadable(length < 8 ? "the JPEG's frame header is too short" : $"the JPEG is of kind SOF{marker - JpegMarker.BaselineFrame} (lossless, hierarchical or arithmetic); encode it as a baseline or a progressive JPEG");
                 }
 
                 height = BinaryPrimitives.ReadUInt16BigEndian(image[(at + 3)..]);

@@ -10,9 +10,10 @@ internal readonly ref struct WebPPicture(ReadOnlySpan<byte> type, ReadOnlySpan<b
     private const int HeaderBytes = 20;
     private const int FrameHeaderBytes = 10;
 
-    // Encoders end with at most four bytes that say nothing (libvpx flushes 32 bits, libwebp two bytes), a lossless picture with less than one.
+    // Encoders end with at most four bytes that say nothing (libvpx flushes 32 bits, libwebp two bytes). A lossless picture ends with less than one,
+    // but libwebp does not mind when its last symbol, of 60 bits at most, is missing.
     private const int LossyTail = 6;
-    private const int LosslessTail = 2;
+    private const int LosslessTail = 9;
 
     // Neither coder writes as many zeros in a row: what repeats is a copy in one, and nearly no bits at all in the other.
     private const int ZeroRun = 16;
