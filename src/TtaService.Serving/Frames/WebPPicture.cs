@@ -15,9 +15,6 @@ internal readonly ref struct WebPPicture(ReadOnlySpan<byte> type, ReadOnlySpan<b
     private const int LossyTail = 6;
     private const int LosslessTail = 9;
 
-    // Neither coder writes as many zeros in a row: what repeats is a copy in one, and nearly no bits at all in the other.
-    private const int ZeroRun = 16;
-
     private readonly ReadOnlySpan<byte> _type = type;
     private readonly ReadOnlySpan<byte> _data = data;
 
@@ -53,11 +50,6 @@ internal readonly ref struct WebPPicture(ReadOnlySpan<byte> type, ReadOnlySpan<b
     /// <summary>What of its frame is damaged; null when nothing is.</summary>
     public string? FindDamage()
     {
-        if (_data.IndexOf(stackalloc byte[ZeroRun]) is >= 0 and var zeroed)
-        {
-            return $"bytes of its picture are zeroed, at {zeroed}";
-        }
-
         if (!IsLossy)
         {
             return _data.Length > 5 && _data[0] == 0x2F ? null : "its picture's header is broken";

@@ -51,10 +51,10 @@ public sealed class DamagedFrameTests
         Assert.NotNull(Decode(cut, Answer).Damage);
     }
 
-    // Sixteen bytes and more, as what is lost on the way or on a disk. Of smaller damages some leave a valid file: see the README.
+    // 64 bytes and more, as what is lost on the way or on a disk. Of smaller damages more leave a valid file: see the README.
     [Theory]
     [MemberData(nameof(Damages))]
-    public void Decode_SeededDamage_IsNamedOrHardlySeen(string name, string kind)
+    public void Decode_SeededDamage_IsNamedOrHardlyToBeSeen(string name, string kind)
     {
         var whole = File(name);
         var original = Decode(whole, Refuse).Pixels;
@@ -87,8 +87,8 @@ public sealed class DamagedFrameTests
         }
 
         TestContext.Current.TestOutputHelper?.WriteLine($"{unseen.Count} of {Trials} unseen, {string.Join(' ', unseen.Select(mean => $"{mean:0.00}"))} levels");
-        Assert.All(unseen, mean => Assert.InRange(mean, 0, 1));
-        Assert.InRange(unseen.Count, 0, 0.2 * Trials);
+        Assert.InRange(unseen.Count(mean => mean > 1), 0, kind == "cut" ? 0 : 1 + (0.04 * Trials));
+        Assert.InRange(unseen.Count, 0, 1 + (0.1 * Trials));
     }
 
     [Theory]
