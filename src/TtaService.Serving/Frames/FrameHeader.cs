@@ -146,7 +146,7 @@ internal readonly record struct FrameHeader(FrameFormat Format, int Width, int H
             var length = image.Length - at >= 12 ? BinaryPrimitives.ReadUInt32BigEndian(image[at..]) : uint.MaxValue;
             if (length > image.Length - at - 12)
             {
-                return pictured ? header with { PngOrientation = orientation, Missing = "its last chunk is missing" } : throw CutShort("PNG");
+                return pictured || (at > 8 && image[Math.Min(at + 4, image.Length)..].StartsWith("IDAT"u8)) ? header with { PngOrientation = orientation, Missing = "its last chunk is missing" } : throw CutShort("PNG");
             }
 
             var type = image.Slice(at + 4, 4);

@@ -115,7 +115,7 @@ public sealed class UnlearnedFrameTests
     [Fact]
     public async Task Sweep_AfterFramesThatWereNotLearned_TellsWatchersOnce()
     {
-        await using var host = await TestHost.StartAsync("--Drift:Interval=1.00:00:00");
+        await using var host = await TestHost.StartAsync("--Drift:Interval=01:00:00");
         var publisher = host.Host.Services.GetServices<Microsoft.Extensions.Hosting.IHostedService>().OfType<DriftPublisher>().Single();
         using var call = new DriftService.DriftServiceClient(host.Connect()).WatchDrift(new WatchDriftRequest(), cancellationToken: TestContext.Current.CancellationToken);
         var updates = call.ResponseStream;

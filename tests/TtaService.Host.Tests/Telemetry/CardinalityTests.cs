@@ -22,7 +22,7 @@ public sealed class CardinalityTests
     // What may ever be a label. Streams, clients, frames, traces, classes and texts are not on it.
     private static readonly HashSet<string> Allowed =
     [
-        "tta.model.name", "tta.method", "error.type", "tta.phase", "tta.reject.reason", "tta.transition", "tta.reset.reason", "tta.drift.level", "tta.rank", "tta.site",
+        "tta.model.name", "tta.method", "error.type", "tta.phase", "tta.reject.reason", "tta.not_learned.reason", "tta.transition", "tta.reset.reason", "tta.drift.level", "tta.rank", "tta.site",
         "tta.quantile", "tta.shadow.agreement", "tta.shadow.side", "tta.skip.reason", "tta.loop", "rpc.method", "rpc.status_code",
     ];
 
