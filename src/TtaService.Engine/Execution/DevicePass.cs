@@ -1,6 +1,7 @@
 using TorchSharp;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Onnx;
+using TtaService.Engine.Tensors;
 using static TorchSharp.torch;
 using Tensor = TorchSharp.torch.Tensor;
 
@@ -29,12 +30,12 @@ internal sealed class DevicePass(IReadOnlyList<StepGroup> groups, IReadOnlyList<
         var normalizers = groups.Select(group => group.Normalize(site, own, statistics, pixels, spatial)).ToArray();
         long[] perFrame = [shape[0], shape[1], .. Enumerable.Repeat(1L, shape.Length - 2)];
         long[] perChannel = [1, .. perFrame.AsSpan(1)];
-        var scale = (own.Weight * (Joined(normalizers, normalizer => normalizer.Variance) + site.Epsilon).rsqrt()).view(perFrame);
+        var scale = (own.Weight * Joined(normalizers, normalizer => normalizer.Variance).Plus(site.Epsilon).rsqrt()).view(perFrame);
         // Centred before it is scaled: the difference is where float32 would cancel.
-        var y = addcmul(own.Bias.view(perChannel), wide - Joined(normalizers, normalizer => normalizer.Mean).view(perFrame), scale, 1);
+        var y = own.Bias.view(perChannel).AddProduct(wide - Joined(normalizers, normalizer => normalizer.Mean).view(perFrame), scale);
         if (residual is not null)
         {
-            y.add_(residual);
+            y.AddInPlace(residual);
         }
 
         Fused.Clamp(y, epilogue);

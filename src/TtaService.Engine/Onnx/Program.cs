@@ -1,6 +1,7 @@
 using TorchSharp;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Onnx.Operators;
+using TtaService.Engine.Tensors;
 using static TorchSharp.torch;
 
 namespace TtaService.Engine.Onnx;
@@ -39,7 +40,7 @@ internal sealed class KernelInstruction(Kernel kernel, int[] inputs, int[] outpu
         Array.Clear(_arguments);
         if (residual >= 0)
         {
-            results[0].add_(values[residual]!);
+            results[0].AddInPlace(values[residual]!);
         }
 
         if (epilogue is { Clamps: true } bounds)
@@ -76,7 +77,7 @@ internal sealed class SiteInstruction(NormalizationSite site, int input, int res
         if (!fused)
         {
             using var unfused = y;
-            y = unfused + other!;
+            y = unfused.Plus(other!);
             Fused.Clamp(y, epilogue);
         }
 
@@ -95,9 +96,7 @@ internal static class Fused
         }
         else if (epilogue.Clamps)
         {
-            x.clamp_(
-                float.IsNegativeInfinity(epilogue.Minimum) ? null : epilogue.Minimum,
-                float.IsPositiveInfinity(epilogue.Maximum) ? null : epilogue.Maximum);
+            x.ClampInPlace(epilogue.Minimum, epilogue.Maximum);
         }
     }
 }
