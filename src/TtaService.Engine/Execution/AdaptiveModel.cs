@@ -26,6 +26,7 @@ public sealed class AdaptiveModel : IDisposable
     private readonly Dictionary<MethodSettings, MethodRuntime> _runtimes = [];
     private readonly ulong _modelKey;
     private readonly PassThreads _threads;
+    private readonly int _collapseFrames;
     private readonly HashSet<StreamState> _resident = new(ReferenceEqualityComparer.Instance);
 
     private AdaptiveModel(ModelGraph graph, torch.Device device, AdaptiveModelOptions options)
@@ -40,6 +41,8 @@ public sealed class AdaptiveModel : IDisposable
         _threads = new PassThreads(options.Threads);
         ArenaBytes = options.ArenaBytes ?? (DeviceMemory.FreeBytes(device) is { } free ? free / 4 : AdaptiveModelOptions.DefaultArenaBytes);
         Observed = options.Observation is { } observation && graph.Sites.Count > 0 ? new ObservedStatistics(graph.Sites, observation, _stateDevice) : null;
+        Ranges = options.Learning is { } learning ? [.. graph.Sites.Select(site => new SiteRange(site, learning.Range))] : null;
+        _collapseFrames = options.Learning?.CollapseFrames ?? 0;
         _runner = onHost ? new HostRunner(this) : new DeviceRunner(this, device);
         _modelKey = ulong.Parse(graph.Digest.AsSpan(0, 16), NumberStyles.HexNumber, CultureInfo.InvariantCulture);
     }
@@ -72,6 +75,9 @@ public sealed class AdaptiveModel : IDisposable
     public ObservationOptions? Observation => Observed?.Options;
 
     internal ObservedStatistics? Observed { get; }
+
+    /// <summary>What may be learned at each site; null when everything may.</summary>
+    internal SiteRange[]? Ranges { get; }
 
     /// <summary>Where the time of the last <see cref="Run"/> went.</summary>
     public PassTimes RunTimes { get; private set; }
@@ -128,7 +134,7 @@ public sealed class AdaptiveModel : IDisposable
             throw new MethodSettingsException(reason);
         }
 
-        var state = new StreamState(method, seed);
+        var state = new StreamState(method, seed, _collapseFrames);
         Admit(state);
         Initialize(state);
         return state;
@@ -218,12 +224,12 @@ public sealed class AdaptiveModel : IDisposable
             throw new SnapshotException(reason);
         }
 
-        var state = new StreamState(content.Method, content.Seed);
+        var state = new StreamState(content.Method, content.Seed, _collapseFrames);
         Fill(state, content, snapshot);
         return state;
     }
 
-    /// <summary>Runs steps of different streams in one forward pass. Frames must share C, H, W. A step's state is committed only when the whole pass and its own statistics are finite.</summary>
+    /// <summary>Runs steps of different streams in one forward pass, and one more when a step mixes frames that teach with frames that do not. Frames must share C, H, W. A step's state is committed only when the whole pass and its own statistics are finite.</summary>
     /// <param name="steps">At most one step of a stream.</param>
     /// <returns>A result a step, in the order given.</returns>
     public IReadOnlyList<StepResult> Run(IReadOnlyList<StreamStep> steps)
@@ -231,33 +237,90 @@ public sealed class AdaptiveModel : IDisposable
         Check(steps);
         RunTimes = default;
         var results = new StepResult[steps.Count];
+        var marked = new MarkedSteps(steps);
+        for (var i = 0; i < steps.Count; i++)
+        {
+            if (steps[i].State.Runtime!.Method.Refuses(steps[i].Frames.Count) is { } reason)
+            {
+                results[i] = StepAnswers.Unchanged(steps[i].State, StepStatus.Refused, reason);
+            }
+        }
+
+        // Frames that teach nothing go first: a step of which one part can't be answered must not have changed anything.
+        RunParts(marked.Aside, results, observes: false);
+        var aside = marked.Put(results);
+        RunParts(marked.Taught, results, observes: true);
+        marked.Join(results, aside);
+        CheckForCollapse(steps, results);
+        return results;
+    }
+
+    // The steps that are not null and have no result yet.
+    private void RunParts(IReadOnlyList<StreamStep?> steps, StepResult?[] results, bool observes)
+    {
         var plain = new List<int>();
         var adapted = new List<int>();
         for (var i = 0; i < steps.Count; i++)
         {
-            var runtime = steps[i].State.Runtime!;
-            if (runtime.Method.Refuses(steps[i].Frames.Count) is { } reason)
-            {
-                results[i] = StepAnswers.Unchanged(steps[i].State, StepStatus.Refused, reason);
-            }
-            else
+            if (steps[i] is { } step && results[i] is null)
             {
                 // Without a site to adapt or to observe the folded graph answers, which is faster.
-                (runtime.Method.ReadsFrames || IsObservedNow(steps[i].State) ? adapted : plain).Add(i);
+                (step.State.Runtime!.Method.ReadsFrames || (observes && step.Teaches && IsObservedNow(step.State)) ? adapted : plain).Add(i);
             }
         }
 
         if (plain.Count > 0)
         {
-            _runner.Run(steps, plain, results, adapts: false);
+            _runner.Run(steps!, plain, results!, adapts: false);
         }
 
         if (adapted.Count > 0)
         {
-            _runner.Run(steps, adapted, results, adapts: true);
+            _runner.Run(steps!, adapted, results!, adapts: true);
+        }
+    }
+
+    // A stream that has answered one class for long is compared with the source model now and then, and goes back to it when its own state is what makes it blind.
+    private void CheckForCollapse(IReadOnlyList<StreamStep> steps, StepResult[] results)
+    {
+        const int MostFrames = 8;
+        var suspects = new List<(int Index, FrameBlock Frames)>();
+        for (var i = 0; i < steps.Count && _collapseFrames > 0; i++)
+        {
+            var step = steps[i];
+            if (results[i].Status != StepStatus.Ok || step.Freeze || step.NotLearned?.Any(reason => reason != NotLearnedReason.None) == true
+                || step.State.Runtime!.Layout.RowFloats == 0 || results[i].Outputs is not [{ Shape: [_, > 1] }, ..])
+            {
+                continue;
+            }
+
+            var suspected = step.State.Collapse.Suspects;
+            step.State.Collapse.Observe(results[i].Outputs[0].Values, results[i].Outputs[0].Shape[1]);
+            if (suspected && step.State.Collapse.Suspects)
+            {
+                suspects.Add((i, step.Frames.Count <= MostFrames ? step.Frames : step.Frames.Copy([.. Enumerable.Range(0, MostFrames)])));
+            }
         }
 
-        return results;
+        if (suspects.Count == 0)
+        {
+            return;
+        }
+
+        var source = RunSource(suspects.ConvertAll(suspect => suspect.Frames))[0];
+        var (classes, at) = (source.Shape[1], 0);
+        foreach (var (index, frames) in suspects)
+        {
+            var state = steps[index].State;
+            if (state.Collapse.Compare(source.Values.AsSpan(at * classes, frames.Count * classes), classes, state.Misfit.Own, state.Misfit.Source))
+            {
+                state.Frames = 0;
+                Initialize(state);
+                results[index] = results[index] with { Frames = 0, RolledBack = RollbackReason.Collapsed };
+            }
+
+            at += frames.Count;
+        }
     }
 
     /// <summary>Runs frames through the model as it was trained, beside any stream. Blocks share C, H, W.</summary>
@@ -324,6 +387,7 @@ public sealed class AdaptiveModel : IDisposable
     {
         state.ObservedFrames = 0;
         state.UnobservedSteps = 0;
+        state.Collapse.Restart();
         state.Changes.Restart();
         if (Observed is not null)
         {

@@ -26,6 +26,9 @@ public sealed record AdaptiveModelOptions
     /// <summary>Observe what the sites see of each stream, which drift is read from. Default null: not.</summary>
     public ObservationOptions? Observation { get; init; }
 
+    /// <summary>What streams may learn from, and when they go back to the source by themselves; null learns everything that is finite, as published code does.</summary>
+    public LearningOptions? Learning { get; init; } = new();
+
     /// <summary>Take the path of other devices on the CPU, too: for comparing the two.</summary>
     internal bool UsesTorchOperators { get; init; }
 }

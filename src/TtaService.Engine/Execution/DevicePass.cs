@@ -9,7 +9,7 @@ namespace TtaService.Engine.Execution;
 
 /// <summary>A forward pass on any device and in any precision: statistics and the methods' algebra in float32 torch operators, a group of like steps at a time.</summary>
 /// <remarks>Nothing here waits for the device: it is read once, behind the pass.</remarks>
-internal sealed class DevicePass(IReadOnlyList<StepGroup> groups, IReadOnlyList<SiteParameters> parameters) : ISiteNormalizer
+internal sealed class DevicePass(IReadOnlyList<StepGroup> groups, IReadOnlyList<SiteParameters> parameters, IReadOnlyList<SiteRangeTensors>? ranges = null) : ISiteNormalizer
 {
     public Tensor Normalize(NormalizationSite site, Tensor x, bool mayOverwrite, Tensor? residual, Epilogue epilogue)
     {
@@ -27,7 +27,7 @@ internal sealed class DevicePass(IReadOnlyList<StepGroup> groups, IReadOnlyList<
 
         var own = parameters[site.Index];
         var pixels = checked((int)flat.shape[2]);
-        var normalizers = groups.Select(group => group.Normalize(site, own, statistics, pixels, spatial)).ToArray();
+        var normalizers = groups.Select(group => group.Normalize(site, own, statistics, pixels, spatial, ranges?[site.Index])).ToArray();
         long[] perFrame = [shape[0], shape[1], .. Enumerable.Repeat(1L, shape.Length - 2)];
         long[] perChannel = [1, .. perFrame.AsSpan(1)];
         var scale = (own.Weight * Joined(normalizers, normalizer => normalizer.Variance).Plus(site.Epsilon).rsqrt()).view(perFrame);

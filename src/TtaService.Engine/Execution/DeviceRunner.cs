@@ -1,5 +1,6 @@
 using TorchSharp;
 using TtaService.Engine.Drift;
+using TtaService.Engine.Normalization;
 using TtaService.Engine.Streams;
 using static TorchSharp.torch;
 using Tensor = TorchSharp.torch.Tensor;
@@ -13,11 +14,13 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
     private readonly AdaptiveModel _model;
     private readonly Device _device;
     private readonly SiteParameters[] _parameters;
+    private readonly SiteRangeTensors[]? _ranges;
 
     public DeviceRunner(AdaptiveModel model, Device device)
     {
         (_model, _device) = (model, device);
         _parameters = [.. model.Sites.Select(site => new SiteParameters(site, device))];
+        _ranges = model.Ranges is { } ranges ? [.. ranges.Select(range => new SiteRangeTensors(range, device))] : null;
     }
 
     public void Run(IReadOnlyList<StreamStep> steps, List<int> indices, StepResult[] results, bool adapts)
@@ -51,10 +54,14 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
             }
         }
 
-        var outputs = _model.Forward([.. order.Select(index => steps[index].Frames)], frames, _ => adapts ? new DevicePass(groups, _parameters) : null);
+        var outputs = _model.Forward([.. order.Select(index => steps[index].Frames)], frames, _ => adapts ? new DevicePass(groups, _parameters, _ranges) : null);
         using var commit = _model.TimeCommit();
         var at = 0;
         var novelty = adapts && observed is not null ? groups.SelectMany(group => ToHost<float>(group.Observation!.Novelty)).ToArray() : [];
+        var outside = adapts && _ranges is not null ? groups.SelectMany(group => ToHost<float>(group.Outside!).Select(sites => FrameVerdicts.IsOutside((int)sites, group.JudgedSites))).ToArray() : [];
+        var misfits = adapts && _ranges is not null
+            ? groups.SelectMany(group => group.Misfit is { } misfit ? ToHost<float>(misfit.Own).Zip(ToHost<float>(misfit.Source), (own, source) => ((double)own, (double)source)) : Enumerable.Repeat((0.0, 0.0), group.Steps)).ToArray()
+            : [];
         var observedFinite = observations?.Finite() ?? [];
         var (taken, watched) = (new List<int>(), new List<int>());
         var inOrder = 0;
@@ -66,16 +73,18 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
             {
                 var (index, proposed) = (batch.Indices[place], place);
                 var step = steps[index];
-                var answer = StepAnswers.Judge(step, at, outputs, frames, () => finite is null || finite[proposed] ? null : batch.Rows!.NotFinite(batch.Runtime.Layout, proposed));
+                var learns = step.Teaches && (outside.Length == 0 || Array.IndexOf(outside, true, at, step.Frames.Count) < 0);
+                var answer = StepAnswers.Judge(step, at, outputs, frames, () => finite is null || !learns || finite[proposed] ? null : batch.Rows!.NotFinite(batch.Runtime.Layout, proposed));
                 if (answer.Status == StepStatus.Ok)
                 {
-                    answer = StepAnswers.Count(step, answer);
-                    if (!step.Freeze)
+                    step.State.Misfit = misfits.Length == 0 ? default : misfits[inOrder];
+                    answer = StepAnswers.Count(step, answer, learns);
+                    if (!step.Freeze && learns)
                     {
                         taken.Add(place);
                     }
 
-                    if (observed is not null && observedFinite[inOrder])
+                    if (observed is not null && learns && observedFinite[inOrder])
                     {
                         watched.Add(inOrder);
                         StepAnswers.CountObserved(step.State, novelty.AsSpan(at, step.Frames.Count));
@@ -98,6 +107,11 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
         {
             parameters.Dispose();
         }
+
+        foreach (var range in _ranges ?? [])
+        {
+            range.Dispose();
+        }
     }
 
     private StepGroup Group(RuntimeBatch batch, StreamStep[] steps, int place, int firstStep, int firstFrame, ObservedStatistics? observed, Rows? observations)
@@ -112,6 +126,8 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
             Frames = frames,
             State = batch.Rows!.Current.narrow(0, place, steps.Length),
             Next = batch.Rows.Next.narrow(0, place, steps.Length),
+            Outside = _ranges is null ? null : zeros([steps.Length, frames], device: _device),
+            Misfit = _ranges is not null && Array.Exists(steps, step => step.State.Collapse.Suspects) ? (zeros([steps.Length], device: _device), zeros([steps.Length], device: _device)) : null,
             Figures = tensor(figures.SelectMany(step => step).ToArray(), [steps.Length, figures[0].Length], device: _device),
             Observation = observed is null
                 ? null

@@ -20,10 +20,16 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
     private readonly IReadOnlyList<StepInPass> _steps;
     private readonly int _threads;
 
-    public ForwardPass(IReadOnlyList<StepInPass> steps, int threads)
+    private readonly SiteRange[]? _ranges;
+
+    /// <param name="steps">The steps, in the order of their frames.</param>
+    /// <param name="threads">Most threads of a site.</param>
+    /// <param name="ranges">What may be learned at each site; null when everything may.</param>
+    public ForwardPass(IReadOnlyList<StepInPass> steps, int threads, SiteRange[]? ranges = null)
     {
         _steps = steps;
         _threads = threads;
+        _ranges = ranges;
     }
 
     public Tensor Normalize(NormalizationSite site, Tensor x, bool mayOverwrite, Tensor? residual, Epilogue epilogue)
@@ -251,7 +257,14 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
                 Mean = mean,
                 Variance = variance,
             };
-            if (step.Runtime.Adapts(site))
+            var range = step.NeedsStatistics(site) && step.Verdicts is not null ? pass._ranges?[site.Index] : null;
+            var adapts = step.Runtime.Adapts(site);
+            if (range is not null)
+            {
+                Judge(step, range, at, clips: adapts && floats > 0);
+            }
+
+            if (adapts)
             {
                 step.Runtime.Method.Forward(view);
             }
@@ -260,8 +273,19 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
                 view.UseSource();
             }
 
+            if (range is not null && step.Verdicts!.ComparesFit && adapts)
+            {
+                Compare(step.Verdicts, range, view);
+            }
+
             if (step.Observation.Observes)
             {
+                if (range is not null && !(adapts && floats > 0))
+                {
+                    // A method without state may use a frame as it is; what is kept of it is bounded.
+                    Clip(step, range, at);
+                }
+
                 step.Observation.At(site, view.InstanceMean, view.InstanceVariance, step.FrameCount);
             }
 
@@ -272,6 +296,41 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
             {
                 var scale = variance.Slice(frame * _channels, _channels);
                 TensorPrimitives.Divide(site.Weight, scale, scale);
+            }
+        }
+
+        private void Judge(StepInPass step, SiteRange range, long at, bool clips)
+        {
+            Span<float> energies = step.FrameCount <= 256 ? stackalloc float[256] : new float[step.FrameCount];
+            for (var frame = 0; frame < step.FrameCount; frame++)
+            {
+                energies[frame] = range.Energy(
+                    new ReadOnlySpan<float>(InstanceMean + at + ((long)frame * _channels), _channels), new ReadOnlySpan<float>(InstanceVariance + at + ((long)frame * _channels), _channels));
+            }
+
+            step.Verdicts!.Judge(range, energies[..step.FrameCount]);
+            if (clips)
+            {
+                Clip(step, range, at);
+            }
+        }
+
+        private void Clip(StepInPass step, SiteRange range, long at)
+        {
+            for (var frame = 0; frame < step.FrameCount; frame++)
+            {
+                range.Clip(new Span<float>(InstanceMean + at + ((long)frame * _channels), _channels), new Span<float>(InstanceVariance + at + ((long)frame * _channels), _channels));
+            }
+        }
+
+        private void Compare(FrameVerdicts verdicts, SiteRange range, in SiteStep view)
+        {
+            for (var frame = 0; frame < view.Frames; frame++)
+            {
+                var mean = view.InstanceMean.Slice(frame * _channels, _channels);
+                var variance = view.InstanceVariance.Slice(frame * _channels, _channels);
+                verdicts.Misfit += range.Misfit(mean, variance, view.Mean.Slice(frame * _channels, _channels), view.Variance.Slice(frame * _channels, _channels));
+                verdicts.SourceMisfit += range.Misfit(mean, variance, site.Mean, site.Variance);
             }
         }
 
@@ -322,6 +381,9 @@ internal sealed unsafe class StepInPass(MethodRuntime runtime, int firstFrame, i
 
     /// <summary>Where the step is observed for drift; observes nothing by default.</summary>
     public StepObservation Observation { get; init; }
+
+    /// <summary>Where the sites say what they found of the step's frames; null when nobody asks.</summary>
+    public FrameVerdicts? Verdicts { get; init; }
 
     /// <summary>Whether the step's instance statistics are read at a site.</summary>
     public bool NeedsStatistics(NormalizationSite site) => Observation.Observes || runtime.Adapts(site);

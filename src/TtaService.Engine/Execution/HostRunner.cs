@@ -32,29 +32,35 @@ internal sealed class HostRunner(AdaptiveModel model) : IBatchRunner
                 observation = new StepObservation(observed, state.ObservedFrames, observedArena.Pointer(state.ObservedRow), observedArena.Pointer(nextObserved[i]), (float*)pinned.Pointer + at);
             }
 
-            passes[i] = new StepInPass(state.Runtime, at, step.Frames.Count, state.Frames, arena.Pointer(state.Row), arena.Pointer(nextRows[i])) { Observation = observation };
+            passes[i] = new StepInPass(state.Runtime, at, step.Frames.Count, state.Frames, arena.Pointer(state.Row), arena.Pointer(nextRows[i]))
+            {
+                Observation = observation,
+                Verdicts = adapts && model.Ranges is not null ? new FrameVerdicts(step.Frames.Count) { ComparesFit = state.Collapse.Suspects } : null,
+            };
             at = checked(at + step.Frames.Count);
         }
 
         try
         {
             FrameBlock[] blocks = [.. indices.Select(index => steps[index].Frames)];
-            var outputs = model.Forward(blocks, frames, threads => adapts ? new ForwardPass(passes, threads) : null);
+            var outputs = model.Forward(blocks, frames, threads => adapts ? new ForwardPass(passes, threads, model.Ranges) : null);
             using var commit = model.TimeCommit();
             for (var i = 0; i < passes.Length; i++)
             {
                 var step = steps[indices[i]];
                 var (runtime, next) = (step.State.Runtime!, nextRows[i]);
-                var answer = StepAnswers.Judge(step, passes[i].FirstFrame, outputs, frames, () => StepAnswers.NotFinite(runtime.Layout, runtime.Arena.Read(next)));
+                var learns = step.Teaches && passes[i].Verdicts is not { AnyOutside: true };
+                var answer = StepAnswers.Judge(step, passes[i].FirstFrame, outputs, frames, () => learns ? StepAnswers.NotFinite(runtime.Layout, runtime.Arena.Read(next)) : null);
                 if (answer.Status == StepStatus.Ok)
                 {
-                    if (!step.Freeze)
+                    if (!step.Freeze && learns)
                     {
                         (step.State.Row, nextRows[i]) = (nextRows[i], step.State.Row);
                     }
 
-                    answer = StepAnswers.Count(step, answer);
-                    if (observed is not null && StepAnswers.NotFinite(observed.Layout, observedArena!.Row(nextObserved[i])) is null)
+                    step.State.Misfit = (passes[i].Verdicts?.Misfit ?? 0, passes[i].Verdicts?.SourceMisfit ?? 0);
+                    answer = StepAnswers.Count(step, answer, learns);
+                    if (observed is not null && learns && StepAnswers.NotFinite(observed.Layout, observedArena!.Row(nextObserved[i])) is null)
                     {
                         // A frozen stream is watched too. What is not finite is not taken: watching never fails a step.
                         (step.State.ObservedRow, nextObserved[i]) = (nextObserved[i], step.State.ObservedRow);

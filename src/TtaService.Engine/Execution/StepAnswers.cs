@@ -29,16 +29,21 @@ internal static class StepAnswers
             : new StepResult { Status = StepStatus.Ok, Outputs = own };
     }
 
-    /// <summary>Counts a step whose state was committed, or left alone when it is frozen.</summary>
-    public static StepResult Count(StreamStep step, StepResult answer)
+    /// <summary>Counts a step whose state was committed, or left alone when it is frozen or not to be learned.</summary>
+    public static StepResult Count(StreamStep step, StepResult answer, bool learns)
     {
-        if (!step.Freeze)
+        if (!step.Freeze && learns)
         {
             step.State.Steps++;
             step.State.Frames += step.Frames.Count;
         }
 
-        return answer with { Steps = step.State.Steps, Frames = step.State.Frames };
+        return answer with
+        {
+            Steps = step.State.Steps,
+            Frames = step.State.Frames,
+            NotLearned = step.Freeze || learns || !step.Teaches ? [] : [.. Enumerable.Repeat(NotLearnedReason.OutOfRange, step.Frames.Count)],
+        };
     }
 
     /// <summary>Counts the frames that were observed, with how new each of them was.</summary>

@@ -6,10 +6,11 @@ namespace TtaService.Engine.Streams;
 /// <summary>The adaptation state of one stream of one model. Made, stepped, reset, evicted and released by <see cref="Execution.AdaptiveModel"/>, on its thread.</summary>
 public sealed class StreamState
 {
-    internal StreamState(MethodSettings method, ulong seed)
+    internal StreamState(MethodSettings method, ulong seed, int collapseFrames)
     {
         Method = method;
         Seed = seed;
+        Collapse = new CollapseDetector(collapseFrames);
     }
 
     /// <summary>The method and its hyperparameters.</summary>
@@ -21,7 +22,7 @@ public sealed class StreamState
     /// <summary>Committed steps since the start or the last reset.</summary>
     public long Steps { get; internal set; }
 
-    /// <summary>Committed frames since the start or the last reset.</summary>
+    /// <summary>Committed frames since the start, the last reset or roll-back.</summary>
     public long Frames { get; internal set; }
 
     /// <summary>Frames that the observed statistics have seen since the start or the last reset; 0 where nothing is observed.</summary>
@@ -43,4 +44,10 @@ public sealed class StreamState
 
     /// <summary>Notices when the stream's domain switches.</summary>
     internal ChangeDetector Changes { get; } = new();
+
+    /// <summary>Notices when the state answers everything with one class.</summary>
+    internal CollapseDetector Collapse { get; }
+
+    /// <summary>How badly what normalized the last step describes its frames, and how badly the source statistics do; where <see cref="CollapseDetector.Suspects"/> asked for it.</summary>
+    internal (double Own, double Source) Misfit { get; set; }
 }

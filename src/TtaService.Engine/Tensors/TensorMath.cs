@@ -139,6 +139,13 @@ internal static class TensorMath
         return a.lt(scalar);
     }
 
+    /// <summary>a &lt;= number, element by element.</summary>
+    public static Tensor IsAtMost(this Tensor a, double number)
+    {
+        using var scalar = number.ToScalar();
+        return a.le(scalar);
+    }
+
     /// <summary>a &gt; number, element by element.</summary>
     public static Tensor IsGreater(this Tensor a, double number)
     {
