@@ -54,32 +54,45 @@ internal sealed class CollapseDetector(int frames)
         }
     }
 
-    /// <summary>Takes the source model's scores of the same frames, and how well the statistics described them.</summary>
-    /// <returns>Whether the stream has collapsed.</returns>
-    public bool Compare(ReadOnlySpan<float> source, int classes, double misfit, double sourceMisfit)
+    /// <summary>Takes the source model's scores of a step's frames, [n, classes].</summary>
+    /// <returns>Whether it contradicts, so that the fit of the statistics is asked for (<see cref="HasCollapsed"/>).</returns>
+    public bool Contradicts(ReadOnlySpan<float> source, int classes)
     {
-        var contradictions = 0;
         for (var at = 0; at < source.Length; at += classes)
         {
-            contradictions += TensorPrimitives.IndexOfMax(source.Slice(at, classes)) == _class ? 0 : 1;
+            _compared++;
+            _contradicted += TensorPrimitives.IndexOfMax(source.Slice(at, classes)) == _class ? 0 : 1;
         }
 
-        var count = source.Length / classes;
-        _compared += count;
-        _contradicted += contradictions;
+        _sinceCompared = 0;
+        if (_contradicted >= Contradiction * _compared)
+        {
+            return true;
+        }
+
+        Trust();
+        return false;
+    }
+
+    /// <summary>Takes how badly what normalized those frames describes them, and how badly the source statistics do.</summary>
+    public bool HasCollapsed(double misfit, double sourceMisfit)
+    {
         _misfit += misfit;
         _sourceMisfit += sourceMisfit;
-        _sinceCompared = 0;
-        var suspicious = _contradicted >= Contradiction * _compared && _misfit > WorseFit * _sourceMisfit;
-        if (!suspicious)
+        if (_misfit <= WorseFit * _sourceMisfit)
         {
-            // Agreement is asked for ever more rarely, and counts anew.
-            _interval = Math.Min(LongestInterval, 2 * _interval);
-            (_compared, _contradicted, _misfit, _sourceMisfit) = (0, 0, 0, 0);
+            Trust();
             return false;
         }
 
         _interval = 1;
         return _compared >= frames;
+    }
+
+    // Agreement is asked for ever more rarely, and counts anew.
+    private void Trust()
+    {
+        _interval = Math.Min(LongestInterval, 2 * _interval);
+        (_compared, _contradicted, _misfit, _sourceMisfit) = (0, 0, 0, 0);
     }
 }

@@ -127,7 +127,7 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
             State = batch.Rows!.Current.narrow(0, place, steps.Length),
             Next = batch.Rows.Next.narrow(0, place, steps.Length),
             Outside = _ranges is null ? null : zeros([steps.Length, frames], device: _device),
-            Misfit = _ranges is not null && Array.Exists(steps, step => step.State.Collapse.Suspects) ? (zeros([steps.Length], device: _device), zeros([steps.Length], device: _device)) : null,
+            Misfit = _ranges is not null && Array.Exists(steps, step => step.ComparesFit) ? (zeros([steps.Length], device: _device), zeros([steps.Length], device: _device)) : null,
             Figures = tensor(figures.SelectMany(step => step).ToArray(), [steps.Length, figures[0].Length], device: _device),
             Observation = observed is null
                 ? null

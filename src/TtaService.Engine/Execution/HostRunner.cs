@@ -35,7 +35,7 @@ internal sealed class HostRunner(AdaptiveModel model) : IBatchRunner
             passes[i] = new StepInPass(state.Runtime, at, step.Frames.Count, state.Frames, arena.Pointer(state.Row), arena.Pointer(nextRows[i]))
             {
                 Observation = observation,
-                Verdicts = adapts && model.Ranges is not null ? new FrameVerdicts(step.Frames.Count) { ComparesFit = state.Collapse.Suspects } : null,
+                Verdicts = adapts && model.Ranges is not null ? new FrameVerdicts(step.Frames.Count) { ComparesFit = step.ComparesFit } : null,
             };
             at = checked(at + step.Frames.Count);
         }

@@ -48,6 +48,6 @@ public sealed class StreamState
     /// <summary>Notices when the state answers everything with one class.</summary>
     internal CollapseDetector Collapse { get; }
 
-    /// <summary>How badly what normalized the last step describes its frames, and how badly the source statistics do; where <see cref="CollapseDetector.Suspects"/> asked for it.</summary>
+    /// <summary>How badly what normalized the last step describes its frames, and how badly the source statistics do; where the step asked for it.</summary>
     internal (double Own, double Source) Misfit { get; set; }
 }
