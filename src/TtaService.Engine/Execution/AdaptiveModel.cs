@@ -27,6 +27,7 @@ public sealed class AdaptiveModel : IDisposable
     private readonly ulong _modelKey;
     private readonly MethodTarget _target;
     private readonly PassThreads _threads;
+    private readonly int _collapseFrames;
     private readonly HashSet<StreamState> _resident = new(ReferenceEqualityComparer.Instance);
 
     private AdaptiveModel(ModelGraph graph, torch.Device device, AdaptiveModelOptions options, ModelCalibration? calibration)
@@ -42,6 +43,8 @@ public sealed class AdaptiveModel : IDisposable
         _threads = new PassThreads(options.Threads, options.OwnsProcess);
         ArenaBytes = options.ArenaBytes ?? (DeviceMemory.FreeBytes(device) is { } free ? free / 4 : AdaptiveModelOptions.DefaultArenaBytes);
         Observed = options.Observation is { } observation && graph.Sites.Count > 0 ? new ObservedStatistics(graph.Sites, observation, _arenas) : null;
+        Ranges = options.Learning is { } learning ? [.. graph.Sites.Select(site => new SiteRange(site, learning.Range))] : null;
+        _collapseFrames = options.Learning?.CollapseFrames ?? 0;
         _runner = onHost ? new HostRunner(this) : new DeviceRunner(this, device);
         Filler = new FillerSteps(graph.Sites, onHost ? null : device);
         Plan = PassPlan.AsDeclared(graph);
@@ -93,6 +96,9 @@ public sealed class AdaptiveModel : IDisposable
     internal PassPlan Plan { get; private set; }
 
     internal FillerSteps Filler { get; }
+
+    /// <summary>What may be learned at each site; null when everything may.</summary>
+    internal SiteRange[]? Ranges { get; }
 
     /// <summary>Where the time of the last <see cref="Run"/> went.</summary>
     public PassTimes RunTimes { get; private set; }
@@ -187,7 +193,7 @@ public sealed class AdaptiveModel : IDisposable
             throw new MethodSettingsException(reason);
         }
 
-        var state = new StreamState(method, seed);
+        var state = new StreamState(method, seed, _collapseFrames);
         Admit(state);
         Initialize(state);
         return state;
@@ -299,12 +305,12 @@ public sealed class AdaptiveModel : IDisposable
             throw new SnapshotException(reason);
         }
 
-        var state = new StreamState(content.Method, content.Seed);
+        var state = new StreamState(content.Method, content.Seed, _collapseFrames);
         Fill(state, content, snapshot);
         return state;
     }
 
-    /// <summary>Runs steps of different streams in one forward pass. Frames must share C, H, W. A step's state is committed only when the whole pass and its own statistics are finite.</summary>
+    /// <summary>Runs steps of different streams in one forward pass, and one more when a step mixes frames that teach with frames that do not. Frames must share C, H, W. A step's state is committed only when the whole pass and its own statistics are finite.</summary>
     /// <param name="steps">At most one step of a stream.</param>
     /// <returns>A result a step, in the order given.</returns>
     public IReadOnlyList<StepResult> Run(IReadOnlyList<StreamStep> steps)
@@ -312,33 +318,109 @@ public sealed class AdaptiveModel : IDisposable
         Check(steps);
         RunTimes = default;
         var results = new StepResult[steps.Count];
-        var plain = new List<int>();
-        var adapted = new List<int>();
+        var marked = new MarkedSteps(steps);
         for (var i = 0; i < steps.Count; i++)
         {
-            var (runtime, frames) = (steps[i].State.Runtime!, steps[i].Frames.Count);
+            var frames = steps[i].Frames.Count;
             var together = PassSchedule.SmallestPart(frames, Plan.FramesPerPass);
-            if (runtime.Method.Refuses(together) is { } reason)
+            if (steps[i].State.Runtime!.Method.Refuses(together) is { } reason)
             {
                 var parts = together == frames ? reason : $"the model takes {Plan.FramesPerPass} frame(s) a pass ({Plan.Reason}), so that of {frames} frames only {together} are normalized together: {reason}";
                 results[i] = StepAnswers.Unchanged(steps[i].State, StepStatus.Refused, parts);
             }
-            else
+        }
+
+        // Frames that teach nothing go first: a step of which one part can't be answered must not have changed anything.
+        RunParts(marked.Aside, results, observes: false);
+        var aside = marked.Put(results);
+        RunParts(marked.Taught, results, observes: true);
+        marked.Join(results, aside);
+        CheckForCollapse(steps, results);
+        return results;
+    }
+
+    // The steps that are not null and have no result yet.
+    private void RunParts(IReadOnlyList<StreamStep?> steps, StepResult?[] results, bool observes)
+    {
+        var plain = new List<int>();
+        var adapted = new List<int>();
+        for (var i = 0; i < steps.Count; i++)
+        {
+            if (steps[i] is { } step && results[i] is null)
             {
                 // Without a site to adapt or to observe the folded graph answers, which is faster.
-                (runtime.Method.ReadsFrames || IsObservedNow(steps[i].State) ? adapted : plain).Add(i);
+                (step.State.Runtime!.Method.ReadsFrames || (observes && step.Teaches && IsObservedNow(step.State)) ? adapted : plain).Add(i);
             }
         }
 
         // Nothing is committed before all steps have run: a call that throws has changed nothing.
-        using var plainSteps = plain.Count > 0 ? _runner.Run(steps, plain, results, adapts: false) : null;
-        using var adaptedSteps = adapted.Count > 0 ? _runner.Run(steps, adapted, results, adapts: true) : null;
+        using var plainSteps = plain.Count > 0 ? _runner.Run(steps!, plain, results!, adapts: false) : null;
+        using var adaptedSteps = adapted.Count > 0 ? _runner.Run(steps!, adapted, results!, adapts: true) : null;
         using var commit = TimeCommit();
         adaptedSteps?.Commit();
         // These have no states that could fail to move.
         plainSteps?.Commit();
-        CountUnobserved(steps, plain, adapted, results);
-        return results;
+        if (observes)
+        {
+            CountUnobserved(steps!, plain, adapted, results!);
+        }
+    }
+
+    // A stream that has answered one class for long is compared with the source model now and then, and goes back to it when its own state is what makes it blind.
+    private void CheckForCollapse(IReadOnlyList<StreamStep> steps, StepResult[] results)
+    {
+        var suspects = new List<(int Index, StreamStep Step)>();
+        for (var i = 0; i < steps.Count && _collapseFrames > 0; i++)
+        {
+            var (step, state) = (steps[i], steps[i].State);
+            if (results[i].Status != StepStatus.Ok || step.Freeze || step.NotLearned?.Any(reason => reason != NotLearnedReason.None) == true
+                || state.Runtime!.Layout.RowFloats == 0 || results[i].Outputs is not [{ Shape: [_, > 1] }, ..])
+            {
+                continue;
+            }
+
+            state.Collapse.Observe(results[i].Outputs[0].Values, results[i].Outputs[0].Shape[1]);
+            if (state.Collapse.Suspects)
+            {
+                var frames = step.Frames.Count <= _collapseFrames ? step.Frames : step.Frames.Copy([.. Enumerable.Range(0, _collapseFrames)]);
+                suspects.Add((i, new StreamStep(state, frames, Freeze: true) { Teaches = false, ComparesFit = true }));
+            }
+        }
+
+        if (suspects.Count == 0)
+        {
+            return;
+        }
+
+        var source = RunSource(suspects.ConvertAll(suspect => suspect.Step.Frames))[0];
+        var (classes, at) = (source.Shape[1], 0);
+        var contradicted = new List<(int Index, StreamStep Step)>();
+        foreach (var suspect in suspects)
+        {
+            var floats = suspect.Step.Frames.Count * classes;
+            if (suspect.Step.State.Collapse.Contradicts(source.Values.AsSpan(at, floats), classes))
+            {
+                contradicted.Add(suspect);
+            }
+
+            at += floats;
+        }
+
+        if (contradicted.Count == 0)
+        {
+            return;
+        }
+
+        RunParts(contradicted.ConvertAll(suspect => suspect.Step), new StepResult[contradicted.Count], observes: false);
+        foreach (var (index, step) in contradicted)
+        {
+            if (step.State.Collapse.HasCollapsed(step.State.Misfit.Own, step.State.Misfit.Source))
+            {
+                step.State.Frames = 0;
+                Initialize(step.State);
+                results[index] = results[index] with { Frames = 0, RolledBack = RollbackReason.Collapsed };
+            }
+        }
     }
 
     /// <summary>Runs frames through the model as it was trained, beside any stream. Blocks share C, H, W.</summary>
@@ -428,6 +510,7 @@ public sealed class AdaptiveModel : IDisposable
     {
         state.ObservedFrames = 0;
         state.UnobservedSteps = 0;
+        state.Collapse.Restart();
         state.Changes.Restart();
         if (Observed is not null)
         {
@@ -526,7 +609,7 @@ public sealed class AdaptiveModel : IDisposable
         using var runtime = new MethodRuntime(method, _target, _modelKey, _arenas);
         var steps = Array.ConvertAll(frames, block =>
         {
-            var state = new StreamState(method, 0) { Runtime = runtime, Row = runtime.Arena.Rent(), ObservedRow = Observed?.Arena.Rent() ?? -1 };
+            var state = new StreamState(method, 0, _collapseFrames) { Runtime = runtime, Row = runtime.Arena.Rent(), ObservedRow = Observed?.Arena.Rent() ?? -1 };
             Initialize(state);
             return new StreamStep(state, block);
         });

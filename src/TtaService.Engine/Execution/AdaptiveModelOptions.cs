@@ -39,6 +39,9 @@ public sealed record AdaptiveModelOptions
     /// <summary>The process serves models and nothing else: freed activations stay with it (glibc's mallopt), and torch's number of threads stays as the last pass had it. Default false: both belong to whoever embeds the engine.</summary>
     public bool OwnsProcess { get; init; }
 
+    /// <summary>What streams may learn from, and when they go back to the source by themselves; null learns everything that is finite, as published code does.</summary>
+    public LearningOptions? Learning { get; init; } = new();
+
     /// <summary>Take the path of other devices on the CPU, too: for comparing the two.</summary>
     internal bool UsesTorchOperators { get; init; }
 }

@@ -71,6 +71,26 @@ public sealed class FrameBlock
             : FromPixels(Pixels.Slice(first * size, count * size), count, Channels, Height, Width);
     }
 
+    /// <summary>A copy of some frames, in the order given.</summary>
+    internal FrameBlock Copy(IReadOnlyList<int> frames)
+    {
+        var size = Channels * Height * Width;
+        var (pixels, values) = (new byte[Pixels.IsEmpty ? 0 : frames.Count * size], new float[Pixels.IsEmpty ? frames.Count * size : 0]);
+        for (var i = 0; i < frames.Count; i++)
+        {
+            if (Pixels.IsEmpty)
+            {
+                Values.Slice(frames[i] * size, size).CopyTo(values.AsMemory(i * size));
+            }
+            else
+            {
+                Pixels.Slice(frames[i] * size, size).CopyTo(pixels.AsMemory(i * size));
+            }
+        }
+
+        return Pixels.IsEmpty ? FromValues(values, frames.Count, Channels, Height, Width) : FromPixels(pixels, frames.Count, Channels, Height, Width);
+    }
+
     private long Elements => checked((long)Count * Channels * Height * Width);
 }
 

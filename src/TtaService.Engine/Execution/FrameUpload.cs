@@ -1,4 +1,5 @@
 using TorchSharp;
+using TtaService.Engine.Tensors;
 using static TorchSharp.torch;
 using Tensor = TorchSharp.torch.Tensor;
 
@@ -52,7 +53,7 @@ internal sealed class FrameUpload(InputNormalization normalization, Device devic
     }
 
     private Tensor Normalized(Tensor pixels) =>
-        pixels.permute(0, 2, 3, 1).contiguous().to_type(ScalarType.Float32).div_(255).sub_(_mean).div_(_std).permute(0, 3, 1, 2);
+        pixels.permute(0, 2, 3, 1).contiguous().to_type(ScalarType.Float32).DivideInPlace(255).sub_(_mean).div_(_std).permute(0, 3, 1, 2);
 
     private unsafe Tensor Normalized(FrameBlock[] blocks, int frames)
     {

@@ -12,6 +12,12 @@ public sealed record StreamStep(StreamState State, FrameBlock Frames, bool Freez
     /// <remarks>A frame with a reason is normalized with the state as it stands, on its own; neither the state, nor the observed statistics, nor the counters move by it. The other frames
     /// of the step are learned as a step of their own, for every method and on every device.</remarks>
     public IReadOnlyList<NotLearnedReason>? NotLearned { get; init; }
+
+    /// <summary>False for frames that the host marked: a step of theirs alone.</summary>
+    internal bool Teaches { get; init; } = true;
+
+    /// <summary>Whether the pass takes <see cref="StreamState.Misfit"/>.</summary>
+    internal bool ComparesFit { get; init; }
 }
 
 /// <summary>Why a frame was answered without being learned.</summary>

@@ -2,6 +2,7 @@ using TorchSharp;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Onnx.Operators;
 using TtaService.Engine.Onnx.Wire;
+using TtaService.Engine.Tensors;
 using static TorchSharp.torch;
 
 namespace TtaService.Engine.Onnx;
@@ -428,11 +429,11 @@ internal sealed class GraphCompiler : IDisposable
     {
         using var scope = NewDisposeScope();
         var weight = _constants[convolution.Proto.Input[1]];
-        var scale = tensor(site.Weight) / (tensor(site.Variance) + site.Epsilon).sqrt();
+        var scale = tensor(site.Weight) / tensor(site.Variance).Plus(site.Epsilon).sqrt();
         long[] perFilter = [-1, .. Enumerable.Repeat(1L, (int)weight.dim() - 1)];
         var own = convolution.Proto.Input.Count > 2 ? _constants[convolution.Proto.Input[2]] : zeros(site.Channels);
         var folded = weight * scale.reshape(perFilter);
-        var bias = ((own - tensor(site.Mean)) * scale) + tensor(site.Bias);
+        var bias = ((own - tensor(site.Mean)) * scale).Plus(tensor(site.Bias));
         return (folded.MoveToOuterDisposeScope(), Place(bias));
     }
 
