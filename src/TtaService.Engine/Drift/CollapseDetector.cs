@@ -4,7 +4,7 @@ namespace TtaService.Engine.Drift;
 
 /// <summary>Notices that a stream's state answers whatever it sees with one class. Not thread-safe.</summary>
 /// <remarks>One class for hundreds of frames is no collapse: cameras show such runs. So a run only makes the stream a suspect, which is then compared with the source model, now and then as long as the two agree.
-/// It has collapsed when the source names other classes in nearly all compared frames and the frames are described worse by what normalized them than by the source statistics:
+/// It has collapsed when the source names other classes in nearly all compared frames and the state describes the frames worse than the one that the stream would go back to:
 /// where a stream is right and the source is not, as under a corruption, its statistics describe the frames better.</remarks>
 /// <param name="frames">Frames of a run that make a suspect, and compared frames that decide; 0 never suspects.</param>
 internal sealed class CollapseDetector(int frames)
@@ -12,7 +12,7 @@ internal sealed class CollapseDetector(int frames)
     // Of the run's compared frames, the share on which the source must contradict.
     private const double Contradiction = 0.8;
 
-    // How much worse the stream's statistics must be than the source's.
+    // How much worse the stream's state must be than a fresh one.
     private const double WorseFit = 2;
 
     private const int LongestInterval = 64;
@@ -27,13 +27,13 @@ internal sealed class CollapseDetector(int frames)
     private int _interval = 1;
     private int _sinceCompared;
     private double _misfit;
-    private double _sourceMisfit;
+    private double _freshMisfit;
 
     /// <summary>Whether the next step is to be compared with the source model.</summary>
     public bool Suspects => frames > 0 && _run >= frames && _sinceCompared >= _interval;
 
     /// <summary>Forgets everything.</summary>
-    public void Restart() => (_class, _run, _compared, _contradicted, _interval, _sinceCompared, _misfit, _sourceMisfit) = (-1, 0, 0, 0, 1, 0, 0, 0);
+    public void Restart() => (_class, _run, _compared, _contradicted, _interval, _sinceCompared, _misfit, _freshMisfit) = (-1, 0, 0, 0, 1, 0, 0, 0);
 
     /// <summary>Takes the class scores of a step's frames, [n, classes].</summary>
     public void Observe(ReadOnlySpan<float> scores, int classes)
@@ -74,12 +74,12 @@ internal sealed class CollapseDetector(int frames)
         return false;
     }
 
-    /// <summary>Takes how badly what normalized those frames describes them, and how badly the source statistics do.</summary>
-    public bool HasCollapsed(double misfit, double sourceMisfit)
+    /// <summary>Takes how badly the stream's state describes those frames, and how badly a fresh one does.</summary>
+    public bool HasCollapsed(double misfit, double freshMisfit)
     {
         _misfit += misfit;
-        _sourceMisfit += sourceMisfit;
-        if (_misfit <= WorseFit * _sourceMisfit)
+        _freshMisfit += freshMisfit;
+        if (_misfit <= WorseFit * _freshMisfit)
         {
             Trust();
             return false;
@@ -93,6 +93,6 @@ internal sealed class CollapseDetector(int frames)
     private void Trust()
     {
         _interval = Math.Min(LongestInterval, 2 * _interval);
-        (_compared, _contradicted, _misfit, _sourceMisfit) = (0, 0, 0, 0);
+        (_compared, _contradicted, _misfit, _freshMisfit) = (0, 0, 0, 0);
     }
 }

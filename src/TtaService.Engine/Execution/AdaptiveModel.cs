@@ -411,15 +411,24 @@ public sealed class AdaptiveModel : IDisposable
             return;
         }
 
-        RunParts(contradicted.ConvertAll(suspect => suspect.Step), new StepResult[contradicted.Count], observes: false);
-        foreach (var (index, step) in contradicted)
+        var fresh = contradicted.ConvertAll(suspect => FreshTwin(suspect.Step.State));
+        try
         {
-            if (step.State.Collapse.HasCollapsed(step.State.Misfit.Own, step.State.Misfit.Source))
+            RunParts(contradicted.ConvertAll(suspect => suspect.Step), new StepResult[contradicted.Count], observes: false);
+            RunParts([.. contradicted.Zip(fresh, (suspect, twin) => suspect.Step with { State = twin })], new StepResult[contradicted.Count], observes: false);
+            foreach (var ((index, step), twin) in contradicted.Zip(fresh))
             {
-                step.State.Frames = 0;
-                Initialize(step.State);
-                results[index] = results[index] with { Frames = 0, RolledBack = RollbackReason.Collapsed };
+                if (step.State.Collapse.HasCollapsed(step.State.Misfit, twin.Misfit))
+                {
+                    step.State.Frames = 0;
+                    Initialize(step.State);
+                    results[index] = results[index] with { Frames = 0, RolledBack = RollbackReason.Collapsed };
+                }
             }
+        }
+        finally
+        {
+            fresh.ForEach(ReturnRows);
         }
     }
 
@@ -627,6 +636,20 @@ public sealed class AdaptiveModel : IDisposable
                 Observed?.Arena.Return(step.State.ObservedRow);
             }
         }
+    }
+
+    // What a stream would go back to, beside the resident streams and for one call.
+    private StreamState FreshTwin(StreamState state)
+    {
+        var twin = new StreamState(state.Method, state.Seed, collapseFrames: 0) { Runtime = state.Runtime, Row = state.Runtime!.Arena.Rent(), ObservedRow = Observed?.Arena.Rent() ?? -1 };
+        Initialize(twin);
+        return twin;
+    }
+
+    private void ReturnRows(StreamState twin)
+    {
+        twin.Runtime!.Arena.Return(twin.Row);
+        Observed?.Arena.Return(twin.ObservedRow);
     }
 
     /// <summary>Counts the time until it is disposed as that of committing.</summary>

@@ -117,7 +117,7 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
             var judged = groups.Where(group => group.Outside is not null).ToArray();
             var outside = judged.SelectMany(group => ToHost<float>(group.Outside!).Select(sites => FrameVerdicts.IsOutside((int)sites, group.JudgedSites))).ToArray();
             var misfits = judged
-                .SelectMany(group => group.Misfit is { } misfit ? ToHost<float>(misfit.Own).Zip(ToHost<float>(misfit.Source), (own, source) => ((double)own, (double)source)) : Enumerable.Repeat((0.0, 0.0), group.Steps))
+                .SelectMany(group => group.Misfit is { } misfit ? ToHost<float>(misfit) : new float[group.Steps])
                 .ToArray();
             var (at, inOrder) = (0, 0);
             foreach (var part in order)
@@ -132,7 +132,7 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
                 if (outside.Length > 0)
                 {
                     step.AnyOutside |= Array.IndexOf(outside, true, at, part.Count) >= 0;
-                    step.Misfit = (step.Misfit.Own + misfits[inOrder].Item1, step.Misfit.Source + misfits[inOrder].Item2);
+                    step.Misfit += misfits[inOrder];
                 }
 
                 inOrder++;
@@ -161,7 +161,7 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
             State = rows.Current.narrow(0, place, parts.Length),
             Next = rows.Next.narrow(0, place, parts.Length),
             Outside = _ranges is null ? null : zeros([parts.Length, frames], device: _device),
-            Misfit = _ranges is not null && Array.Exists(parts, part => batch.Steps[part.Step].Step.ComparesFit) ? (zeros([parts.Length], device: _device), zeros([parts.Length], device: _device)) : null,
+            Misfit = _ranges is not null && Array.Exists(parts, part => batch.Steps[part.Step].Step.ComparesFit) ? zeros([parts.Length], device: _device) : null,
             Figures = tensor(figures.SelectMany(step => step).ToArray(), [parts.Length, figures[0].Length], device: _device),
             Begun = whole?.Begun(place, parts.Length, _device),
             Kept = whole?.Kept(place, parts.Length, _device),
@@ -201,7 +201,7 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
         /// <summary>Whether a frame lies far outside at many sites.</summary>
         public bool AnyOutside { get; set; }
 
-        public (double Own, double Source) Misfit { get; set; }
+        public double Misfit { get; set; }
 
         public bool Learns => step.Teaches && !AnyOutside;
 

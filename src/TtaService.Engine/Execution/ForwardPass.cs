@@ -292,7 +292,6 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
                 var mean = view.InstanceMean.Slice(frame * _channels, _channels);
                 var variance = view.InstanceVariance.Slice(frame * _channels, _channels);
                 verdicts.Misfit += range.Misfit(mean, variance, view.Mean.Slice(frame * _channels, _channels), view.Variance.Slice(frame * _channels, _channels));
-                verdicts.SourceMisfit += range.Misfit(mean, variance, site.Mean, site.Variance);
             }
         }
 

@@ -11,14 +11,11 @@ internal sealed class FrameVerdicts(int frames)
     private readonly int[] _outside = new int[frames];
     private int _sites;
 
-    /// <summary>Whether <see cref="Misfit"/> and <see cref="SourceMisfit"/> are taken, which costs more.</summary>
+    /// <summary>Whether <see cref="Misfit"/> is taken, which costs more.</summary>
     public bool ComparesFit { get; init; }
 
     /// <summary>How badly what normalized the frames describes them, summed over sites and frames; see <see cref="SiteRange.Misfit"/>.</summary>
     public double Misfit { get; set; }
-
-    /// <summary>The same of the source statistics.</summary>
-    public double SourceMisfit { get; set; }
 
     /// <summary>Whether a frame lies far outside at many sites.</summary>
     public bool AnyOutside => Array.Exists(_outside, sites => IsOutside(sites, _sites));

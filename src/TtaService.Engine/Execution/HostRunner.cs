@@ -197,7 +197,7 @@ internal sealed class HostRunner(AdaptiveModel model) : IBatchRunner
                 return StepAnswers.Unchanged(_step.State, StepStatus.Refused, Outputs.Failure!);
             }
 
-            _step.State.Misfit = (_verdicts.Sum(verdicts => verdicts.Misfit), _verdicts.Sum(verdicts => verdicts.SourceMisfit));
+            _step.State.Misfit = _verdicts.Sum(verdicts => verdicts.Misfit);
             return Outputs.Answer(StepAnswers.Judge(_step, own, Learns, () => adapts ? StepAnswers.NotFinite(_step.State.Runtime!.Layout, _arena.Row(_state!.Row)) : null));
         }
 

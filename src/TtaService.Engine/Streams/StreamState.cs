@@ -51,8 +51,8 @@ public sealed class StreamState
     /// <summary>Notices when the state answers everything with one class.</summary>
     internal CollapseDetector Collapse { get; }
 
-    /// <summary>How badly what normalized the last step describes its frames, and how badly the source statistics do; where the step asked for it.</summary>
-    internal (double Own, double Source) Misfit { get; set; }
+    /// <summary>How badly what normalized the last step describes its frames, where the step asked for it.</summary>
+    internal double Misfit { get; set; }
 
     /// <summary>A count and some more, as far as is counted.</summary>
     internal static long Counted(long count, int more) => Math.Min(checked(count + more), MaxCount);
