@@ -21,6 +21,9 @@ public sealed class EvaluationFrames(LabelledImages images, IReadOnlyList<Evalua
     /// <summary>The class of each image.</summary>
     public IReadOnlyList<int> Labels => images.Labels;
 
+    /// <summary>The folders that the images lie in, when each class has one.</summary>
+    public IReadOnlyList<ClassFolder> Folders => images.Folders;
+
     /// <summary>The frames of one step.</summary>
     public FrameBlock Read(ReadOnlySpan<EvaluationSample> samples)
     {

@@ -17,7 +17,9 @@ public sealed class AdaptiveModel : IDisposable
 {
     private readonly ModelGraph _graph;
     private readonly torch.Device _device;
-    private readonly InputNormalization _normalization;
+    private readonly InputEncoding _encoding;
+    private readonly string _path;
+    private readonly int? _labels;
     private readonly FrameUpload _upload;
     private readonly IBatchRunner _runner;
 
@@ -28,15 +30,19 @@ public sealed class AdaptiveModel : IDisposable
     private readonly PassThreads _threads;
     private readonly HashSet<StreamState> _resident = new(ReferenceEqualityComparer.Instance);
 
-    private AdaptiveModel(ModelGraph graph, torch.Device device, AdaptiveModelOptions options)
+    private AdaptiveModel(string path, ModelGraph graph, InputEncoding encoding, ModelOutput[] outputs, torch.Device device, AdaptiveModelOptions options)
     {
+        _path = path;
         _graph = graph;
         _device = device;
-        _normalization = options.InputNormalization;
+        _encoding = encoding;
+        _labels = options.Labels;
+        (Outputs, Scores) = (outputs, ModelOutputs.Scores(outputs, _labels));
+        InputShape = encoding.ImageShape(graph.Inputs[0].Shape);
         // The SIMD kernels are for float32 on the CPU; all else goes by torch operators.
         var onHost = device.type == DeviceType.CPU && options.Precision == Precision.Fp32 && !options.UsesTorchOperators;
         _stateDevice = onHost ? null : device;
-        _upload = new FrameUpload(options.InputNormalization, device, ElementType(options.Precision), staged: !onHost);
+        _upload = new FrameUpload(encoding, device, ElementType(options.Precision), staged: !onHost);
         _threads = new PassThreads(options.Threads);
         ArenaBytes = options.ArenaBytes ?? (DeviceMemory.FreeBytes(device) is { } free ? free / 4 : AdaptiveModelOptions.DefaultArenaBytes);
         Observed = options.Observation is { } observation && graph.Sites.Count > 0 ? new ObservedStatistics(graph.Sites, observation, _stateDevice) : null;
@@ -50,8 +56,29 @@ public sealed class AdaptiveModel : IDisposable
     /// <summary>The normalization sites, in execution order.</summary>
     public IReadOnlyList<NormalizationSite> Sites => _graph.Sites;
 
-    /// <summary>Shape of the model's image input: [N,C,H,W], -1 for a dynamic axis.</summary>
-    public IReadOnlyList<long> InputShape => _graph.Inputs[0].Shape;
+    /// <summary>Shape of the model's image input: [N,C,H,W] whatever its layout is, -1 for a dynamic axis.</summary>
+    public IReadOnlyList<long> InputShape { get; }
+
+    /// <summary>How the input's axes lie in the graph.</summary>
+    public InputLayout InputLayout => _encoding.Layout;
+
+    /// <summary>The input's element type by its name in ONNX: FLOAT, UINT8, ….</summary>
+    public string InputType => _graph.Inputs[0].ElementType;
+
+    /// <summary>How pixels become the input's values.</summary>
+    public InputNormalization InputNormalization => _encoding.Normalization;
+
+    /// <summary>How many convolutions the graph has; far more of them than sites means that BatchNormalization was folded away.</summary>
+    public int Convolutions => _graph.Convolutions;
+
+    /// <summary>What the exporter wrote into the file beside the graph (metadata_props).</summary>
+    public IReadOnlyDictionary<string, string> Metadata => _graph.Metadata;
+
+    /// <summary>The outputs and what they are, as the graph tells until <see cref="Settle"/>, then as a pass has shown.</summary>
+    public IReadOnlyList<ModelOutput> Outputs { get; private set; }
+
+    /// <summary>The output that predictions are read from; null for a model without class scores.</summary>
+    public ModelOutput? Scores { get; private set; }
 
     /// <summary>Names of the model's outputs.</summary>
     public IReadOnlyList<string> OutputNames => [.. _graph.Outputs.Select(output => output.Name)];
@@ -91,7 +118,25 @@ public sealed class AdaptiveModel : IDisposable
             throw new ModelLoadException($"{onnxPath}: a vision model has one input [N,C,H,W]; this one has {inputs}");
         }
 
-        return new AdaptiveModel(graph, device, options);
+        try
+        {
+            var encoding = InputEncoding.For(onnxPath, graph.Inputs[0], options.InputNormalization, options.Layout);
+            return new AdaptiveModel(onnxPath, graph, encoding, ModelOutputs.FromGraph(onnxPath, graph.Outputs, options.OutputKinds), device, options);
+        }
+        catch (ModelLoadException)
+        {
+            graph.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Runs frames one by one through the model as it was trained and holds what was decided about the outputs against what comes out.</summary>
+    /// <param name="frames">Of the size that the model will be sent, not all alike.</param>
+    /// <exception cref="ModelLoadException">An output has no axis for frames, declared probabilities are none, or no output has as many classes as there are labels.</exception>
+    public void Settle(FrameBlock frames)
+    {
+        Outputs = ModelOutputs.Settle(_path, Outputs, [.. Enumerable.Range(0, frames.Count).Select(frame => RunSource([frames.CopyFrame(frame)]))], _labels);
+        Scores = ModelOutputs.Scores(Outputs, _labels);
     }
 
     /// <summary>Null when the method can run on this model, else why not and what to do (a model whose BatchNormalization was folded away).</summary>
@@ -433,7 +478,7 @@ public sealed class AdaptiveModel : IDisposable
     {
         var shape = InputShape;
         var fits = Fits(shape[1], frames.Channels) && Fits(shape[2], frames.Height) && Fits(shape[3], frames.Width)
-            && (frames.Pixels.IsEmpty || frames.Channels == _normalization.Mean.Length);
+            && (frames.Pixels.IsEmpty || frames.Channels == _encoding.Normalization.Mean.Length);
         return fits
             ? null
             : $"frames are {frames.Channels}x{frames.Height}x{frames.Width} (channels x height x width), the model takes {Extent(shape[1])}x{Extent(shape[2])}x{Extent(shape[3])}";

@@ -17,7 +17,7 @@ internal static class CalibrateCommand
         var model = new Option<string>("--model") { Description = "A name in the model repository, a model folder, or its .onnx file.", Required = true };
         var models = ModelLocation.RepositoryOption();
         var data = new Option<string?>("--data") { Description = "In-distribution labelled data: a folder a class, IDX files, or images.npy and labels.npy; the model's own sample when not given.", HelpName = "PATH" };
-        var methods = new Option<string?>("--method") { Description = "The methods that streams will run with; source and the model's default when not given.", HelpName = "LIST" };
+        var methods = new Option<string?>("--method") { Description = "The methods that streams will run with; source and the model's default (adaptive where that is source) when not given.", HelpName = "LIST" };
         var first = NumberOption.Integer("--first", "Use only the first so many images", int.MaxValue, 1, int.MaxValue);
         var length = NumberOption.Integer("--stream-length", "Frames a stream: the data are cut into streams of so many", 1000, 64, int.MaxValue);
         var asIs = new Option<bool>("--as-is") { Description = "The data lie in stream order already (video); otherwise each stream is put in runs of a class, as a camera sees them." };
@@ -32,7 +32,7 @@ internal static class CalibrateCommand
             var location = ModelLocation.Resolve(parsed.GetRequiredValue(model), parsed.GetValue(models));
             // Every frame counts here, also those of source.
             var options = location.LoadOptions with { Observation = new ObservationOptions { Tau = parsed.GetValue(tau), SourceInterval = 1 } };
-            using var loaded = AdaptiveModel.Load(location.OnnxPath, options);
+            using var loaded = location.Load(options);
             if (loaded.Sites.Count == 0)
             {
                 throw new CommandException("the model has no normalization sites, so there is nothing to observe; tta inspect says more");
@@ -76,7 +76,7 @@ internal static class CalibrateCommand
     private static IReadOnlyList<MethodSettings> Methods(ModelLocation location, AdaptiveModel model, string? list)
     {
         IReadOnlyList<MethodSettings> methods = list is null
-            ? [.. new[] { MethodSettings.Create("source"), location.Folder?.DefaultMethod(model) ?? MethodSettings.Create("adaptive") }.DistinctBy(method => method.Name)]
+            ? [MethodSettings.Create("source"), location.Folder?.DefaultMethod(model) is { Name: not "source" } named ? named : MethodSettings.Create("adaptive")]
             : [.. MethodExpressions.Parse(list, []).Select(choice => choice.Settings)];
         return methods.Select(method => method.Name).Distinct().Count() == methods.Count
             ? methods

@@ -37,7 +37,7 @@ internal static class EvaluateCommand
         command.SetAction((parsed, cancel) =>
         {
             var location = ModelLocation.Resolve(parsed.GetRequiredValue(model), parsed.GetValue(models));
-            using var loaded = AdaptiveModel.Load(location.OnnxPath, location.LoadOptions with { Device = parsed.GetRequiredValue(device) });
+            using var loaded = location.Load(location.LoadOptions with { Device = parsed.GetRequiredValue(device) });
             var snapshot = parsed.GetValue(state) is { } file ? File.ReadAllBytes(file) : [];
             var study = new EvaluationStudy
             {
@@ -57,8 +57,9 @@ internal static class EvaluateCommand
                 throw CommandException.WrongUse("--logits-out writes one run; give one --method, --order, --setting, --batch-size and --seeds");
             }
 
-            var frames = EvaluationData.Open(location, loaded, parsed.GetValue(data), study.Domains);
+            var frames = EvaluationData.Open(location, loaded, parsed.GetValue(data), study.Domains, matchesClasses: true);
             var terminal = new Terminal(parsed.InvocationConfiguration);
+            EvaluationReport.WriteClasses(terminal, frames.Folders, location.Folder!.Labels);
             var results = Run(terminal, study, new Evaluator(loaded, frames), frames, cancel);
             EvaluationReport.WriteTables(terminal, study, results);
             Write(terminal, parsed.GetValue(json), writer => writer.WriteLine(JsonSerializer.Serialize(EvaluationReport.Rows(study, results), EvaluationReport.Json)));

@@ -60,6 +60,7 @@ internal static class DashboardEndpoints
                 served.Batcher.QueuedSteps,
                 QueueLimit = batching.Value.MaxQueuedSteps,
             }),
+            models.Broken,
         });
         api.MapGet("/events", EventsAsync);
     }

@@ -10,12 +10,17 @@ internal static class EvaluationData
     // The published corruptions are files, the same for every run; ours are a seed.
     private const int CorruptionSeed = 0;
 
-    public static EvaluationFrames Open(ModelLocation location, AdaptiveModel model, string? data, IReadOnlyList<EvaluationDomain> domains)
+    /// <param name="location">The model.</param>
+    /// <param name="model">The same, loaded.</param>
+    /// <param name="data">Where the data lie; the model's own sample when null.</param>
+    /// <param name="domains">What is done to the frames.</param>
+    /// <param name="matchesClasses">Predictions are compared with the labels, so folders must be the model's classes; otherwise labels only order the frames.</param>
+    public static EvaluationFrames Open(ModelLocation location, AdaptiveModel model, string? data, IReadOnlyList<EvaluationDomain> domains, bool matchesClasses = false)
     {
         var folder = location.Folder ?? throw CommandException.WrongUse($"{location.OnnxPath} has no model folder around it, so nothing says how frames are preprocessed; put it into a folder as model.onnx, with a model.json");
         // A person's own files: only the size of memory limits them.
-        var pipeline = new FramePipeline(folder.Preprocessing(model.InputShape), new FrameOptions { MaxBytes = int.MaxValue, MaxPixels = 1 << 28, MaxSide = 65_535 });
-        var images = LabelledImages.Open(data ?? Sample(location), path => Decode(pipeline, path));
+        var pipeline = new FramePipeline(folder.Preprocessing(model), new FrameOptions { MaxBytes = int.MaxValue, MaxPixels = 1 << 28, MaxSide = 65_535 });
+        var images = LabelledImages.Open(data ?? Sample(location), path => Decode(pipeline, path), matchesClasses && model.Scores?.Classes is { } count ? new ModelClasses(count, folder.Labels) : null);
         return new EvaluationFrames(images, domains, CorruptionSeed, image => Preprocess(pipeline, image));
     }
 
