@@ -78,7 +78,7 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
                     if (observed is not null && observedFinite[inOrder])
                     {
                         watched.Add(inOrder);
-                        StepAnswers.CountObserved(step.State, novelty.AsSpan(at, step.Frames.Count));
+                        StepAnswers.CountObserved(step.State, novelty.AsSpan(at, step.Frames.Count), answer, _model.Scores);
                     }
                 }
 

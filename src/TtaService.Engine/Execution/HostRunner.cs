@@ -58,7 +58,7 @@ internal sealed class HostRunner(AdaptiveModel model) : IBatchRunner
                     {
                         // A frozen stream is watched too. What is not finite is not taken: watching never fails a step.
                         (step.State.ObservedRow, nextObserved[i]) = (nextObserved[i], step.State.ObservedRow);
-                        StepAnswers.CountObserved(step.State, novelty.AsSpan(passes[i].FirstFrame, passes[i].FrameCount));
+                        StepAnswers.CountObserved(step.State, novelty.AsSpan(passes[i].FirstFrame, passes[i].FrameCount), answer, model.Scores);
                     }
                 }
 

@@ -41,12 +41,13 @@ internal static class StepAnswers
         return answer with { Steps = step.State.Steps, Frames = step.State.Frames };
     }
 
-    /// <summary>Counts the frames that were observed, with how new each of them was.</summary>
-    public static void CountObserved(StreamState state, ReadOnlySpan<float> novelty)
+    /// <summary>Counts the frames that were observed, with how new each of them was and the class that it was taken for.</summary>
+    public static void CountObserved(StreamState state, ReadOnlySpan<float> novelty, StepResult answer, ModelOutput? scores)
     {
-        foreach (var distance in novelty)
+        for (var frame = 0; frame < novelty.Length; frame++)
         {
-            state.Changes.Observe(++state.ObservedFrames, state.Steps, distance);
+            var predicted = scores?.Classes is { } classes ? TensorPrimitives.IndexOfMax<float>(answer.Outputs[scores.Index].Values.AsSpan(frame * classes, classes)) : -1;
+            state.Changes.Observe(++state.ObservedFrames, state.Steps, novelty[frame], predicted);
         }
     }
 
