@@ -7,10 +7,15 @@ namespace TtaService.Host;
 
 internal static class Program
 {
-    private static Task<int> Main(string[] arguments) => RunAsync(arguments, Console.Out, Console.Error, CancellationToken.None);
+    private static async Task<int> Main(string[] arguments)
+    {
+        using var signals = new TerminationSignals();
+        // Elsewhere, so that a command that never awaits leaves this thread to the runtime.
+        return await Task.Run(() => RunAsync(arguments, Console.Out, Console.Error, signals.Token, signals)).ConfigureAwait(false);
+    }
 
-    /// <summary>Runs <c>tta</c> with these arguments. Returns 0, 1 for a failure, 2 for a wrong use.</summary>
-    internal static async Task<int> RunAsync(string[] arguments, TextWriter output, TextWriter error, CancellationToken cancel)
+    /// <summary>Runs <c>tta</c> with these arguments. Returns 0, 1 for a failure, 2 for a wrong use, 130 or 143 when it was interrupted.</summary>
+    internal static async Task<int> RunAsync(string[] arguments, TextWriter output, TextWriter error, CancellationToken cancel, TerminationSignals? signals = null)
     {
         var root = new RootCommand("Serves ONNX vision models over gRPC and adapts their normalization to each camera stream.")
         {
@@ -38,16 +43,28 @@ internal static class Program
             return CommandException.Usage;
         }
 
+        var isServer = parsed.CommandResult.Command is RootCommand or { Name: ServeCommand.Name };
+        signals?.WaitsForTheCommand = isServer;
         try
         {
-            // A graceful stop of the host saves every stream; the process must not be cut off before.
-            var invocation = new InvocationConfiguration { Output = output, Error = error, EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = TimeSpan.FromSeconds(60) };
-            return await parsed.InvokeAsync(invocation, cancel).ConfigureAwait(false);
+            // Signals are handled here: the library's own handler ends a command that never awaits with an unhandled exception.
+            var invocation = new InvocationConfiguration { Output = output, Error = error, EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null };
+            var code = await parsed.InvokeAsync(invocation, cancel).ConfigureAwait(false);
+            // What it has is written; a server that was asked to stop has done what it should.
+            return code == 0 && cancel.IsCancellationRequested && !isServer ? Interrupted() : code;
+        }
+        catch (Exception) when (cancel.IsCancellationRequested && !isServer)
+        {
+            // Whatever it was in the middle of fails in its own way.
+            await error.WriteLineAsync("tta: interrupted").ConfigureAwait(false);
+            return Interrupted();
         }
         catch (Exception failure) when (CommandFailure.Explain(failure) is { } explained)
         {
             await error.WriteLineAsync($"tta: {explained.Message}").ConfigureAwait(false);
             return explained.ExitCode;
         }
+
+        int Interrupted() => signals?.ExitCode ?? TerminationSignals.Interrupted;
     }
 }

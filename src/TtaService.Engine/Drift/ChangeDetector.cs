@@ -1,3 +1,6 @@
+using System.Globalization;
+using TtaService.Engine.Streams;
+
 namespace TtaService.Engine.Drift;
 
 /// <summary>Notices when the domain of a stream switches, from how far each frame is from what was observed before it.</summary>
@@ -41,6 +44,32 @@ internal sealed class ChangeDetector
         (_frames, _sum) = (0, 0);
         _classes.Clear();
         (ChangedAtStep, ChangedAtFrame) = (0, 0);
+    }
+
+    /// <summary>What it knows, as text for a snapshot.</summary>
+    public string Write() => string.Join(' ', new[] { _frames, _zeroStep, _zeroFrame, ChangedAtStep, ChangedAtFrame }.Select(number => number.ToString(CultureInfo.InvariantCulture)).Concat(new[] { _mean, _variance, _sum }.Select(number => number.ToString("R", CultureInfo.InvariantCulture))));
+
+    /// <summary>Goes on from what <see cref="Write"/> gave.</summary>
+    /// <exception cref="SnapshotException">The text is none of these.</exception>
+    public void Restore(string text)
+    {
+        var parts = text.Split(' ');
+        var (counts, values) = (new long[5], new double[3]);
+        var read = parts.Length == counts.Length + values.Length;
+        for (var i = 0; read && i < parts.Length; i++)
+        {
+            read = i < counts.Length
+                ? long.TryParse(parts[i], NumberStyles.None, CultureInfo.InvariantCulture, out counts[i]) && counts[i] < long.MaxValue
+                : double.TryParse(parts[i], NumberStyles.Float, CultureInfo.InvariantCulture, out values[i - counts.Length]) && double.IsFinite(values[i - counts.Length]);
+        }
+
+        if (!read || values[1] < 0 || values[2] is < 0 or > Threshold)
+        {
+            throw new SnapshotException("the snapshot's metadata 'change_detector' can't be read");
+        }
+
+        (_frames, _zeroStep, _zeroFrame, ChangedAtStep, ChangedAtFrame) = (counts[0], counts[1], counts[2], counts[3], counts[4]);
+        (_mean, _variance, _sum) = (values[0], values[1], values[2]);
     }
 
     /// <summary>Takes note of a frame.</summary>

@@ -34,3 +34,11 @@ public sealed record EvaluationResult(int[] Frames, int[] Errors, IReadOnlyList<
     /// <summary>Share of wrong frames, in percent; each domain that occurs counts the same.</summary>
     public double ErrorPercent => Frames.Zip(Errors).Where(domain => domain.First > 0).Select(domain => 100.0 * domain.Second / domain.First).DefaultIfEmpty(double.NaN).Average();
 }
+
+/// <summary>An evaluation was cancelled.</summary>
+/// <param name="results">What each run gave until then, in the order of the runs; without frames for those that had not begun.</param>
+public sealed class EvaluationInterruptedException(IReadOnlyList<EvaluationResult> results) : OperationCanceledException("the evaluation was interrupted")
+{
+    /// <summary>What each run gave until then.</summary>
+    public IReadOnlyList<EvaluationResult> Results { get; } = results;
+}

@@ -19,17 +19,23 @@ public sealed class Evaluator(AdaptiveModel model, EvaluationFrames frames)
     /// <param name="progress">Hears of every pass how many frames it had.</param>
     /// <param name="cancel">Stops between two passes.</param>
     /// <returns>A result a run, in the order given.</returns>
+    /// <exception cref="EvaluationInterruptedException">It was cancelled; the exception has what was measured until then.</exception>
     /// <exception cref="DataFormatException">The model is no classifier, or the frames do not fit it.</exception>
     public IReadOnlyList<EvaluationResult> Run(IReadOnlyList<EvaluationRun> runs, IProgress<int>? progress = null, CancellationToken cancel = default)
     {
-        var results = new EvaluationResult[runs.Count];
+        var results = new EvaluationResult?[runs.Count];
         var waiting = new Queue<int>(Enumerable.Range(0, runs.Count));
         var active = new List<Stream>();
         try
         {
             while (waiting.Count > 0 || active.Count > 0)
             {
-                cancel.ThrowIfCancellationRequested();
+                if (cancel.IsCancellationRequested)
+                {
+                    active.ForEach(stream => results[stream.Index] = stream.Result);
+                    throw new EvaluationInterruptedException(Array.ConvertAll(results, result => result ?? new EvaluationResult(new int[frames.Domains.Count], new int[frames.Domains.Count], [], null)));
+                }
+
                 while (waiting.Count > 0 && (active.Count == 0 || active.Sum(stream => stream.Run.BatchSize) + runs[waiting.Peek()].BatchSize <= FramesInPass))
                 {
                     var index = waiting.Dequeue();
@@ -50,7 +56,7 @@ public sealed class Evaluator(AdaptiveModel model, EvaluationFrames frames)
             active.ForEach(stream => model.Release(stream.State));
         }
 
-        return results;
+        return results!;
     }
 
     private StreamState Open(EvaluationRun run) => run.Snapshot.IsEmpty ? model.CreateState(run.Method, run.Seed) : model.Import(run.Snapshot.Span);

@@ -25,7 +25,7 @@ internal static class ModelOutputs
     }
 
     /// <summary>Compares what was decided with the outputs of passes of one frame each, and takes their shapes.</summary>
-    /// <exception cref="ModelLoadException">An output has no axis for frames, declared probabilities are none, or no output has as many classes as there are labels.</exception>
+    /// <exception cref="ModelLoadException">Declared probabilities are none, or no output has as many classes as there are labels.</exception>
     public static ModelOutput[] Settle(string path, IReadOnlyList<ModelOutput> outputs, IReadOnlyList<IReadOnlyList<OutputTensor>> passes, int? labels)
     {
         var settled = outputs.Select(output => Settle(path, output, [.. passes.Select(pass => pass[output.Index])])).ToArray();
@@ -57,7 +57,7 @@ internal static class ModelOutputs
         "Softmax" => OutputKind.Probabilities,
         "LogSoftmax" => OutputKind.LogProbabilities,
         "Sigmoid" => OutputKind.MultiLabelProbabilities,
-        null => output.Shape.Count == 0 || IsClassScores(output.Shape) ? OutputKind.Logits : OutputKind.Raw,
+        null => output.Shape.Count < 2 || IsClassScores(output.Shape) ? OutputKind.Logits : OutputKind.Raw,
         _ => OutputKind.Raw,
     };
 
@@ -67,14 +67,6 @@ internal static class ModelOutputs
 
     private static ModelOutput Settle(string path, ModelOutput output, OutputTensor[] given)
     {
-        foreach (var tensor in given)
-        {
-            if (tensor.Shape.Length == 0 || tensor.Shape[0] != 1)
-            {
-                throw new ModelLoadException($"{path}: output {output.Name} has shape [{string.Join(',', tensor.Shape)}] for one frame; its first axis must be the frames: export with a batch axis");
-            }
-        }
-
         long[] shape = [-1, .. given[0].Shape.Skip(1).Select(extent => (long)extent)];
         if (output.Kind == OutputKind.Logits && !IsClassScores(shape) && !output.IsDeclared)
         {

@@ -1,5 +1,4 @@
 using TtaService.Engine.Normalization;
-using static TorchSharp.torch;
 
 namespace TtaService.Engine.Streams;
 
@@ -10,7 +9,13 @@ internal sealed class MethodRuntime : IDisposable
     private readonly bool[] _selected;
     private readonly ulong _modelKey;
 
-    public MethodRuntime(MethodSettings settings, IReadOnlyList<NormalizationSite> sites, ulong modelKey, Device? device = null)
+    private readonly ArenaPool _arenas;
+
+    /// <param name="settings">The method and its hyperparameters.</param>
+    /// <param name="sites">The model's sites.</param>
+    /// <param name="modelKey">Seeds what the method draws at random, with the stream's seed.</param>
+    /// <param name="arenas">Where rows come from; a pool in the host's memory of its own when null.</param>
+    public MethodRuntime(MethodSettings settings, IReadOnlyList<NormalizationSite> sites, ulong modelKey, ArenaPool? arenas = null)
     {
         Settings = settings;
         Method = NormalizationMethods.Find(settings.Name)!.Create(settings);
@@ -19,7 +24,8 @@ internal sealed class MethodRuntime : IDisposable
         _modelKey = modelKey;
         _selected = [.. sites.Select(filter.Selects)];
         Layout = new StateLayout(sites, Method, filter);
-        Arena = StateArena.Create(Layout.RowFloats, device);
+        _arenas = arenas ?? new ArenaPool(device: null);
+        Arena = _arenas.Rent(Layout.RowFloats);
     }
 
     public MethodSettings Settings { get; }
@@ -28,10 +34,14 @@ internal sealed class MethodRuntime : IDisposable
 
     public StateLayout Layout { get; }
 
+    /// <summary>The rows of its streams, and of others whose rows are as long.</summary>
     public StateArena Arena { get; }
 
+    /// <summary>Streams that are resident.</summary>
+    public int Streams { get; set; }
+
     /// <summary>Bytes of a stream's row.</summary>
-    public long RowBytes => (long)Layout.RowFloats * sizeof(float);
+    public long RowBytes => Arena.RowBytes;
 
     /// <summary>Whether the method decides at this site; elsewhere the source statistics do.</summary>
     public bool Adapts(NormalizationSite site) => _selected[site.Index] && Method.ReadsFrames;
@@ -50,5 +60,5 @@ internal sealed class MethodRuntime : IDisposable
         }
     }
 
-    public void Dispose() => Arena.Dispose();
+    public void Dispose() => _arenas.Return(Arena);
 }

@@ -12,6 +12,7 @@ internal static class StreamSnapshot
 {
     private const string Format = "tta.stream.v1";
     private const string ObservedFramesKey = "observed_frames";
+    private const string ChangesKey = "change_detector";
     private static readonly string[] NeverNegative = ["_var", "_std", "_occupancy"];
 
     /// <summary>The committed state as bytes.</summary>
@@ -34,6 +35,7 @@ internal static class StreamSnapshot
             return Safetensors.Write(metadata, runtime.Layout.Tensors, runtime.Arena.Read(state.Row));
         }
 
+        metadata[ChangesKey] = state.Changes.Write();
         metadata[ObservedFramesKey] = state.ObservedFrames.ToString(CultureInfo.InvariantCulture);
         float[] row = [.. runtime.Arena.Read(state.Row), .. observed.Arena.Read(state.ObservedRow)];
         return Safetensors.Write(metadata, [.. runtime.Layout.Tensors, .. observed.Layout.Tensors.Select(tensor => tensor with { Offset = runtime.Layout.RowFloats + tensor.Offset })], row);
@@ -87,6 +89,10 @@ internal static class StreamSnapshot
         {
             Copy(snapshot, file, layout, row);
             state.ObservedFrames = snapshot.ObservedFrames;
+            if (snapshot.Content.Metadata.TryGetValue(ChangesKey, out var changes))
+            {
+                state.Changes.Restore(changes);
+            }
         }
     }
 

@@ -14,8 +14,6 @@ namespace TtaService.Host.Commands;
 /// <summary>What a command's user is told when it fails. Anything not listed is a defect of the program and keeps its stack trace.</summary>
 internal static class CommandFailure
 {
-    private const int Interrupted = 130;
-
     public static (string Message, int ExitCode)? Explain(Exception failure) => failure switch
     {
         CommandException known => (known.Message, known.ExitCode),
@@ -25,7 +23,7 @@ internal static class CommandFailure
         RpcException rpc => ($"the server answered {rpc.StatusCode}: {rpc.Status.Detail}", CommandException.Failure),
         StepFailedException step => ($"the server refused a step: {step.Message}", CommandException.Failure),
         IOException or UnauthorizedAccessException => (failure.Message, CommandException.Failure),
-        OperationCanceledException => ("interrupted", Interrupted),
+        OperationCanceledException => ("interrupted", TerminationSignals.Interrupted),
         _ => null,
     };
 

@@ -60,13 +60,19 @@ internal static class EvaluateCommand
             var frames = EvaluationData.Open(location, loaded, parsed.GetValue(data), study.Domains, matchesClasses: true);
             var terminal = new Terminal(parsed.InvocationConfiguration);
             EvaluationReport.WriteClasses(terminal, frames.Folders, location.Folder!.Labels);
-            var results = Run(terminal, study, new Evaluator(loaded, frames), frames, cancel);
+            var (results, complete) = Run(terminal, study, new Evaluator(loaded, frames), frames, cancel);
             EvaluationReport.WriteTables(terminal, study, results);
             Write(terminal, parsed.GetValue(json), writer => writer.WriteLine(JsonSerializer.Serialize(EvaluationReport.Rows(study, results), EvaluationReport.Json)));
             Write(terminal, parsed.GetValue(csv), writer => EvaluationReport.WriteCsv(writer, EvaluationReport.Rows(study, results)));
             if (parsed.GetValue(logits) is { } path)
             {
                 WriteLogits(path, results);
+            }
+
+            if (!complete)
+            {
+                terminal.Line($"interrupted after {results.Sum(outcome => outcome.Results.Sum(result => (long)result.Frames.Sum()))} of {study.Frames(frames.Labels)} frames");
+                cancel.ThrowIfCancellationRequested();
             }
 
             return Task.FromResult(0);
@@ -118,7 +124,7 @@ internal static class EvaluateCommand
         }
     }
 
-    private static IReadOnlyList<EvaluationOutcome> Run(Terminal terminal, EvaluationStudy study, Evaluator evaluator, EvaluationFrames frames, CancellationToken cancel)
+    private static (IReadOnlyList<EvaluationOutcome> Outcomes, bool IsComplete) Run(Terminal terminal, EvaluationStudy study, Evaluator evaluator, EvaluationFrames frames, CancellationToken cancel)
     {
         if (!terminal.IsInteractive)
         {

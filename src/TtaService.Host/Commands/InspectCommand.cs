@@ -67,14 +67,14 @@ internal static class InspectCommand
 
         var verdict = ModelVerdict.Of(model, folder, method, problem);
         var outputs = model.Outputs.Select(output => new OutputReport(output.Name, [.. output.Shape], JsonNamingPolicy.SnakeCaseLower.ConvertName($"{output.Kind}"), output.Reason, output == model.Scores)).ToList();
-        var sites = model.Sites.Select(site => new SiteReport(site.Index, site.Name, site.Channels, site.Epsilon, site.Momentum)).ToList();
+        var sites = model.Sites.Select(site => new SiteReport(site.Index, site.Name, site.Channels, site.Epsilon, site.Momentum, !model.StaysAtSource(site))).ToList();
         var methods = choices.Select(choice =>
         {
             var unavailable = model.WhyUnavailable(choice.Settings);
             var bytes = unavailable is null ? model.StateBytes(choice.Settings) : 0;
             return new MethodReport(choice.Label, bytes, bytes > 0 ? Gibibyte / bytes : null, unavailable);
         });
-        return new ModelReport(location.OnnxPath, model.Digest, [.. model.InputShape], model.InputType, $"{model.InputLayout}".ToLowerInvariant(), preprocessing, outputs, folder.Labels.Count, method?.Name, verdict, sites.Count, sites.Sum(site => site.Channels), sites, [.. methods]);
+        return new ModelReport(location.OnnxPath, model.Digest, [.. model.InputShape], model.InputType, $"{model.InputLayout}".ToLowerInvariant(), preprocessing, outputs, folder.Labels.Count, method?.Name, verdict, model.FramesPerPass, model.Notices, sites.Count, sites.Sum(site => site.Channels), sites, [.. methods]);
     }
 
     private static void Write(Terminal terminal, ModelReport report)
@@ -91,6 +91,11 @@ internal static class InspectCommand
         terminal.Line($"labels   {report.Labels}");
         terminal.Line($"method   {report.DefaultMethod ?? "none"}");
         terminal.Line($"sites    {report.SiteCount}, {report.Channels} channels in all");
+        foreach (var notice in report.Notices)
+        {
+            terminal.Line($"notice   {notice}");
+        }
+
         var sites = new Table { Border = TableBorder.Simple };
         sites.AddColumns("#", "normalization site", "channels", "epsilon", "momentum");
         foreach (var site in report.Sites)
@@ -131,11 +136,11 @@ internal static class InspectCommand
 
     private static Text Cell(FormattableString value) => new(FormattableString.Invariant(value));
 
-    private sealed record ModelReport(string Path, string Digest, long[] InputShape, string InputType, string InputLayout, JsonObject? Preprocessing, IReadOnlyList<OutputReport> Outputs, int Labels, string? DefaultMethod, IReadOnlyList<string> Verdict, int SiteCount, int Channels, IReadOnlyList<SiteReport> Sites, IReadOnlyList<MethodReport> Methods);
+    private sealed record ModelReport(string Path, string Digest, long[] InputShape, string InputType, string InputLayout, JsonObject? Preprocessing, IReadOnlyList<OutputReport> Outputs, int Labels, string? DefaultMethod, IReadOnlyList<string> Verdict, int? FramesPerPass, IReadOnlyList<string> Notices, int SiteCount, int Channels, IReadOnlyList<SiteReport> Sites, IReadOnlyList<MethodReport> Methods);
 
     private sealed record OutputReport(string Name, long[] Shape, string Kind, string Reason, bool Predicts);
 
-    private sealed record SiteReport(int Index, string Name, int Channels, float Epsilon, float Momentum);
+    private sealed record SiteReport(int Index, string Name, int Channels, float Epsilon, float Momentum, bool Adapts);
 
     private sealed record MethodReport(string Method, long StateBytes, long? StreamsPerGibibyte, string? Unavailable);
 }

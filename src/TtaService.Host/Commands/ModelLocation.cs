@@ -12,7 +12,7 @@ namespace TtaService.Host.Commands;
 internal sealed record ModelLocation(string OnnxPath, ModelFolder? Folder)
 {
     /// <summary>As its folder says.</summary>
-    public AdaptiveModelOptions LoadOptions => Folder?.LoadOptions ?? new();
+    public AdaptiveModelOptions LoadOptions => (Folder?.LoadOptions ?? new()) with { OwnsProcess = true };
 
     /// <summary>Loads it and decides, with a first pass, what its outputs are, as the server does.</summary>
     /// <exception cref="ModelLoadException">It can't be served.</exception>

@@ -15,7 +15,7 @@ internal static class OnnxTestCommand
         var absolute = NumberOption.Real("--atol", "Difference allowed in any element", tolerance.Absolute, 0, 1e6);
         var scale = NumberOption.Real("--stol", "Difference allowed relative to an output's largest element: in a large network small elements carry the rounding of large ones", tolerance.Scale, 0, 1);
         var command = new Command("onnx-test", "Runs ONNX node tests against the graph reader.") { folder, quiet, relative, absolute, scale };
-        command.SetAction(parsed =>
+        command.SetAction((parsed, cancel) =>
         {
             var terminal = new Terminal(parsed.InvocationConfiguration);
             var root = parsed.GetRequiredValue(folder);
@@ -31,7 +31,7 @@ internal static class OnnxTestCommand
             }
 
             var counts = new Dictionary<OnnxTestOutcome, int>();
-            foreach (var result in tests.Select(test => OnnxConformance.Run(test, new OnnxTolerance(parsed.GetValue(relative), parsed.GetValue(absolute), parsed.GetValue(scale)))))
+            foreach (var result in tests.TakeWhile(_ => !cancel.IsCancellationRequested).Select(test => OnnxConformance.Run(test, new OnnxTolerance(parsed.GetValue(relative), parsed.GetValue(absolute), parsed.GetValue(scale)))))
             {
                 counts[result.Outcome] = counts.GetValueOrDefault(result.Outcome) + 1;
                 if (result.Outcome != OnnxTestOutcome.Passed || !parsed.GetValue(quiet))
@@ -40,8 +40,8 @@ internal static class OnnxTestCommand
                 }
             }
 
-            terminal.Line($"{counts.GetValueOrDefault(OnnxTestOutcome.Passed)} passed, {counts.GetValueOrDefault(OnnxTestOutcome.Failed)} failed, {counts.GetValueOrDefault(OnnxTestOutcome.Unsupported)} unsupported");
-            return counts.ContainsKey(OnnxTestOutcome.Failed) ? CommandException.Failure : 0;
+            terminal.Line($"{counts.GetValueOrDefault(OnnxTestOutcome.Passed)} passed, {counts.GetValueOrDefault(OnnxTestOutcome.Failed)} failed, {counts.GetValueOrDefault(OnnxTestOutcome.Unsupported)} unsupported{(cancel.IsCancellationRequested ? $", {tests.Count - counts.Values.Sum()} not run" : "")}");
+            return Task.FromResult(counts.ContainsKey(OnnxTestOutcome.Failed) ? CommandException.Failure : 0);
         });
         return command;
     }

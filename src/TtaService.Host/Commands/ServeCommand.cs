@@ -8,9 +8,11 @@ namespace TtaService.Host.Commands;
 /// <summary><c>tta serve</c>, and <c>tta</c> alone: runs the server until it is stopped.</summary>
 internal static class ServeCommand
 {
+    public const string Name = "serve";
+
     public static Command Build()
     {
-        var command = new Command("serve", "Runs the server (also what tta alone does).");
+        var command = new Command(Name, "Runs the server (also what tta alone does).");
         AddTo(command);
         return command;
     }

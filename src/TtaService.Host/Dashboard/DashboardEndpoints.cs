@@ -93,10 +93,11 @@ internal static class DashboardEndpoints
         context.Response.ContentType = "text/event-stream";
         context.Response.Headers.CacheControl = "no-store";
         using var ended = CancellationTokenSource.CreateLinkedTokenSource(context.RequestAborted, lifetime.ApplicationStopping);
+        using var watch = board.Watch();
         try
         {
             await context.Response.Body.FlushAsync(ended.Token).ConfigureAwait(false);
-            await foreach (var update in board.WatchAsync(ended.Token).ConfigureAwait(false))
+            await foreach (var update in watch.ReadAsync(ended.Token).ConfigureAwait(false))
             {
                 var line = update is LevelChanged change
                     ? $"event: level\ndata: {JsonSerializer.Serialize(new { stream = change.Stream.Stream, level = FleetReader.Word(change.Stream.Level) })}\n\n"

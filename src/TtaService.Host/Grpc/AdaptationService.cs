@@ -23,7 +23,7 @@ internal sealed class AdaptationService(
         var content = StreamRequests.Read(open.Reply);
         if (open.Stream.Length > 0)
         {
-            var visit = StreamRequests.Read(open, StreamRequests.CheckedName(open.Stream, "open.stream"));
+            var visit = StreamRequests.Read(open, StreamRequests.CheckedName(open.Stream, "open.stream")) with { Client = StreamRequests.ClientOf(context) };
             while (true)
             {
                 var (session, origin) = await directory.VisitAsync(visit).ConfigureAwait(false);
@@ -63,7 +63,7 @@ internal sealed class AdaptationService(
         return outcome.Answer is { } answer
             ? new InferReply
             {
-                Opened = Replies.Opened(session.Describe(), origin, _streams.MaxPendingSteps, steps.MaxFramesPerStep(session.Model)),
+                Opened = Replies.Opened(session, origin, _streams.MaxPendingSteps, steps.MaxFramesPerStep(session.Model)),
                 Step = Replies.Step(step.Sequence, answer, origin),
             }
             : throw new FailureException(outcome.Failure!);

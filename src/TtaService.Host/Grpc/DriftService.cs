@@ -31,7 +31,8 @@ internal sealed class DriftService(DriftBoard board, ModelCatalog models, Stream
 
         var worst = request.Worst == 0 ? DefaultWorst : request.Worst;
         using var ended = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken, lifetime.ApplicationStopping);
-        var updates = board.WatchAsync(ended.Token);
+        // From here on, so that nothing between the latest sweep and the first update is missed.
+        using var watch = board.Watch();
         try
         {
             foreach (var report in board.Latest.Values.Where(report => Concerns(request, report.Model)))
@@ -39,7 +40,7 @@ internal sealed class DriftService(DriftBoard board, ModelCatalog models, Stream
                 await responseStream.WriteAsync(ToWire(new Swept(report.Time, report), worst), ended.Token).ConfigureAwait(false);
             }
 
-            await foreach (var update in updates.ConfigureAwait(false))
+            await foreach (var update in watch.ReadAsync(ended.Token).ConfigureAwait(false))
             {
                 if (Concerns(request, ModelOf(update)))
                 {

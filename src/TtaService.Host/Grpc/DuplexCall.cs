@@ -31,12 +31,14 @@ internal sealed class DuplexCall(
         var open = await ReadOpenAsync().ConfigureAwait(false);
         var name = StreamRequests.CheckedName(open.Stream, "open.stream");
         var content = StreamRequests.Read(open.Reply);
-        var (lease, origin) = await directory.OpenAsync(StreamRequests.Read(open, name)).ConfigureAwait(false);
+        // The opening may have to wait; the call is not idle for that.
+        idleTimer.Change(Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+        var (lease, origin) = await OpenAsync(StreamRequests.Read(open, name) with { Client = StreamRequests.ClientOf(context) }).ConfigureAwait(false);
         using (lease)
         {
             // What an earlier call of the stream left running holds places that this one needs, and may move the last sequence that it tells.
             await lease.Session.Model.Batcher.SettledAsync(lease.Session).WaitAsync(context.CancellationToken).ConfigureAwait(false);
-            await replies.WriteAsync(new StreamInferReply { Opened = Replies.Opened(lease.Session.Describe(), origin, options.MaxPendingSteps, steps.MaxFramesPerStep(lease.Session.Model)) }).ConfigureAwait(false);
+            await replies.WriteAsync(new StreamInferReply { Opened = Replies.Opened(lease.Session, origin, options.MaxPendingSteps, steps.MaxFramesPerStep(lease.Session.Model)) }).ConfigureAwait(false);
             idleTimer.Change(options.CallIdleTimeout, Timeout.InfiniteTimeSpan);
             await PumpAsync(lease, content, origin, idleTimer).ConfigureAwait(false);
         }
@@ -71,6 +73,19 @@ internal sealed class DuplexCall(
         }
 
         return requests.Current.Open ?? throw new FailureException(Failure.Invalid("OPEN_MISSING", "open", "the first message must open the stream; steps come after it"));
+    }
+
+    private async Task<(StreamLease Lease, Serving.Streams.StateOrigin Origin)> OpenAsync(StreamRequest request)
+    {
+        using var leaving = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken, stopping);
+        try
+        {
+            return await directory.OpenAsync(request, leaving.Token).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException) when (stopping.IsCancellationRequested && !context.CancellationToken.IsCancellationRequested)
+        {
+            throw new FailureException(Failure.Stopping());
+        }
     }
 
     private async Task PumpAsync(StreamLease lease, ReplyContent content, Serving.Streams.StateOrigin origin, ITimer idleTimer)

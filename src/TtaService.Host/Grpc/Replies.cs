@@ -16,8 +16,9 @@ namespace TtaService.Host.Grpc;
 /// <summary>The host's words put on the wire.</summary>
 internal static class Replies
 {
-    public static StreamOpened Opened(StreamDescription stream, Serving.Streams.StateOrigin origin, int maxPendingSteps, int maxFramesPerStep)
+    public static StreamOpened Opened(StreamSession session, Serving.Streams.StateOrigin origin, int maxPendingSteps, int maxFramesPerStep)
     {
+        var stream = session.Describe();
         var opened = new StreamOpened
         {
             Stream = stream.Name,
@@ -34,11 +35,7 @@ internal static class Replies
             opened.Warnings.Add(warning);
         }
 
-        if (stream.Notice is { } notice)
-        {
-            opened.Warnings.Add(notice);
-        }
-
+        opened.Warnings.AddRange(session.Tell());
         return opened;
     }
 

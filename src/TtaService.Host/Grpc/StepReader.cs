@@ -1,5 +1,7 @@
 using System.Buffers;
+using System.Buffers.Binary;
 using System.Runtime.InteropServices;
+using System.Security.Cryptography;
 using Google.Protobuf.Collections;
 using Microsoft.Extensions.Options;
 using TtaService.Engine.Execution;
@@ -75,9 +77,30 @@ internal sealed class StepReader(IOptions<BatchingOptions> batching, TtaMetrics 
             Bytes = kind == Frame.ContentOneofCase.Tensor ? bytes : bytes + ((long)frames.Count * model.Frames.FrameBytes),
             Timeout = step.Timeout is null ? null : ReadTimeout(step.Timeout),
             Content = content,
+            Digest = () => DigestOf(frames),
             Decode = () => Decode(model, frames, kind),
             Cancel = cancel,
         };
+    }
+
+    // Of the bytes as they came: who sends a step again sends the same ones.
+    private static ulong DigestOf(RepeatedField<Frame> frames)
+    {
+        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        foreach (var frame in frames)
+        {
+            var (data, shape) = frame.ContentCase switch
+            {
+                Frame.ContentOneofCase.Encoded => (frame.Encoded, string.Empty),
+                Frame.ContentOneofCase.Raw => (frame.Raw.Data, $"{frame.Raw.Format} {frame.Raw.Width} {frame.Raw.Height} {frame.Raw.Stride}"),
+                _ => (frame.Tensor.Data, string.Join(' ', frame.Tensor.Shape)),
+            };
+            hash.AppendData(System.Text.Encoding.ASCII.GetBytes($"{frame.ContentCase} {shape} {data.Length};"));
+            hash.AppendData(data.Span);
+        }
+
+        // 0 stands for unknown.
+        return Math.Max(1, BinaryPrimitives.ReadUInt64LittleEndian(hash.GetHashAndReset()));
     }
 
     private DecodedFrames Decode(ServedModel model, RepeatedField<Frame> frames, Frame.ContentOneofCase kind)

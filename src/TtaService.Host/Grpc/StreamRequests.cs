@@ -1,6 +1,7 @@
 using System.Text.Json.Nodes;
 using Google.Protobuf.Collections;
 using Google.Protobuf.WellKnownTypes;
+using Grpc.Core;
 using TtaService.Serving.Streams;
 using TtaService.V1;
 using Method = TtaService.V1.Method;
@@ -25,6 +26,9 @@ internal static class StreamRequests
 
         return name;
     }
+
+    /// <summary>Who calls, as far as the network tells; empty when it does not.</summary>
+    public static string ClientOf(ServerCallContext context) => context.GetHttpContext().Connection.RemoteIpAddress?.ToString() ?? string.Empty;
 
     public static StreamRequest Read(OpenStream open, string name) => new()
     {

@@ -20,7 +20,7 @@ internal sealed class StreamsService(StreamDirectory directory, StreamList list,
     public override async Task<Stream> CreateStream(CreateStreamRequest request, ServerCallContext context)
     {
         var stream = request.Stream ?? throw new FailureException(Failure.Invalid("STREAM_MISSING", "stream", "the request has no stream"));
-        var session = await directory.CreateAsync(StreamRequests.Read(stream)).ConfigureAwait(false);
+        var session = await directory.CreateAsync(StreamRequests.Read(stream) with { Client = StreamRequests.ClientOf(context) }).ConfigureAwait(false);
         return Replies.ToWire(session.Describe());
     }
 

@@ -17,7 +17,7 @@ internal static class TtaEndpointRouteBuilderExtensions
         endpoints.MapGrpcService<DriftService>();
         endpoints.MapGrpcHealthChecksService();
         endpoints.MapGrpcReflectionService();
-        endpoints.MapHealthChecks("/health/live", new HealthCheckOptions { Predicate = _ => false });
+        endpoints.MapHealthChecks("/health/live", new HealthCheckOptions { Predicate = check => check.Name == LivenessCheck.Name, ResponseWriter = Explain });
         endpoints.MapHealthChecks("/health/ready", new HealthCheckOptions { Predicate = check => check.Name == ReadinessCheck.Name, ResponseWriter = Explain });
         endpoints.MapPrometheusScrapingEndpoint("/metrics").DisableHttpMetrics().Add(NotOverHttp2);
         endpoints.MapDashboard().Add(NotOverHttp2);

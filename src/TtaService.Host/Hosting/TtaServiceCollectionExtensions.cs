@@ -5,6 +5,7 @@ using TtaService.Host.Dashboard;
 using TtaService.Host.Grpc;
 using TtaService.Host.Hosting;
 using TtaService.Serving.Frames;
+using TtaService.Serving.Loops;
 using TtaService.Serving.Models;
 using TtaService.Serving.Store;
 using TtaService.Serving.Streams;
@@ -14,9 +15,6 @@ namespace Microsoft.Extensions.DependencyInjection;
 
 internal static class TtaServiceCollectionExtensions
 {
-    // Who can answer is alive. It needs a check all the same: a service without one is UNKNOWN.
-    private const string Liveness = "liveness";
-
     /// <summary>Adds the engine with its models, the streams, and the gRPC services. Settings come from the sections Models, Batching, Streams, Store, Frames, Drift, Dashboard, Telemetry and Server.</summary>
     public static IServiceCollection AddTtaService(this IServiceCollection services)
     {
@@ -24,6 +22,7 @@ internal static class TtaServiceCollectionExtensions
         AddSettings(services);
         services.TryAddSingleton<TtaMetrics>();
         services.TryAddSingleton<TtaActivities>();
+        services.TryAddSingleton<LoopWatch>();
         AddStreams(services);
         AddDrift(services);
         AddDashboard(services);
@@ -58,6 +57,10 @@ internal static class TtaServiceCollectionExtensions
         services.AddHostedService<ModelLoading>();
         services.AddHostedService<ServiceLevels>();
         services.AddHostedService<StoreStart>();
+        services.TryAddSingleton<DeviceWatch>();
+        services.AddHostedService(provider => provider.GetRequiredService<DeviceWatch>());
+        // Before the schedule, so that it stops after it: the claims hold while the last states are saved.
+        services.AddHostedService<ClaimRenewal>();
         services.AddHostedService<CheckpointSchedule>();
         services.AddHostedService<IdleStreamSweeper>();
     }
@@ -95,8 +98,8 @@ internal static class TtaServiceCollectionExtensions
         {
             health.Services.Map(string.Empty, check => check.Name == ReadinessCheck.Name);
             health.Services.Map("readiness", check => check.Name == ReadinessCheck.Name);
-            health.Services.Map(Liveness, check => check.Name == Liveness);
-        }).AddCheck<ReadinessCheck>(ReadinessCheck.Name).AddCheck(Liveness, () => HealthCheckResult.Healthy());
+            health.Services.Map(LivenessCheck.Name, check => check.Name == LivenessCheck.Name);
+        }).AddCheck<ReadinessCheck>(ReadinessCheck.Name).AddCheck<LivenessCheck>(LivenessCheck.Name);
         // Watchers hear of a change within a second.
         services.Configure<HealthCheckPublisherOptions>(publisher => (publisher.Delay, publisher.Period) = (TimeSpan.Zero, TimeSpan.FromSeconds(1)));
     }

@@ -41,6 +41,7 @@ internal sealed class ModelFolder
         Layout = _manifest.Preprocessing?.Layout is { } layout ? Enum.Parse<InputLayout>(layout, ignoreCase: true) : null,
         OutputKinds = _manifest.Outputs.ToDictionary(output => output.Name, output => ModelManifest.OutputEntry.Kinds[output.Kind]),
         Labels = Labels.Count > 0 ? Labels.Count : null,
+        FrameSize = FrameSize,
     };
 
     private InputNormalization? DeclaredNormalization
@@ -62,6 +63,23 @@ internal sealed class ModelFolder
             // A single number is every channel's; the engine knows how many the graph has when model.json does not say.
             var channels = Math.Max(entry.Channels is null or "grey" ? 1 : 3, Math.Max(scale.Length, offset.Length));
             return InputNormalization.Scaled(Broadcast(scale, channels), Broadcast(offset, channels));
+        }
+    }
+
+    /// <summary>Height and width of the frames that preprocessing makes for a model that leaves its input's size open; null when model.json leaves it open, too.</summary>
+    public (int Height, int Width)? FrameSize
+    {
+        get
+        {
+            try
+            {
+                return Preprocessing([-1, -1, -1, -1]).Crop;
+            }
+            catch (ModelLoadException)
+            {
+                // Loading says what is wrong, with the model's own input.
+                return null;
+            }
         }
     }
 

@@ -3,6 +3,7 @@ using Microsoft.Extensions.Options;
 using TtaService.Engine.Execution;
 using TtaService.Engine.Onnx;
 using TtaService.Serving.Frames;
+using TtaService.Serving.Loops;
 using TtaService.Serving.Models;
 using TtaService.Serving.Streams;
 using TtaService.Serving.Telemetry;
@@ -20,6 +21,7 @@ internal sealed partial class ModelLoading(
     IOptions<DriftOptions> drift,
     TtaMetrics metrics,
     TtaActivities activities,
+    LoopWatch loops,
     TimeProvider clock,
     ILogger<ModelLoading> logger) : IHostedService
 {
@@ -83,6 +85,7 @@ internal sealed partial class ModelLoading(
             // Engines on the CPU share its memory; a GPU has its own.
             ArenaBytes = models.Value.ArenaBytes > 0 ? models.Value.ArenaBytes : device == "cpu" ? AdaptiveModelOptions.DefaultArenaBytes / devices : null,
             Observation = drift.Value.Observation,
+            OwnsProcess = true,
         };
         var engine = await InferenceEngine.StartAsync(folder.OnnxPath, options).ConfigureAwait(false);
         ServedModel? served = null;
@@ -100,6 +103,11 @@ internal sealed partial class ModelLoading(
             await WarmUp.RunAsync(served).ConfigureAwait(false);
             var took = Stopwatch.GetElapsedTime(began);
             Log.ModelLoaded(logger, folder.Name, device, engine.Model.Digest, engine.Model.Sites.Count, took, served.Drift.Calibration);
+            foreach (var notice in engine.Model.Notices)
+            {
+                Log.ModelNotice(logger, folder.Name, device, notice);
+            }
+
             return served;
         }
         catch
@@ -116,8 +124,8 @@ internal sealed partial class ModelLoading(
         var method = folder.DefaultMethod(engine.Model);
         var watched = ModelDrift.Open(folder, engine.Model, drift.Value);
         var residency = new StreamResidency(folder.Name, metrics, clock, logger);
-        var batcher = new StepBatcher(engine, residency, batching.Value, streams.Value, decoding, new AnswerWriter(folder.Labels, engine.Model.Scores), metrics, activities, clock, logger);
-        return new ServedModel(folder, device, preprocessing, pipeline, engine, residency, batcher, method, watched, new ShadowQueue(folder.Name, engine, metrics));
+        var batcher = new StepBatcher(engine, residency, batching.Value, streams.Value, decoding, new AnswerWriter(folder.Labels, engine.Model.Scores), metrics, activities, loops.Add(LoopKind.Batcher, $"the batcher of {folder.Name} on {device}", batching.Value.StuckAfter, isVital: true), clock, logger);
+        return new ServedModel(folder, device, preprocessing, pipeline, engine, residency, batcher, method, watched, new ShadowQueue(folder.Name, engine, metrics, loops.Add(LoopKind.Shadow, $"the frames of {folder.Name} that run through source", batching.Value.StuckAfter)));
     }
 
     private void Refuse(BrokenModel broken)
@@ -136,5 +144,8 @@ internal sealed partial class ModelLoading(
 
         [LoggerMessage(EventId = 32, Level = LogLevel.Debug, Message = "LoadFailed {Model}")]
         public static partial void LoadFailed(ILogger logger, Exception failure, string model);
+
+        [LoggerMessage(EventId = 37, Level = LogLevel.Warning, Message = "ModelNotice {Model} on {Device}: {Notice}")]
+        public static partial void ModelNotice(ILogger logger, string model, string device, string notice);
     }
 }

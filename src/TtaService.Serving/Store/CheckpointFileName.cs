@@ -4,7 +4,7 @@ using System.Text;
 
 namespace TtaService.Serving.Store;
 
-/// <summary>The file of a checkpoint: <c>&lt;stream, escaped&gt;~&lt;number&gt;.safetensors</c>, or <c>.rejected</c> when it was set aside.</summary>
+/// <summary>The file of a checkpoint: <c>&lt;stream, escaped&gt;~&lt;number&gt;.safetensors</c>, <c>.rejected</c> when it was set aside, or <c>.dropped</c> for the mark of a stream that made room.</summary>
 /// <remarks>
 /// Lower-case letters, digits, - and _ stand for themselves, every other byte of the key's UTF-8 as =XX: no key leaves the folder, hides a file, or equals another on a file system that
 /// ignores case. A long key is cut and its SHA-256 follows a double ==; then only the file itself tells the whole key.
@@ -13,6 +13,7 @@ internal static class CheckpointFileName
 {
     public const string Stored = ".safetensors";
     public const string Rejected = ".rejected";
+    public const string Dropped = ".dropped";
 
     private const int MaxEscaped = 160;
     private const int KeptOfLong = 80;
@@ -30,7 +31,7 @@ internal static class CheckpointFileName
         (number, stream) = (0, null);
         var extension = Path.GetExtension(name);
         var mark = name.LastIndexOf('~');
-        if (mark < 0 || extension is not (Stored or Rejected)
+        if (mark < 0 || extension is not (Stored or Rejected or Dropped)
             || !long.TryParse(name.AsSpan(mark + 1, name.Length - mark - 1 - extension.Length), NumberStyles.None, CultureInfo.InvariantCulture, out number)
             || number <= 0)
         {

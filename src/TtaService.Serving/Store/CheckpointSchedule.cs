@@ -1,18 +1,18 @@
 using Microsoft.Extensions.Options;
+using TtaService.Serving.Loops;
 using TtaService.Serving.Streams;
 
 namespace TtaService.Serving.Store;
 
-/// <summary>Writes the streams' changes behind the steps: oldest first, within a budget of bytes. Confirms the claims. Saves everything when the host stops.</summary>
-internal sealed partial class CheckpointSchedule(StreamDirectory directory, StreamKeeper keeper, StoreHealth health, IOptions<StoreOptions> options, TimeProvider clock, ILogger<CheckpointSchedule> logger) : BackgroundService
+/// <summary>Writes the streams' changes behind the steps: oldest first, within a budget of bytes. Saves everything when the host stops.</summary>
+internal sealed partial class CheckpointSchedule(StreamDirectory directory, StreamKeeper keeper, StoreHealth health, LoopWatch loops, IOptions<StoreOptions> options, TimeProvider clock, ILogger<CheckpointSchedule> logger)
+    : BackgroundLoop(loops, LoopKind.Checkpoints, "the writing of checkpoints", Period(options.Value), clock)
 {
-    private const int ClaimsAtATime = 500;
-
     private readonly StoreOptions _options = options.Value;
+    private readonly TimeProvider _clock = clock;
     private readonly Lock _budget = new();
     private double _allowance = options.Value.BytesPerSecond;
     private long _allowanceAt = clock.GetTimestamp();
-    private long _renewedAt = clock.GetTimestamp();
 
     public override async Task StopAsync(CancellationToken cancellationToken)
     {
@@ -23,69 +23,37 @@ internal sealed partial class CheckpointSchedule(StreamDirectory directory, Stre
         }
     }
 
-    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
-    {
-        var period = TimeSpan.FromTicks(Math.Clamp(_options.CheckpointInterval.Ticks / 20, TimeSpan.TicksPerMillisecond * 20, TimeSpan.TicksPerMillisecond * 500));
-        using var timer = new PeriodicTimer(period, clock);
-        try
-        {
-            while (await timer.WaitForNextTickAsync(stoppingToken).ConfigureAwait(false))
-            {
-                await TurnAsync(stoppingToken).ConfigureAwait(false);
-            }
-        }
-        catch (OperationCanceledException)
-        {
-            // The host stops.
-        }
-    }
-
-    private async Task TurnAsync(CancellationToken stop)
+    protected override async Task TurnAsync(CancellationToken stop)
     {
         if (!health.MayTry)
         {
             return;
         }
 
-        if (clock.GetElapsedTime(_renewedAt) >= _options.RenewInterval)
-        {
-            _renewedAt = clock.GetTimestamp();
-            foreach (var claimed in directory.Loaded.Chunk(ClaimsAtATime))
-            {
-                await keeper.RenewAsync(claimed).ConfigureAwait(false);
-            }
-        }
-
-        var due = Due();
-        await Parallel.ForEachAsync(due, new ParallelOptions { MaxDegreeOfParallelism = _options.Writers, CancellationToken = stop }, async (session, cancel) =>
+        await Parallel.ForEachAsync(Due(), new ParallelOptions { MaxDegreeOfParallelism = _options.Writers, CancellationToken = stop }, async (session, cancel) =>
         {
             await WaitForBudgetAsync(cancel).ConfigureAwait(false);
-            if (!health.MayTry)
+            if (health.MayTry)
             {
-                return;
+                await Beat.TryAsync($"stream '{session.Name}'", () => SaveAsync(session), stop).ConfigureAwait(false);
             }
 
-            try
-            {
-                var (_, bytes) = await keeper.SaveAsync(session).ConfigureAwait(false);
-                Spend(bytes);
-                directory.Recount(session);
-            }
-            catch (FailureException refused)
-            {
-                Log.NotSaved(logger, session.Name, refused.Failure.Message);
-            }
-            catch (Exception defect) when (defect is not OperationCanceledException)
-            {
-                // One stream's trouble must not end the saving of the others.
-                Log.SaveFailed(logger, session.Name, defect);
-            }
+            Beat.Turned();
         }).ConfigureAwait(false);
+    }
+
+    private static TimeSpan Period(StoreOptions options) => TimeSpan.FromTicks(Math.Clamp(options.CheckpointInterval.Ticks / 20, TimeSpan.TicksPerMillisecond * 20, TimeSpan.TicksPerMillisecond * 500));
+
+    private async Task SaveAsync(StreamSession session)
+    {
+        var (_, bytes) = await keeper.SaveAsync(session).ConfigureAwait(false);
+        Spend(bytes);
+        directory.Recount(session);
     }
 
     private List<StreamSession> Due()
     {
-        var now = clock.GetTimestamp();
+        var now = _clock.GetTimestamp();
         var due = new List<(long Since, StreamSession Session)>();
         foreach (var session in directory.Loaded)
         {
@@ -117,7 +85,7 @@ internal sealed partial class CheckpointSchedule(StreamDirectory directory, Stre
         }
 
         // Streams that began together must not be written together for ever; the rest of the interval is for the writing.
-        return (keeping.Dirty || keeping.Claim is null) && clock.GetElapsedTime(keeping.DirtySince, now) >= _options.CheckpointInterval * session.Keeping.Spread;
+        return (keeping.Dirty || keeping.Claim is null) && _clock.GetElapsedTime(keeping.DirtySince, now) >= _options.CheckpointInterval * session.Keeping.Spread;
     }
 
     private async Task WaitForBudgetAsync(CancellationToken cancel)
@@ -127,18 +95,21 @@ internal sealed partial class CheckpointSchedule(StreamDirectory directory, Stre
             double missing;
             lock (_budget)
             {
-                var now = clock.GetTimestamp();
-                _allowance = Math.Min(_options.BytesPerSecond, _allowance + (clock.GetElapsedTime(_allowanceAt, now).TotalSeconds * _options.BytesPerSecond));
+                var now = _clock.GetTimestamp();
+                _allowance = Math.Min(_options.BytesPerSecond, _allowance + (_clock.GetElapsedTime(_allowanceAt, now).TotalSeconds * _options.BytesPerSecond));
                 _allowanceAt = now;
                 missing = -_allowance;
             }
+
+            // Waiting for it is no standing still.
+            Beat.Turned();
 
             if (missing <= 0)
             {
                 return;
             }
 
-            await Task.Delay(TimeSpan.FromSeconds(Math.Clamp(missing / _options.BytesPerSecond, 0.001, 1)), clock, cancel).ConfigureAwait(false);
+            await Task.Delay(TimeSpan.FromSeconds(Math.Clamp(missing / _options.BytesPerSecond, 0.001, 1)), _clock, cancel).ConfigureAwait(false);
         }
     }
 
@@ -153,7 +124,7 @@ internal sealed partial class CheckpointSchedule(StreamDirectory directory, Stre
     // Again and again while the store does not serve, until the time for it is over.
     private async Task SaveAllAsync()
     {
-        using var timeout = new CancellationTokenSource(_options.StopTimeout, clock);
+        using var timeout = new CancellationTokenSource(_options.StopTimeout, _clock);
         try
         {
             while (true)
@@ -174,7 +145,7 @@ internal sealed partial class CheckpointSchedule(StreamDirectory directory, Stre
                     return;
                 }
 
-                await Task.Delay(_options.RetryDelay, clock, timeout.Token).ConfigureAwait(false);
+                await Task.Delay(_options.RetryDelay, _clock, timeout.Token).ConfigureAwait(false);
             }
         }
         catch (OperationCanceledException)
@@ -187,9 +158,6 @@ internal sealed partial class CheckpointSchedule(StreamDirectory directory, Stre
     {
         [LoggerMessage(EventId = 56, Level = LogLevel.Error, Message = "StreamsLeft: {Streams} streams could not be saved within {StopTimeout} (Store:StopTimeout): {Trouble}")]
         public static partial void StreamsLeft(ILogger logger, int streams, TimeSpan stopTimeout, string? trouble);
-
-        [LoggerMessage(EventId = 57, Level = LogLevel.Warning, Message = "NotSaved {Stream}: {Reason}")]
-        public static partial void NotSaved(ILogger logger, string stream, string reason);
 
         [LoggerMessage(EventId = 58, Level = LogLevel.Error, Message = "SaveFailed {Stream}")]
         public static partial void SaveFailed(ILogger logger, string stream, Exception defect);

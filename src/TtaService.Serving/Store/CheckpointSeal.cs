@@ -11,6 +11,9 @@ internal sealed class CheckpointSeal
 {
     public const int MinKeyBytes = 32;
 
+    /// <summary>Longest record that is stored with a state; a longer one is left out. Half of the longest header that is read back, which holds the tensors' names, too.</summary>
+    public const int MaxRecordCharacters = Safetensors.MaxHeaderBytes / 2;
+
     private const string Version = "tta.checkpoint.v1";
     private const string VersionFamily = "tta.checkpoint.v";
     private const string Plain = "sha256:";
@@ -48,15 +51,25 @@ internal sealed class CheckpointSeal
             ["epoch"] = claim.Epoch.ToString(CultureInfo.InvariantCulture),
             ["owner"] = claim.Owner,
             ["sequence"] = checkpoint.Sequence.ToString(CultureInfo.InvariantCulture),
-            ["record"] = checkpoint.Record,
+            ["record"] = Fitting(checkpoint.Record),
             ["saved"] = _clock.GetUtcNow().ToString("O", CultureInfo.InvariantCulture),
             ["checksum"] = _algorithm + new string('0', DigestCharacters),
         };
+        if (checkpoint.ModelName.Length > 0)
+        {
+            metadata["model_name"] = checkpoint.ModelName;
+        }
+
         var file = Safetensors.WithMetadata(encoded, metadata);
         var digest = Digest(file, DigestStart(file, _algorithm)!.Value, _algorithm);
         Encoding.ASCII.GetBytes(digest, file.AsSpan(DigestStart(file, _algorithm)!.Value));
-        return file;
+        return System.Buffers.Binary.BinaryPrimitives.ReadUInt64LittleEndian(file) <= Safetensors.MaxHeaderBytes
+            ? file
+            : throw new SnapshotException($"the checkpoint's header has {System.Buffers.Binary.BinaryPrimitives.ReadUInt64LittleEndian(file)} bytes, at most {Safetensors.MaxHeaderBytes} are read back");
     }
+
+    // What can't be read back must not be written: the state is worth more than what belongs to it.
+    private static string Fitting(string record) => record.Length <= MaxRecordCharacters ? record : "";
 
     /// <summary>Checks a stored file and takes the state out.</summary>
     /// <param name="stream">The stream that it is stored for.</param>
@@ -138,7 +151,10 @@ internal sealed class CheckpointSeal
                 metadata["model"],
                 metadata["method"],
                 DateTimeOffset.ParseExact(metadata["saved"], "O", CultureInfo.InvariantCulture),
-                bytes);
+                bytes)
+            {
+                ModelName = metadata.GetValueOrDefault("model_name") ?? "",
+            };
         }
         catch (Exception e) when (e is KeyNotFoundException or FormatException or OverflowException)
         {

@@ -81,6 +81,7 @@ internal sealed class FileStreamStateStore : LocalStreamStateStore
         try
         {
             DurableFile.Write(path, file);
+            File.SetLastWriteTimeUtc(path, Clock.GetUtcNow().UtcDateTime);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -88,8 +89,6 @@ internal sealed class FileStreamStateStore : LocalStreamStateStore
             File.Delete(path);
             throw;
         }
-
-        File.SetLastWriteTimeUtc(path, Clock.GetUtcNow().UtcDateTime);
     }
 
     protected override byte[] Get(string stream, long number)
@@ -130,6 +129,11 @@ internal sealed class FileStreamStateStore : LocalStreamStateStore
 
     protected override void RemoveSetAside(string stream, long number) => File.Delete(PathOf(stream, number, CheckpointFileName.Rejected));
 
+    // The name is told inside, too: a long one is cut in the file's name. No flush: a mark that a crash loses is a word less.
+    protected override void MarkDropped(string stream, long number) => File.WriteAllText(PathOf(stream, number, CheckpointFileName.Dropped), stream);
+
+    protected override void UnmarkDropped(string stream, long number) => File.Delete(PathOf(stream, number, CheckpointFileName.Dropped));
+
     protected override async ValueTask DisposeCoreAsync()
     {
         await _lock.DisposeAsync().ConfigureAwait(false);
@@ -151,13 +155,18 @@ internal sealed class FileStreamStateStore : LocalStreamStateStore
             }
             else if (CheckpointFileName.TryParse(file.Name, out var number, out var stream))
             {
-                var refused = file.Extension == CheckpointFileName.Rejected;
+                var kind = file.Extension switch
+                {
+                    CheckpointFileName.Rejected => AdoptedAs.Refused,
+                    CheckpointFileName.Dropped => AdoptedAs.Dropped,
+                    _ => AdoptedAs.Checkpoint,
+                };
                 if ((stream ?? OwnWord(file, number)) is { } key)
                 {
-                    Adopt(key, number, file.Length, now - file.LastWriteTimeUtc, refused);
+                    Adopt(key, number, file.Length, now - file.LastWriteTimeUtc, kind);
                 }
 
-                if (refused)
+                if (kind == AdoptedAs.Refused)
                 {
                     rejected.Add(file);
                 }
@@ -168,6 +177,8 @@ internal sealed class FileStreamStateStore : LocalStreamStateStore
         {
             file.Delete();
         }
+
+        Arrange();
     }
 
     // Of a key too long for the name. A file that does not tell can't be opened by any key: it is set aside.
@@ -175,7 +186,7 @@ internal sealed class FileStreamStateStore : LocalStreamStateStore
     {
         try
         {
-            var stream = DescribeFile(file.FullName, number).Stream;
+            var stream = file.Extension == CheckpointFileName.Dropped ? File.ReadAllText(file.FullName) : DescribeFile(file.FullName, number).Stream;
             if (CheckpointFileName.Of(stream, number, file.Extension) == file.Name)
             {
                 return stream;

@@ -6,10 +6,23 @@ namespace TtaService.Serving.Store;
 /// <remarks>The newest checkpoint decides: when it was refused, the stream starts anew, and the older ones are there to roll back to.</remarks>
 internal abstract class LocalStreamStateStore(StoreOptions options, CheckpointSeal seal, TimeProvider clock) : IStreamStateStore
 {
+    // Marks of dropped streams.
+    private const int MaxDropped = 10_000;
+
     private static readonly TimeSpan SweepInterval = TimeSpan.FromMinutes(1);
+
+    // What is remembered of a deleted stream, so that its owner hears that it is fenced.
+    private static readonly TimeSpan EmptyExpiry = TimeSpan.FromMinutes(10);
 
     private readonly Lock _gate = new();
     private readonly Dictionary<string, Entry> _entries = new(StringComparer.Ordinal);
+    private readonly SortedSet<string> _names = new(StringComparer.Ordinal);
+
+    // Those that nobody has open, the longest idle first: with checkpoints, and without.
+    private readonly LinkedList<Entry> _idle = new();
+    private readonly LinkedList<Entry> _empty = new();
+    private readonly NewStreams<Entry> _new = new(options, clock);
+    private readonly Queue<Entry> _dropped = new();
     private int _streams;
     private long _bytes;
     private long _swept = clock.GetTimestamp();
@@ -29,6 +42,9 @@ internal abstract class LocalStreamStateStore(StoreOptions options, CheckpointSe
         }
     }
 
+    /// <summary>Hears of streams that were dropped to make room.</summary>
+    public Action<string>? Dropped { get; set; }
+
     protected TimeProvider Clock => clock;
 
     public Task<StreamOpening> OpenAsync(string stream, string owner, OpenPolicy policy, CancellationToken cancellation) =>
@@ -44,7 +60,7 @@ internal abstract class LocalStreamStateStore(StoreOptions options, CheckpointSe
                         return opening;
                     }
 
-                    entry.LastUsed = clock.GetTimestamp();
+                    Use(entry);
                     return Restore(entry, opening);
                 })!;
             },
@@ -92,7 +108,8 @@ internal abstract class LocalStreamStateStore(StoreOptions options, CheckpointSe
                 string[] streams;
                 lock (_gate)
                 {
-                    streams = [.. _entries.Where(pair => pair.Value.Kept.Count > 0 && string.CompareOrdinal(pair.Key, after) > 0).Select(pair => pair.Key).Order(StringComparer.Ordinal).Take(limit)];
+                    var from = after is { Length: > 0 } && _names.Max is { } last && string.CompareOrdinal(after, last) <= 0 ? _names.GetViewBetween(after, last) : after is { Length: > 0 } ? [] : _names;
+                    streams = [.. from.SkipWhile(name => name == after).Take(limit)];
                 }
 
                 return [.. streams.Select(Summarize).OfType<StoredStream>()];
@@ -106,6 +123,7 @@ internal abstract class LocalStreamStateStore(StoreOptions options, CheckpointSe
                 var any = entry.Kept.Count > 0;
                 Empty(entry, stream);
                 entry.Ownership.Release();
+                Use(entry);
                 return any;
             }),
             cancellation);
@@ -141,28 +159,44 @@ internal abstract class LocalStreamStateStore(StoreOptions options, CheckpointSe
         GC.SuppressFinalize(this);
     }
 
-    /// <summary>Takes up a checkpoint that was there before this process. Called by the constructor of the derived class.</summary>
-    protected void Adopt(string stream, long number, long bytes, TimeSpan age, bool refused)
+    /// <summary>Takes up a checkpoint that was there before this process. Called by the constructor of the derived class, which ends with <see cref="Arrange"/>.</summary>
+    protected void Adopt(string stream, long number, long bytes, TimeSpan age, AdoptedAs kind)
     {
         if (!_entries.TryGetValue(stream, out var entry))
         {
-            _entries.Add(stream, entry = new Entry { LastUsed = long.MinValue });
+            _entries.Add(stream, entry = new Entry(stream) { LastUsed = long.MinValue });
         }
 
         // As if this process had last used it that long ago; a clock that ran backwards makes nothing older.
         var ticks = (long)(Math.Max(0, age.TotalSeconds) * clock.TimestampFrequency);
         entry.LastUsed = Math.Max(entry.LastUsed, clock.GetTimestamp() - ticks);
         entry.LastNumber = Math.Max(entry.LastNumber, number);
-        if (refused)
+        switch (kind)
         {
-            entry.RefusedNumber = Math.Max(entry.RefusedNumber, number);
-            return;
+            case AdoptedAs.Refused:
+                entry.RefusedNumber = Math.Max(entry.RefusedNumber, number);
+                break;
+            case AdoptedAs.Dropped:
+                entry.DroppedNumber = Math.Max(entry.DroppedNumber, number);
+                break;
+            default:
+                _streams += entry.Kept.Count == 0 ? 1 : 0;
+                _bytes += bytes;
+                entry.Kept.Add((number, bytes));
+                entry.Kept.Sort();
+                _names.Add(stream);
+                break;
         }
+    }
 
-        _streams += entry.Kept.Count == 0 ? 1 : 0;
-        _bytes += bytes;
-        entry.Kept.Add((number, bytes));
-        entry.Kept.Sort();
+    /// <summary>Puts what was taken up in order.</summary>
+    protected void Arrange()
+    {
+        foreach (var entry in _entries.Values.OrderBy(entry => entry.LastUsed))
+        {
+            Place(entry);
+            List(entry);
+        }
     }
 
     /// <summary>Stores bytes so that after return they survive a crash, and after a failure are not there.</summary>
@@ -180,6 +214,12 @@ internal abstract class LocalStreamStateStore(StoreOptions options, CheckpointSe
 
     /// <summary>Forgets what was set aside of a stream.</summary>
     protected abstract void RemoveSetAside(string stream, long number);
+
+    /// <summary>Notes, so that it outlives the process if checkpoints do, that a stream was dropped to make room.</summary>
+    protected abstract void MarkDropped(string stream, long number);
+
+    /// <summary>Takes back <see cref="MarkDropped"/>.</summary>
+    protected abstract void UnmarkDropped(string stream, long number);
 
     protected virtual ValueTask DisposeCoreAsync() => ValueTask.CompletedTask;
 
@@ -217,7 +257,8 @@ internal abstract class LocalStreamStateStore(StoreOptions options, CheckpointSe
                         return default;
                     }
 
-                    _entries.Add(stream, entry = new Entry { LastUsed = clock.GetTimestamp() });
+                    _entries.Add(stream, entry = new Entry(stream) { LastUsed = clock.GetTimestamp() });
+                    Place(entry);
                 }
             }
 
@@ -241,7 +282,7 @@ internal abstract class LocalStreamStateStore(StoreOptions options, CheckpointSe
 
         if (entry.Kept.Count == 0)
         {
-            return opening;
+            return entry.DroppedNumber == 0 ? opening : opening with { Dropped = $"its stored state was dropped to make room for other streams (Store:MaxStreams is {options.MaxStreams}, Store:MaxBytes {options.MaxBytes})" };
         }
 
         var number = entry.Kept[^1].Number;
@@ -270,6 +311,7 @@ internal abstract class LocalStreamStateStore(StoreOptions options, CheckpointSe
         catch (StoreUnavailableException)
         {
             entry.Ownership.Release();
+            Use(entry);
             throw;
         }
     }
@@ -302,18 +344,20 @@ internal abstract class LocalStreamStateStore(StoreOptions options, CheckpointSe
                 var late = checkpoint is not null && !entry.Ownership.Accept(checkpoint.Version);
                 if (file is not null && !late)
                 {
-                    Store(entry, claim.Stream, file);
-                    entry.Ownership.Accepted(checkpoint!.Version);
+                    Store(entry, file, checkpoint!.Client);
+                    // From here on they are the checkpoint's, whatever else fails.
                     reserved = 0;
+                    entry.Ownership.Accepted(checkpoint.Version);
+                    CleanUp(entry);
                 }
 
                 entry.Ownership.Renew(clock);
-                entry.LastUsed = clock.GetTimestamp();
                 if (close)
                 {
                     entry.Ownership.Release();
                 }
 
+                Use(entry);
                 return new CheckpointWrite(WriteStatus.Saved, claim.Epoch, claim.Owner, file is null ? 0 : entry.LastNumber, late ? 0 : file?.Length ?? 0);
             }) ?? new CheckpointWrite(WriteStatus.Lost, 0, null, 0, 0);
             if (close && write.Status == WriteStatus.Saved)
@@ -334,30 +378,80 @@ internal abstract class LocalStreamStateStore(StoreOptions options, CheckpointSe
         : new CheckpointWrite(WriteStatus.Fenced, entry.Ownership.Epoch, entry.Ownership.Owner, 0, 0);
 
     // The bytes are reserved already.
-    private void Store(Entry entry, string stream, byte[] file)
+    private void Store(Entry entry, byte[] file, string client)
     {
         var number = ++entry.LastNumber;
         Guarded(() =>
         {
-            Put(stream, number, file);
+            Put(entry.Stream, number, file);
             return true;
         });
         lock (_gate)
         {
-            _streams += entry.Kept.Count == 0 ? 1 : 0;
+            if (entry.Kept.Count == 0)
+            {
+                _streams++;
+                _names.Add(entry.Stream);
+                _new.Add(client, entry);
+            }
+
             entry.Kept.Add((number, file.Length));
         }
+    }
 
-        if (entry.RefusedNumber > 0)
+    // The checkpoint is stored; what can't be removed now is removed with the next one.
+    private void CleanUp(Entry entry)
+    {
+        try
         {
-            RemoveSetAside(stream, entry.RefusedNumber);
-            (entry.RefusedNumber, entry.RefusedReason) = (0, null);
-        }
+            if (entry.RefusedNumber > 0)
+            {
+                Guarded(() =>
+                {
+                    RemoveSetAside(entry.Stream, entry.RefusedNumber);
+                    return true;
+                });
+                (entry.RefusedNumber, entry.RefusedReason) = (0, null);
+            }
 
-        while (entry.Kept.Count > options.KeepCheckpoints)
-        {
-            Drop(entry, stream, entry.Kept[0].Number);
+            Unmark(entry);
+            while (entry.Kept.Count > options.KeepCheckpoints)
+            {
+                Drop(entry, entry.Stream, entry.Kept[0].Number);
+            }
         }
+        catch (StoreUnavailableException)
+        {
+        }
+    }
+
+    private void Unmark(Entry entry)
+    {
+        if (entry.DroppedNumber > 0)
+        {
+            Guarded(() =>
+            {
+                UnmarkDropped(entry.Stream, entry.DroppedNumber);
+                return true;
+            });
+            entry.DroppedNumber = 0;
+        }
+    }
+
+    private void Use(Entry entry)
+    {
+        lock (_gate)
+        {
+            entry.LastUsed = clock.GetTimestamp();
+            Place(entry);
+        }
+    }
+
+    // Puts an entry at the end of the list that it belongs to. Under the gate.
+    private void Place(Entry entry)
+    {
+        entry.Place?.List!.Remove(entry.Place);
+        entry.Place = entry.Forgotten || entry.Ownership.Owner is not null ? null : (entry.Kept.Count > 0 ? _idle : _empty).AddLast(entry);
     }
 
     private void Drop(Entry entry, string stream, long number)
@@ -388,7 +482,13 @@ internal abstract class LocalStreamStateStore(StoreOptions options, CheckpointSe
             var index = entry.Kept.FindIndex(kept => kept.Number == number);
             _bytes -= entry.Kept[index].Bytes;
             entry.Kept.RemoveAt(index);
-            _streams -= entry.Kept.Count == 0 ? 1 : 0;
+            if (entry.Kept.Count == 0)
+            {
+                _streams--;
+                _names.Remove(entry.Stream);
+                _new.Remove(entry);
+                Place(entry);
+            }
         }
     }
 
@@ -400,12 +500,12 @@ internal abstract class LocalStreamStateStore(StoreOptions options, CheckpointSe
         }
     }
 
-    // Reserves room for a file of a stream; idle streams expire for it, the longest idle first.
+    // Reserves room for a file of a stream. Idle streams are dropped for it: the newest of a client that floods the store, else the longest idle.
     private void MakeRoom(string stream, long bytes)
     {
         while (true)
         {
-            (string Stream, Entry Entry) victim;
+            Entry? victim;
             lock (_gate)
             {
                 var isNew = !_entries.TryGetValue(stream, out var own) || own.Kept.Count == 0;
@@ -417,26 +517,25 @@ internal abstract class LocalStreamStateStore(StoreOptions options, CheckpointSe
                     return;
                 }
 
-                victim = _entries
-                    .Where(pair => pair.Key != stream && pair.Value.Kept.Count > 0 && pair.Value.Ownership.Owner is null)
-                    .OrderBy(pair => pair.Value.LastUsed)
-                    .Select(pair => (pair.Key, pair.Value))
-                    .FirstOrDefault();
-                if (victim.Entry is null)
+                victim = _new.NewestOfFlood(_streams == 0 ? 0 : _bytes / _streams, candidate => candidate.Place?.List == _idle) ?? _idle.First?.Value;
+                if (victim is null)
                 {
                     throw new StoreFullException(
                         $"the store holds {_bytes} bytes (limit {options.MaxBytes}, Store:MaxBytes) of {_streams} streams (limit {options.MaxStreams}, Store:MaxStreams), none of them idle; {bytes} more do not fit: raise the limits, or keep fewer checkpoints (Store:KeepCheckpoints)");
                 }
             }
 
-            Forget(victim.Stream, victim.Entry);
+            if (Forget(victim, dropped: true))
+            {
+                Dropped?.Invoke(victim.Stream);
+            }
         }
     }
 
     // Drops what nobody used for long, now and then.
     private void Sweep()
     {
-        List<(string Stream, Entry Entry)> expired;
+        var expired = new List<Entry>();
         lock (_gate)
         {
             if (clock.GetElapsedTime(_swept) < SweepInterval && clock.GetElapsedTime(_swept) < options.IdleExpiry)
@@ -445,12 +544,13 @@ internal abstract class LocalStreamStateStore(StoreOptions options, CheckpointSe
             }
 
             _swept = clock.GetTimestamp();
-            expired = [.. _entries.Where(pair => pair.Value.Ownership.Owner is null && clock.GetElapsedTime(pair.Value.LastUsed) >= options.IdleExpiry).Select(pair => (pair.Key, pair.Value))];
+            expired.AddRange(_idle.TakeWhile(entry => clock.GetElapsedTime(entry.LastUsed) >= options.IdleExpiry));
+            expired.AddRange(_empty.Where(entry => clock.GetElapsedTime(entry.LastUsed) is var age && (age >= options.IdleExpiry || (age >= EmptyExpiry && entry is { RefusedNumber: 0, DroppedNumber: 0 }))));
         }
 
-        foreach (var (stream, entry) in expired)
+        foreach (var entry in expired)
         {
-            Forget(stream, entry);
+            Forget(entry, dropped: false);
         }
     }
 
@@ -460,7 +560,7 @@ internal abstract class LocalStreamStateStore(StoreOptions options, CheckpointSe
         Entry? entry;
         lock (_gate)
         {
-            if (!_entries.TryGetValue(stream, out entry) || entry.Kept.Count > 0 || entry.RefusedNumber > 0)
+            if (!_entries.TryGetValue(stream, out entry) || !entry.IsEmpty)
             {
                 return;
             }
@@ -468,36 +568,86 @@ internal abstract class LocalStreamStateStore(StoreOptions options, CheckpointSe
 
         lock (entry.Gate)
         {
-            if (entry.Forgotten || entry.Ownership.Owner is not null || entry.Kept.Count > 0 || entry.RefusedNumber > 0)
+            if (!entry.Forgotten && entry.Ownership.Owner is null && entry.IsEmpty)
             {
-                return;
+                Remove(entry);
             }
-
-            entry.Forgotten = true;
-        }
-
-        lock (_gate)
-        {
-            _entries.Remove(stream);
         }
     }
 
-    private void Forget(string stream, Entry entry)
+    // What is dropped leaves a mark, so that the stream hears of it when it is opened again.
+    private bool Forget(Entry entry, bool dropped)
     {
         lock (entry.Gate)
         {
             if (entry.Forgotten || entry.Ownership.Owner is not null)
             {
-                return;
+                return false;
             }
 
-            Empty(entry, stream);
-            entry.Forgotten = true;
+            Empty(entry, entry.Stream);
+            if (!dropped)
+            {
+                Remove(entry);
+                return true;
+            }
+
+            entry.DroppedNumber = entry.LastNumber;
+            Guarded(() =>
+            {
+                MarkDropped(entry.Stream, entry.DroppedNumber);
+                return true;
+            });
         }
 
+        ForgetOldestMarks(entry);
+        return true;
+    }
+
+    private void ForgetOldestMarks(Entry marked)
+    {
+        while (true)
+        {
+            Entry? oldest;
+            lock (_gate)
+            {
+                List(marked);
+                if (_dropped.Count <= MaxDropped || !_dropped.TryDequeue(out oldest))
+                {
+                    return;
+                }
+
+                oldest.IsListedAsDropped = false;
+            }
+
+            lock (oldest.Gate)
+            {
+                if (oldest is { Forgotten: false, DroppedNumber: > 0, Kept.Count: 0 } && oldest.Ownership.Owner is null)
+                {
+                    Empty(oldest, oldest.Stream);
+                    Remove(oldest);
+                }
+            }
+        }
+    }
+
+    private void List(Entry marked)
+    {
+        if (marked is { DroppedNumber: > 0, IsListedAsDropped: false })
+        {
+            marked.IsListedAsDropped = true;
+            _dropped.Enqueue(marked);
+        }
+    }
+
+    // Under the entry's lock.
+    private void Remove(Entry entry)
+    {
+        entry.Forgotten = true;
         lock (_gate)
         {
-            _entries.Remove(stream);
+            Place(entry);
+            _entries.Remove(entry.Stream);
         }
     }
 
@@ -517,6 +667,8 @@ internal abstract class LocalStreamStateStore(StoreOptions options, CheckpointSe
             });
             (entry.RefusedNumber, entry.RefusedReason) = (0, null);
         }
+
+        Unmark(entry);
     }
 
     private StoredStream? Summarize(string stream) => InEntry(stream, create: false, entry =>
@@ -526,9 +678,27 @@ internal abstract class LocalStreamStateStore(StoreOptions options, CheckpointSe
             : null;
     });
 
-    /// <summary>What is known of a stream. <see cref="Kept"/> changes under both locks, the rest under the entry's.</summary>
-    private sealed class Entry
+    /// <summary>How something that was there before this process is taken up.</summary>
+    protected enum AdoptedAs
     {
+        Checkpoint,
+        Refused,
+        Dropped,
+    }
+
+    /// <summary>What is known of a stream. <see cref="Kept"/>, <see cref="LastUsed"/> and its places change under both locks, the rest under the entry's.</summary>
+    private sealed class Entry(string stream)
+    {
+        public string Stream { get; } = stream;
+
+        /// <summary>Where it stands among those that nobody has open.</summary>
+        public LinkedListNode<Entry>? Place { get; set; }
+
+        /// <summary>Stands among the marked ones.</summary>
+        public bool IsListedAsDropped { get; set; }
+
+        public bool IsEmpty => Kept.Count == 0 && RefusedNumber == 0 && DroppedNumber == 0;
+
         public Lock Gate { get; } = new();
 
         public Ownership Ownership { get; } = new();
@@ -541,6 +711,9 @@ internal abstract class LocalStreamStateStore(StoreOptions options, CheckpointSe
         public long RefusedNumber { get; set; }
 
         public string? RefusedReason { get; set; }
+
+        /// <summary>Its last checkpoint when it was dropped to make room; 0 when it was not.</summary>
+        public long DroppedNumber { get; set; }
 
         public long LastUsed { get; set; }
 

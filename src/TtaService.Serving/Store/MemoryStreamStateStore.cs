@@ -25,5 +25,14 @@ internal sealed class MemoryStreamStateStore(StoreOptions options, CheckpointSea
     // Nothing outside this process could look into it.
     protected override void SetAside(string stream, long number) => Remove(stream, number);
 
+    protected override void MarkDropped(string stream, long number)
+    {
+        // The entry itself is the mark.
+    }
+
+    protected override void UnmarkDropped(string stream, long number)
+    {
+    }
+
     protected override void RemoveSetAside(string stream, long number) => Remove(stream, number);
 }

@@ -75,11 +75,16 @@ internal static class RedisScripts
         return {'held'}
         """;
 
-    /// <summary>Returns deleted or none. For a minute the epoch stays, so that the owner hears that it is fenced, not that the server forgot the stream.</summary>
+    /// <summary>Returns deleted or none. For a minute the epoch stays, so that the owner hears that it is fenced, not that the server forgot the stream. What is no hash goes, too.</summary>
     public const string Delete = """
+        local type = redis.call('TYPE', KEYS[1])['ok']
+        if type ~= 'hash' and type ~= 'none' then
+          redis.call('DEL', KEYS[1])
+          return {'deleted'}
+        end
         local h = redis.call('HMGET', KEYS[1], 'epoch', 'number')
         redis.call('DEL', KEYS[1])
-        if h[1] then
+        if h[1] and tonumber(h[1]) then
           redis.call('HSET', KEYS[1], 'epoch', h[1])
           redis.call('PEXPIRE', KEYS[1], 60000)
         end

@@ -11,11 +11,14 @@ internal sealed class RedisStreamStateStore : IStreamStateStore
     private readonly CheckpointSeal _seal;
     private readonly ConnectionMultiplexer _connection;
     private readonly string _prefix;
+    private readonly RedisKey _index;
+    private volatile bool _indexed;
 
     private RedisStreamStateStore(StoreOptions options, CheckpointSeal seal, ConnectionMultiplexer connection)
     {
         (_options, _seal, _connection) = (options, seal, connection);
         _prefix = options.RedisKeyPrefix + "stream:";
+        _index = options.RedisKeyPrefix + "streams";
     }
 
     public bool OutlivesProcess => true;
@@ -43,28 +46,8 @@ internal sealed class RedisStreamStateStore : IStreamStateStore
             stream,
             [owner, policy == OpenPolicy.Reject ? 1 : 0, Milliseconds(_options.OwnerTimeout), _options.MaxTakeoversPerMinute, Milliseconds(_options.IdleExpiry)],
             cancellation).ConfigureAwait(false);
-        var previous = Text(answer[1]);
-        var takeovers = (long)answer[2];
-        if ((string?)answer[0] is not "owned")
-        {
-            return new StreamOpening
-            {
-                Status = (string?)answer[0] == "held" ? OpenStatus.Held : OpenStatus.TakeoverLimited,
-                PreviousOwner = previous,
-                Takeovers = takeovers,
-                RetryAfter = TimeSpan.FromMilliseconds((long)answer[3]),
-            };
-        }
-
-        var claim = new StreamClaim(stream, Long(answer[3]), owner);
-        var opening = new StreamOpening { Status = OpenStatus.Owned, Claim = claim, PreviousOwner = previous, Takeovers = takeovers };
-        var number = Long(answer[4]);
-        if (number > 0 && Long(answer[5]) == number)
-        {
-            return opening with { Refused = Text(answer[6]) ?? "the latest checkpoint was refused before and set aside" };
-        }
-
-        if ((byte[]?)answer[7] is not { } file)
+        var (opening, number, file) = Understood(stream, () => ReadOpening(stream, owner, answer));
+        if (file is null)
         {
             return opening;
         }
@@ -75,7 +58,7 @@ internal sealed class RedisStreamStateStore : IStreamStateStore
         }
         catch (CheckpointRefusedException e)
         {
-            await RejectAsync(claim, number, e.Message, cancellation).ConfigureAwait(false);
+            await RejectAsync(opening.Claim!.Value, number, e.Message, cancellation).ConfigureAwait(false);
             return opening with { Refused = e.Message };
         }
     }
@@ -88,41 +71,36 @@ internal sealed class RedisStreamStateStore : IStreamStateStore
     {
         var answers = await Task.WhenAll(claims.Select(async claim =>
         {
-            var answer = await RunAsync(RedisScripts.Renew, claim.Stream, [claim.Epoch, claim.Owner, Milliseconds(_options.IdleExpiry)], cancellation).ConfigureAwait(false);
-            return (string?)answer[0] == "held" ? (FencedClaim?)null : new FencedClaim(claim, Long(answer[1]), Text(answer[2]));
+            try
+            {
+                var answer = await RunAsync(RedisScripts.Renew, claim.Stream, [claim.Epoch, claim.Owner, Milliseconds(_options.IdleExpiry)], cancellation).ConfigureAwait(false);
+                return Understood(claim.Stream, () => (string?)answer[0] == "held" ? (FencedClaim?)null : new FencedClaim(claim, Long(answer[1]), Text(answer[2])));
+            }
+            catch (StoredStreamException)
+            {
+                // Nobody holds what can't be read; the next checkpoint of the stream says what is wrong.
+                return null;
+            }
         })).ConfigureAwait(false);
         return [.. answers.OfType<FencedClaim>()];
     }
 
     public async Task<IReadOnlyList<StoredStream>> ListAsync(string? after, int limit, CancellationToken cancellation)
     {
-        var names = new HashSet<string>(StringComparer.Ordinal);
-        await Guarded(async () =>
-        {
-            foreach (var server in _connection.GetServers().Where(server => server is { IsConnected: true, IsReplica: false }))
-            {
-                await foreach (var key in server.KeysAsync(Database.Database, EscapedPrefix() + "*", pageSize: 1000).WithCancellation(cancellation).ConfigureAwait(false))
-                {
-                    names.Add(((string)key!)[_prefix.Length..]);
-                }
-            }
-
-            return true;
-        }).ConfigureAwait(false);
+        await EnsureIndexAsync(cancellation).ConfigureAwait(false);
         var page = new List<StoredStream>();
-        foreach (var name in names.Where(name => string.CompareOrdinal(name, after) > 0).Order(StringComparer.Ordinal))
+        while (page.Count < limit)
         {
-            if (page.Count == limit)
+            var from = after is { Length: > 0 } name ? (RedisValue)name : RedisValue.Null;
+            var wanted = limit - page.Count;
+            var names = await Guarded(() => Database.SortedSetRangeByValueAsync(_index, from, exclude: Exclude.Start, take: wanted)).WaitAsync(cancellation).ConfigureAwait(false);
+            page.AddRange((await Task.WhenAll(names.Select(found => SummarizeAsync(found!, cancellation))).ConfigureAwait(false)).OfType<StoredStream>());
+            if (names.Length < wanted)
             {
                 break;
             }
 
-            var kept = await DescriptionsAsync(name, cancellation).ConfigureAwait(false);
-            if (kept.Count > 0)
-            {
-                var owner = await Guarded(() => Database.HashGetAsync(Key(name), "owner")).ConfigureAwait(false);
-                page.Add(new StoredStream(kept[0], owner, kept.Sum(checkpoint => checkpoint.Bytes)));
-            }
+            after = names[^1];
         }
 
         return page;
@@ -135,7 +113,7 @@ internal sealed class RedisStreamStateStore : IStreamStateStore
 
     public async Task<StoredCheckpoint?> ReadAsync(string stream, long number, CancellationToken cancellation)
     {
-        var file = (byte[]?)await Guarded(() => Database.HashGetAsync(Key(stream), RedisScripts.FileField(number))).WaitAsync(cancellation).ConfigureAwait(false);
+        var file = (byte[]?)await Guarded(stream, () => Database.HashGetAsync(Key(stream), RedisScripts.FileField(number))).WaitAsync(cancellation).ConfigureAwait(false);
         return file is null ? null : await Task.Run(() => _seal.Unseal(stream, number, file), cancellation).ConfigureAwait(false);
     }
 
@@ -159,9 +137,103 @@ internal sealed class RedisStreamStateStore : IStreamStateStore
         }
         catch (Exception e) when (e is RedisException or RedisTimeoutException or RedisCommandException or ObjectDisposedException)
         {
-            // The first line: what follows are the client library's internals.
-            throw new StoreUnavailableException($"redis (Store:RedisConfiguration) does not serve: {e.Message.Split('\n')[0]}", e);
+            throw new StoreUnavailableException($"redis (Store:RedisConfiguration) does not serve: {RedisErrors.Explain(e)}", e);
         }
+    }
+
+    // What the server says of one stream's hash: that it is none, or that it holds what no version of this program writes.
+    private Task<T> Guarded<T>(string stream, Func<Task<T>> access) => Guarded(async () =>
+    {
+        try
+        {
+            return await access().ConfigureAwait(false);
+        }
+        catch (RedisServerException e) when (RedisErrors.IsOfTheRecord(e))
+        {
+            throw Unreadable(stream, e);
+        }
+    });
+
+    private T Understood<T>(string stream, Func<T> read)
+    {
+        try
+        {
+            return read();
+        }
+        catch (Exception e) when (e is FormatException or OverflowException or InvalidCastException or IndexOutOfRangeException or NullReferenceException or ArgumentNullException or JsonException)
+        {
+            throw Unreadable(stream, e);
+        }
+    }
+
+    private StoredStreamException Unreadable(string stream, Exception e) =>
+        new(stream, $"what redis holds under the key '{Key(stream)}' is no stream's record ({(e is RedisServerException ? RedisErrors.Explain(e) : "a field can't be read")})");
+
+    private static (StreamOpening Opening, long Number, byte[]? File) ReadOpening(string stream, string owner, RedisResult[] answer)
+    {
+        var previous = Text(answer[1]);
+        var takeovers = (long)answer[2];
+        if ((string?)answer[0] is not "owned")
+        {
+            var status = (string?)answer[0] == "held" ? OpenStatus.Held : OpenStatus.TakeoverLimited;
+            return (new StreamOpening { Status = status, PreviousOwner = previous, Takeovers = takeovers, RetryAfter = TimeSpan.FromMilliseconds((long)answer[3]) }, 0, null);
+        }
+
+        var opening = new StreamOpening { Status = OpenStatus.Owned, Claim = new StreamClaim(stream, Long(answer[3]), owner), PreviousOwner = previous, Takeovers = takeovers };
+        var number = Long(answer[4]);
+        return number > 0 && Long(answer[5]) == number
+            ? (opening with { Refused = Text(answer[6]) ?? "the latest checkpoint was refused before and set aside" }, number, null)
+            : (opening, number, (byte[]?)answer[7]);
+    }
+
+    // Names in their order, so that a page of the list costs a page. A store of a version without it is scanned once.
+    private async Task EnsureIndexAsync(CancellationToken cancellation)
+    {
+        var done = _options.RedisKeyPrefix + "streams:complete";
+        if (_indexed || await Guarded(() => Database.KeyExistsAsync(done)).ConfigureAwait(false))
+        {
+            _indexed = true;
+            return;
+        }
+
+        await Guarded(async () =>
+        {
+            foreach (var server in _connection.GetServers().Where(server => server is { IsConnected: true, IsReplica: false }))
+            {
+                await foreach (var key in server.KeysAsync(Database.Database, EscapedPrefix() + "*", pageSize: 1000).WithCancellation(cancellation).ConfigureAwait(false))
+                {
+                    await Database.SortedSetAddAsync(_index, ((string)key!)[_prefix.Length..], 0).ConfigureAwait(false);
+                }
+            }
+
+            return await Database.StringSetAsync(done, "1").ConfigureAwait(false);
+        }).ConfigureAwait(false);
+        _indexed = true;
+    }
+
+    // Null for one that is gone, which leaves the index, and for one that can't be read.
+    private async Task<StoredStream?> SummarizeAsync(string stream, CancellationToken cancellation)
+    {
+        try
+        {
+            var owner = Guarded(stream, () => Database.HashGetAsync(Key(stream), "owner"));
+            var kept = await DescriptionsAsync(stream, cancellation).ConfigureAwait(false);
+            if (kept.Count > 0)
+            {
+                return new StoredStream(kept[0], await owner.ConfigureAwait(false), kept.Sum(checkpoint => checkpoint.Bytes));
+            }
+
+            if ((await owner.ConfigureAwait(false)).IsNull)
+            {
+                await Guarded(() => Database.SortedSetRemoveAsync(_index, stream)).ConfigureAwait(false);
+            }
+        }
+        catch (StoredStreamException)
+        {
+            // Its opening says what is wrong with it.
+        }
+
+        return null;
     }
 
     private async Task<CheckpointWrite> WriteAsync(StreamClaim claim, PendingCheckpoint? checkpoint, bool close, CancellationToken cancellation)
@@ -179,12 +251,18 @@ internal sealed class RedisStreamStateStore : IStreamStateStore
             claim.Stream,
             [claim.Epoch, claim.Owner, checkpoint?.Version ?? 0, _options.KeepCheckpoints, Milliseconds(_options.IdleExpiry), close ? 1 : 0, description, file],
             cancellation).ConfigureAwait(false);
-        return (string?)answer[0] switch
+        if (checkpoint is not null)
+        {
+            // In a command of its own: a cluster keeps it elsewhere. What is lost here, the next checkpoint adds.
+            _ = Database.SortedSetAddAsync(_index, claim.Stream, 0, flags: CommandFlags.FireAndForget);
+        }
+
+        return Understood(claim.Stream, () => (string?)answer[0] switch
         {
             "saved" => new CheckpointWrite(WriteStatus.Saved, claim.Epoch, claim.Owner, checkpoint is null ? 0 : Long(answer[1]), (long)answer[2]),
             "fenced" => new CheckpointWrite(WriteStatus.Fenced, Long(answer[1]), Text(answer[2]), 0, 0),
             _ => new CheckpointWrite(WriteStatus.Lost, 0, null, 0, 0),
-        };
+        });
     }
 
     private async Task<IReadOnlyList<CheckpointDescription>> DescriptionsAsync(string stream, CancellationToken cancellation)
@@ -193,9 +271,10 @@ internal sealed class RedisStreamStateStore : IStreamStateStore
         var described = new List<CheckpointDescription>();
         for (var i = 0; i + 1 < fields.Length; i += 2)
         {
-            if (JsonSerializer.Deserialize<CheckpointDescription>((string)fields[i + 1]!) is { } checkpoint)
+            var at = i;
+            if (Understood(stream, () => JsonSerializer.Deserialize<CheckpointDescription>((string)fields[at + 1]!)) is { } checkpoint)
             {
-                described.Add(checkpoint with { Number = Long(fields[i]) });
+                described.Add(checkpoint with { Number = Understood(stream, () => Long(fields[at])) });
             }
         }
 
@@ -216,5 +295,5 @@ internal sealed class RedisStreamStateStore : IStreamStateStore
     }
 
     private Task<RedisResult[]> RunAsync(string script, string stream, RedisValue[] values, CancellationToken cancellation) =>
-        Guarded(async () => (RedisResult[])(await Database.ScriptEvaluateAsync(script, [Key(stream)], values).WaitAsync(cancellation).ConfigureAwait(false))!);
+        Guarded(stream, async () => (RedisResult[])(await Database.ScriptEvaluateAsync(script, [Key(stream)], values).WaitAsync(cancellation).ConfigureAwait(false))!);
 }

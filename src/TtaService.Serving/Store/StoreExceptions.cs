@@ -3,6 +3,12 @@ namespace TtaService.Serving.Store;
 /// <summary>The store does not answer or can't write now. Streams go on in memory.</summary>
 internal sealed class StoreUnavailableException(string message, Exception? cause = null) : Exception(message, cause);
 
+/// <summary>What the store holds under a stream's key is not what this program stores there. Concerns that stream alone: the store serves.</summary>
+internal sealed class StoredStreamException(string stream, string message) : Exception(message)
+{
+    public string Stream { get; } = stream;
+}
+
 /// <summary>The store's bounds leave no room for the checkpoint, and no idle stream is left to expire.</summary>
 internal sealed class StoreFullException(string message) : Exception(message);
 

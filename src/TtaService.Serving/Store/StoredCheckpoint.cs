@@ -5,7 +5,14 @@ namespace TtaService.Serving.Store;
 /// <param name="Sequence">The last sequence number that is committed in it; 0 when the client numbers nothing.</param>
 /// <param name="Version">Rises from one checkpoint of a claim to the next: one that was delayed on its way can't replace a later one.</param>
 /// <param name="Record">What else belongs to the stream (settings, kept answers), opaque to the store; ASCII.</param>
-internal sealed record PendingCheckpoint(byte[] Snapshot, ulong Sequence, long Version, string Record = "");
+internal sealed record PendingCheckpoint(byte[] Snapshot, ulong Sequence, long Version, string Record = "")
+{
+    /// <summary>The model's name: two models may be one file.</summary>
+    public string ModelName { get; init; } = "";
+
+    /// <summary>Who brought the stream, as far as the network tells; empty for unknown. Not stored.</summary>
+    public string Client { get; init; } = "";
+}
 
 /// <summary>What is known of a stored checkpoint without its tensors.</summary>
 /// <param name="Stream">The stream's key.</param>
@@ -28,7 +35,11 @@ internal sealed record CheckpointDescription(
     string Model,
     string Method,
     DateTimeOffset Saved,
-    long Bytes);
+    long Bytes)
+{
+    /// <summary>The model's name; empty in checkpoints of versions that did not tell it.</summary>
+    public string ModelName { get; init; } = "";
+}
 
 /// <summary>A stored state.</summary>
 /// <param name="Description">What it is.</param>

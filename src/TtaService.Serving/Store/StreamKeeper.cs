@@ -31,7 +31,14 @@ internal enum SaveStatus
 /// <summary>Stands between the streams and the store: claims, saves, and brings back; says what it means to a stream when the store fails. Thread-safe.</summary>
 internal sealed partial class StreamKeeper(IOptions<StoreOptions> options, StoreHealth health, TtaMetrics metrics, TtaActivities activities, TimeProvider clock, ILogger<StreamKeeper> logger) : IAsyncDisposable
 {
+    // Logs of what a client can bring about, at most one in so long.
+    private static readonly TimeSpan BetweenReports = TimeSpan.FromSeconds(10);
+
     private readonly StoreOptions _options = options.Value;
+    private readonly Lock _reports = new();
+    private long? _droppedReportedAt;
+    private long? _unreadableReportedAt;
+    private long _unreported;
     private IStreamStateStore? _store;
 
     /// <summary>Whether a stream that is saved survives this process.</summary>
@@ -43,7 +50,14 @@ internal sealed partial class StreamKeeper(IOptions<StoreOptions> options, Store
     private IStreamStateStore Store => _store ?? throw new InvalidOperationException("the store is not open");
 
     /// <summary>Gives the keeper its store, once, before the listeners open.</summary>
-    public void Use(IStreamStateStore store) => _store = store;
+    public void Use(IStreamStateStore store)
+    {
+        _store = store;
+        if (store is LocalStreamStateStore local)
+        {
+            local.Dropped = Dropped;
+        }
+    }
 
     /// <summary>Claims a stream and reads what is stored of it.</summary>
     /// <exception cref="FailureException">Another replica has it and keeps it, or a claim is required and the store is out of reach.</exception>
@@ -58,7 +72,11 @@ internal sealed partial class StreamKeeper(IOptions<StoreOptions> options, Store
         {
             return _options.RequireFencing
                 ? throw new FailureException(OutOfReach($"stream '{stream}' can't be claimed, and Store:RequireFencing is set: {trouble.Message}"))
-                : new KeptOpening(null, null, false, "the state store is out of reach: whatever is stored of this stream is not known here, and what it learns is kept in memory only until the store is back");
+                : new KeptOpening(null, null, false, null);
+        }
+        catch (StoredStreamException bad)
+        {
+            throw new FailureException(Unreadable(bad));
         }
 
         switch (opening.Status)
@@ -89,7 +107,7 @@ internal sealed partial class StreamKeeper(IOptions<StoreOptions> options, Store
             Log.CheckpointRefused(logger, stream, reason);
         }
 
-        return new KeptOpening(opening.Claim, opening.Checkpoint, opening.Refused is not null, opening.Refused is null ? null : RefusedNotice(opening.Refused)) { TookOver = takenOver };
+        return new KeptOpening(opening.Claim, opening.Checkpoint, opening.Refused is not null, opening.Refused is not null ? RefusedNotice(opening.Refused) : opening.Dropped is { } dropped ? $"{dropped}; the stream starts from the source statistics" : null) { TookOver = takenOver };
     }
 
     /// <summary>Gives up a claim under which nothing was done.</summary>
@@ -101,7 +119,7 @@ internal sealed partial class StreamKeeper(IOptions<StoreOptions> options, Store
             {
                 await TryAsync(() => Store.CloseAsync(held, null, CancellationToken.None)).ConfigureAwait(false);
             }
-            catch (StoreUnavailableException)
+            catch (Exception trouble) when (trouble is StoreUnavailableException or StoredStreamException)
             {
                 // It lapses when the next opens the stream.
             }
@@ -120,7 +138,7 @@ internal sealed partial class StreamKeeper(IOptions<StoreOptions> options, Store
                 return true;
             }).ConfigureAwait(false);
         }
-        catch (StoreUnavailableException)
+        catch (Exception trouble) when (trouble is StoreUnavailableException or StoredStreamException)
         {
             // The first checkpoint of the new state takes its place.
         }
@@ -308,6 +326,12 @@ internal sealed partial class StreamKeeper(IOptions<StoreOptions> options, Store
         {
             return (SaveStatus.Failed, 0);
         }
+        catch (StoredStreamException bad)
+        {
+            // It goes on in memory, and is tried again with its next change.
+            NotSaved(bad);
+            return (SaveStatus.Failed, 0);
+        }
         finally
         {
             keeping.Writing.Release();
@@ -342,6 +366,10 @@ internal sealed partial class StreamKeeper(IOptions<StoreOptions> options, Store
         {
             throw new FailureException(OutOfReach($"the checkpoints of stream '{stream}' can't be read now: {trouble.Message}"));
         }
+        catch (StoredStreamException bad)
+        {
+            throw new FailureException(Unreadable(bad));
+        }
     }
 
     /// <summary>Reads one of the kept checkpoints.</summary>
@@ -356,6 +384,10 @@ internal sealed partial class StreamKeeper(IOptions<StoreOptions> options, Store
         catch (StoreUnavailableException trouble)
         {
             throw new FailureException(OutOfReach($"checkpoint {number} of stream '{stream}' can't be read now: {trouble.Message}"));
+        }
+        catch (StoredStreamException bad)
+        {
+            throw new FailureException(Unreadable(bad));
         }
         catch (CheckpointRefusedException refused)
         {
@@ -376,6 +408,10 @@ internal sealed partial class StreamKeeper(IOptions<StoreOptions> options, Store
         {
             throw new FailureException(OutOfReach($"stream '{stream}' can't be deleted now, it would come back: {trouble.Message}"));
         }
+        catch (StoredStreamException bad)
+        {
+            throw new FailureException(Unreadable(bad));
+        }
     }
 
     public async ValueTask DisposeAsync()
@@ -384,6 +420,44 @@ internal sealed partial class StreamKeeper(IOptions<StoreOptions> options, Store
         {
             await _store.DisposeAsync().ConfigureAwait(false);
         }
+    }
+
+    private void Dropped(string stream)
+    {
+        metrics.StoreDroppedStream();
+        lock (_reports)
+        {
+            if (!IsDue(ref _droppedReportedAt))
+            {
+                _unreported++;
+                return;
+            }
+
+            Log.StoredStreamDropped(logger, stream, _unreported, _options.MaxStreams, _options.MaxBytes);
+            _unreported = 0;
+        }
+    }
+
+    private void NotSaved(StoredStreamException bad)
+    {
+        lock (_reports)
+        {
+            if (IsDue(ref _unreadableReportedAt))
+            {
+                Log.StoredStreamUnreadable(logger, bad.Stream, bad.Message);
+            }
+        }
+    }
+
+    private bool IsDue(ref long? reportedAt)
+    {
+        if (reportedAt is { } at && clock.GetElapsedTime(at) < BetweenReports)
+        {
+            return false;
+        }
+
+        reportedAt = clock.GetTimestamp();
+        return true;
     }
 
     private static bool HasEnded(StreamSession session)
@@ -455,7 +529,7 @@ internal sealed partial class StreamKeeper(IOptions<StoreOptions> options, Store
 
         var model = session.Model.Name;
         var span = activities.CheckpointBegan(session);
-        var pending = new PendingCheckpoint(captured.Snapshot, captured.Sequence, captured.Version, captured.Record.Write());
+        var pending = new PendingCheckpoint(captured.Snapshot, captured.Sequence, captured.Version, captured.Record.Write()) { ModelName = model, Client = session.Client };
         FailureKind? failure = FailureKind.Internal;
         var bytes = 0L;
         try
@@ -469,6 +543,11 @@ internal sealed partial class StreamKeeper(IOptions<StoreOptions> options, Store
         catch (StoreUnavailableException)
         {
             failure = FailureKind.Unavailable;
+            throw;
+        }
+        catch (StoredStreamException)
+        {
+            failure = FailureKind.FailedPrecondition;
             throw;
         }
         finally
@@ -533,6 +612,10 @@ internal sealed partial class StreamKeeper(IOptions<StoreOptions> options, Store
         {
             throw new FailureException(OutOfReach($"the state of stream '{session.Name}' is in the store and can't be read now: {trouble.Message}"));
         }
+        catch (StoredStreamException bad)
+        {
+            throw new FailureException(Unreadable(bad));
+        }
         catch (CheckpointRefusedException refused)
         {
             var lost = new Failure(FailureKind.Unavailable, "STREAM_STATE_LOST", $"the state of stream '{session.Name}' was in the store and is refused now ({refused.Message}); open the stream again, it says what it starts from");
@@ -596,7 +679,16 @@ internal sealed partial class StreamKeeper(IOptions<StoreOptions> options, Store
             health.Failed(full.Message);
             throw new StoreUnavailableException(full.Message, full);
         }
+        catch (StoredStreamException)
+        {
+            // One stream's trouble: the store itself answered.
+            health.Worked();
+            throw;
+        }
     }
+
+    private static Failure Unreadable(StoredStreamException bad) =>
+        new(FailureKind.FailedPrecondition, "STORED_STREAM_UNREADABLE", $"stream '{bad.Stream}' can't be read: {bad.Message}; DeleteStream removes it, or use another name");
 
     private sealed record Captured(byte[] Snapshot, long Version, ulong Sequence, StreamRecord Record, long At);
 
@@ -610,6 +702,12 @@ internal sealed partial class StreamKeeper(IOptions<StoreOptions> options, Store
 
         [LoggerMessage(EventId = 54, Level = LogLevel.Information, Message = "Fenced {Stream}: it is now with {Owner}")]
         public static partial void Fenced(ILogger logger, string stream, string? owner);
+
+        [LoggerMessage(EventId = 60, Level = LogLevel.Warning, Message = "StoredStreamDropped {Stream} to make room, and {Others} others since the last report: Store:MaxStreams is {MaxStreams}, Store:MaxBytes {MaxBytes}")]
+        public static partial void StoredStreamDropped(ILogger logger, string stream, long others, int maxStreams, long maxBytes);
+
+        [LoggerMessage(EventId = 61, Level = LogLevel.Warning, Message = "StoredStreamUnreadable {Stream}, which goes on in memory: {Reason}")]
+        public static partial void StoredStreamUnreadable(ILogger logger, string stream, string reason);
 
         [LoggerMessage(EventId = 55, Level = LogLevel.Warning, Message = "StoreForgot {Stream}: the store lost its content, the stream is written anew")]
         public static partial void StoreForgot(ILogger logger, string stream);

@@ -49,6 +49,9 @@ internal sealed record StreamOpening
     /// <summary>The state to go on from; null when there is none, or it was refused.</summary>
     public StoredCheckpoint? Checkpoint { get; init; }
 
+    /// <summary>Why nothing is stored any more of a stream that was; null when nothing ever was, or it is.</summary>
+    public string? Dropped { get; init; }
+
     /// <summary>Why the latest checkpoint is not used; the stream starts from the source statistics.</summary>
     public string? Refused { get; init; }
 }

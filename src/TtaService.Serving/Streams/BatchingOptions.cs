@@ -25,6 +25,10 @@ public sealed class BatchingOptions
     [Range(1, long.MaxValue)]
     public long MaxQueuedBytes { get; set; } = 1L << 30;
 
+    /// <summary>A batcher, or a device's thread, that does not get on for so long with work before it is stuck: the liveness probe fails. Default 2 minutes.</summary>
+    [Range(typeof(TimeSpan), "00:00:05", "1.00:00:00")]
+    public TimeSpan StuckAfter { get; set; } = TimeSpan.FromMinutes(2);
+
     /// <summary>Steps decoded at a time, of all models. Default 0: one a processor.</summary>
     [Range(0, 1024)]
     public int DecodeConcurrency { get; set; }

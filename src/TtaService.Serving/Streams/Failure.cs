@@ -37,6 +37,12 @@ internal sealed record Failure(FailureKind Kind, string Reason, string Message)
     public static Failure StreamNotFound(string stream) =>
         new(FailureKind.NotFound, "STREAM_NOT_FOUND", $"stream '{stream}' does not exist; create it, or open it without RESUME_POLICY_MUST_EXIST");
 
+    /// <summary>A stream that was and is gone.</summary>
+    /// <param name="stream">Its name.</param>
+    /// <param name="why">What became of it.</param>
+    public static Failure StreamNotFound(string stream, string why) =>
+        new(FailureKind.NotFound, "STREAM_NOT_FOUND", $"stream '{stream}' does not exist: {why}; create it, or open it without RESUME_POLICY_MUST_EXIST");
+
     public static Failure Stopping() =>
         new(FailureKind.Unavailable, "SERVER_STOPPING", "the server is stopping; reconnect and resend what was not answered") { RetryAfter = TimeSpan.FromMilliseconds(50) };
 

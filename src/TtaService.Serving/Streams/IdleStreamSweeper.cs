@@ -1,28 +1,21 @@
 using Microsoft.Extensions.Options;
+using TtaService.Serving.Loops;
 
 namespace TtaService.Serving.Streams;
 
 /// <summary>Looks for idle streams now and then.</summary>
-internal sealed class IdleStreamSweeper(StreamDirectory directory, IOptions<StreamsOptions> options, TimeProvider clock) : BackgroundService
+internal sealed class IdleStreamSweeper(StreamDirectory directory, LoopWatch loops, IOptions<StreamsOptions> options, TimeProvider clock)
+    : BackgroundLoop(loops, LoopKind.IdleStreams, "the sweep for idle streams", Period(options.Value), clock)
 {
-    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    protected override async Task TurnAsync(CancellationToken stop)
     {
-        var period = TimeSpan.FromTicks(Math.Clamp(options.Value.IdleTimeout.Ticks / 4, TimeSpan.TicksPerSecond, TimeSpan.TicksPerMinute));
-        using var timer = new PeriodicTimer(period, clock);
-        try
+        foreach (var session in directory.Loaded)
         {
-            while (await timer.WaitForNextTickAsync(stoppingToken).ConfigureAwait(false))
-            {
-                await directory.UnloadIdleAsync().ConfigureAwait(false);
-            }
-        }
-        catch (OperationCanceledException)
-        {
-            // The host stops.
-        }
-        catch (FailureException)
-        {
-            // A batcher stops before this does.
+            stop.ThrowIfCancellationRequested();
+            await Beat.TryAsync($"stream '{session.Name}'", () => directory.UnloadIfIdleAsync(session), stop).ConfigureAwait(false);
+            Beat.Turned();
         }
     }
+
+    private static TimeSpan Period(StreamsOptions options) => TimeSpan.FromTicks(Math.Clamp(options.IdleTimeout.Ticks / 4, TimeSpan.TicksPerSecond, TimeSpan.TicksPerMinute));
 }

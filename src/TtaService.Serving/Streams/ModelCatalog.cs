@@ -1,4 +1,5 @@
 using TtaService.Serving.Models;
+using TtaService.Serving.Store;
 
 namespace TtaService.Serving.Streams;
 
@@ -49,6 +50,22 @@ internal sealed class ModelCatalog : IAsyncDisposable
         var most = ((1 + AlikeShare) * bytes.Min()) + (AlikeArenaShare * engines[0].Engine.Model.ArenaBytes);
         var open = engines.Where((_, i) => bytes[i] <= most).ToArray();
         return open[(Interlocked.Increment(ref _placed) - 1) % open.Length];
+    }
+
+    /// <summary>The model that a checkpoint belongs to: the one of its name, which the digest checks; where that is not served, one of the same file. Else why there is none.</summary>
+    /// <param name="checkpoint">The checkpoint.</param>
+    /// <param name="wanted">The model that is asked for, which decides between several of one file for a checkpoint without a name; empty for any.</param>
+    public (ServedModel? Model, string Foreign) Of(CheckpointDescription checkpoint, string wanted)
+    {
+        if (_models.TryGetValue(checkpoint.ModelName, out var named))
+        {
+            return named[0].Engine.Model.Digest == checkpoint.Model
+                ? (named[0], string.Empty)
+                : (null, $"it was made with another file of model '{checkpoint.ModelName}': {checkpoint.Model}, which is now {named[0].Engine.Model.Digest}");
+        }
+
+        var alike = All.Where(model => model.Engine.Model.Digest == checkpoint.Model).ToList();
+        return (alike.Find(model => model.Name == wanted) ?? alike.FirstOrDefault(), $"it belongs to model {checkpoint.ModelName}{(checkpoint.ModelName.Length > 0 ? ", " : string.Empty)}{checkpoint.Model}, which is not served here");
     }
 
     public async ValueTask DisposeAsync()

@@ -55,6 +55,9 @@ internal sealed record StepSubmission
     /// <summary>Makes the frames; throws <see cref="FailureException"/> when they are bad. Runs on the thread pool.</summary>
     public required Func<DecodedFrames> Decode { get; init; }
 
+    /// <summary>A digest of the frames as they came; what has the same number and another digest is another step.</summary>
+    public required Func<ulong> Digest { get; init; }
+
     /// <summary>Takes the step back while it has not begun.</summary>
     public CancellationToken Cancel { get; init; }
 }
@@ -69,6 +72,9 @@ internal sealed class QueuedStep(StreamSession session, StepSubmission submissio
 
     /// <summary>Its span when it is traced.</summary>
     public Activity? Span { get; init; }
+
+    /// <summary>Of its frames; null while it was not taken, and for a step without a number.</summary>
+    public ulong? Digest { get; set; }
 
     public DecodedFrames? Frames { get; set; }
 

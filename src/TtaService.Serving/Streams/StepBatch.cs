@@ -13,6 +13,23 @@ internal sealed record BatchEntry(StreamSession Session, List<QueuedStep> Steps,
     public StepOutcome[] Fail(Failure failure) => [.. Steps.Select(_ => (StepOutcome)failure)];
 }
 
+/// <summary>Steps of a stream that were taken out of its queue to run as one.</summary>
+/// <param name="Session">The stream.</param>
+/// <param name="Steps">In their order.</param>
+/// <param name="Frames">How many frames they have.</param>
+/// <param name="Freeze">Whether the statistics stay as they are.</param>
+internal sealed record TakenSteps(StreamSession Session, List<QueuedStep> Steps, int Frames, bool Freeze);
+
+/// <summary>A step that was committed though its pass, or the making of its answer, failed.</summary>
+/// <param name="Steps">The state's steps now.</param>
+/// <param name="Frames">The state's frames now.</param>
+/// <param name="Failure">What the client is told.</param>
+internal sealed record LostAnswer(long Steps, long Frames, Failure Failure)
+{
+    /// <summary>Tells that the step counts, so that nobody sends its frames under a new number.</summary>
+    public Failure Failure { get; } = Failure with { Reason = "ANSWER_LOST", Message = $"the step was committed, its answer was lost: {Failure.Message}; go on with the next number" };
+}
+
 /// <summary>A forward pass that is over.</summary>
 /// <param name="Started">When the engine was asked, a timestamp of the batcher's clock.</param>
 /// <param name="Run">Time until it answered.</param>

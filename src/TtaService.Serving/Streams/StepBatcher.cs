@@ -2,6 +2,7 @@ using System.Diagnostics;
 using TtaService.Engine.Drift;
 using TtaService.Engine.Execution;
 using TtaService.Engine.Streams;
+using TtaService.Serving.Loops;
 using TtaService.Serving.Telemetry;
 
 namespace TtaService.Serving.Streams;
@@ -22,6 +23,7 @@ internal sealed partial class StepBatcher : IAsyncDisposable
     private readonly BatchAnswers _answers;
     private readonly StepReports _reports;
     private readonly TtaActivities _activities;
+    private readonly LoopBeat _beat;
     private readonly TimeProvider _clock;
     private readonly ILogger _logger;
     private readonly Queue<StreamSession> _line = new();
@@ -33,9 +35,10 @@ internal sealed partial class StepBatcher : IAsyncDisposable
     private long _queuedBytes;
     private double _secondsPerStep;
     private PassTimes _passTimes;
+    private int _failuresInARow;
     private bool _stopping;
 
-    public StepBatcher(InferenceEngine engine, StreamResidency residency, BatchingOptions options, StreamsOptions streams, DecodeSlots decoding, AnswerWriter answers, TtaMetrics metrics, TtaActivities activities, TimeProvider clock, ILogger logger)
+    public StepBatcher(InferenceEngine engine, StreamResidency residency, BatchingOptions options, StreamsOptions streams, DecodeSlots decoding, AnswerWriter answers, TtaMetrics metrics, TtaActivities activities, LoopBeat beat, TimeProvider clock, ILogger logger)
     {
         _engine = engine;
         _residency = residency;
@@ -45,6 +48,7 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         _answers = new BatchAnswers(answers, metrics, clock);
         _reports = new StepReports(metrics, clock, logger);
         _activities = activities;
+        _beat = beat;
         _clock = clock;
         _logger = logger;
         _loop = Task.Run(LoopAsync);
@@ -56,15 +60,31 @@ internal sealed partial class StepBatcher : IAsyncDisposable
     /// <summary>Steps that wait or run.</summary>
     public int QueuedSteps => Volatile.Read(ref _queuedSteps);
 
+    /// <summary>Passes that failed since the last that went well: what a stream sent, or the device.</summary>
+    public int FailuresInARow
+    {
+        get => Volatile.Read(ref _failuresInARow);
+        set => Volatile.Write(ref _failuresInARow, value);
+    }
+
+    /// <summary>Runs a pass on the engine's thread. Tests put passes here that fail at a chosen point.</summary>
+    internal Func<AdaptiveModel, IReadOnlyList<StreamStep>, IReadOnlyList<StepResult>> RunPass { get; set; } = static (model, steps) => model.Run(steps);
+
     /// <summary>Admits a step. It keeps the place in the stream's order that it has now; the outcome comes when it ran or was refused.</summary>
     public Task<StepOutcome> SubmitAsync(StreamSession session, StepSubmission submission)
     {
-        var step = new QueuedStep(session, submission, _clock.GetTimestamp()) { Span = _activities.StepBegan(session, submission.Frames) };
+        var step = new QueuedStep(session, submission, _clock.GetTimestamp()) { Span = Reported(() => _activities.StepBegan(session, submission.Frames)) };
+        if (submission.Sequence > 0 && submission.Sequence <= session.LastSequence)
+        {
+            // Outside the gate: it reads the frames. Of a new number it is taken with the decoding.
+            step.Digest = submission.Digest();
+        }
+
         lock (Gate)
         {
-            if (WhyRefused(session, submission) is { } refusal)
+            if (WhyRefused(step) is { } refusal)
             {
-                _reports.NotRun(step, refusal);
+                Report(() => _reports.NotRun(step, refusal));
                 return Task.FromResult(refusal);
             }
 
@@ -75,9 +95,18 @@ internal sealed partial class StepBatcher : IAsyncDisposable
             Settle(session);
         }
 
-        // Outside the gate: a token that is cancelled already runs the callback here.
-        step.Cancellation = submission.Cancel.UnsafeRegister(static (state, _) => ((QueuedStep)state!).Session.Model.Batcher.TakeBack((QueuedStep)state), step);
-        _ = Task.Run(() => DecodeAsync(step));
+        try
+        {
+            // Outside the gate: a token that is cancelled already runs the callback here.
+            step.Cancellation = submission.Cancel.UnsafeRegister(static (state, _) => ((QueuedStep)state!).Session.Model.Batcher.TakeBack((QueuedStep)state), step);
+        }
+        catch (ObjectDisposedException)
+        {
+            // Its call is over.
+            TakeBack(step);
+        }
+
+        _ = Task.Run(() => DecodeOrFailAsync(step));
         return step.Outcome.Task;
     }
 
@@ -151,8 +180,9 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         _signal.Dispose();
     }
 
-    private StepOutcome? WhyRefused(StreamSession session, StepSubmission submission)
+    private StepOutcome? WhyRefused(QueuedStep step)
     {
+        var (session, submission) = (step.Session, step.Submission);
         if (_stopping)
         {
             return Failure.Stopping();
@@ -163,7 +193,13 @@ internal sealed partial class StepBatcher : IAsyncDisposable
             return session.Ending ?? Failure.StreamNotFound(session.Name);
         }
 
-        if (session.Answered.Recall(submission.Sequence) is { } recalled)
+        if (submission.Sequence == ulong.MaxValue)
+        {
+            return Failure.Invalid("SEQUENCE_OUT_OF_RANGE", "step.sequence", $"sequence {submission.Sequence} has no successor; number the steps 1, 2, 3, ..., or 0 for none (a client's -1 becomes this number)");
+        }
+
+        // One that another call has moved past since its digest was not taken waits for its turn, and is recalled then.
+        if (step.Digest is not null && session.Answered.Recall(submission.Sequence, step.Digest) is { } recalled)
         {
             return recalled;
         }
@@ -194,6 +230,28 @@ internal sealed partial class StepBatcher : IAsyncDisposable
     private StepOutcome Overloaded(string reason, string message, int ahead) =>
         new Failure(FailureKind.ResourceExhausted, reason, message) { RetryAfter = TimeSpan.FromSeconds(Math.Clamp(ahead * _secondsPerStep / 2, 0.01, 5)) };
 
+    // A step that is not decoded must not wait for ever, and its stream behind it.
+    private async Task DecodeOrFailAsync(QueuedStep step)
+    {
+        try
+        {
+            await DecodeAsync(step).ConfigureAwait(false);
+        }
+        catch (Exception defect)
+        {
+            var failure = Failure.Internal(LogDefect(defect));
+            lock (Gate)
+            {
+                if (step.Place is not null)
+                {
+                    step.DecodeFailure = failure;
+                    Settle(step.Session);
+                    Signal();
+                }
+            }
+        }
+    }
+
     private async Task DecodeAsync(QueuedStep step)
     {
         DecodedFrames? frames = null;
@@ -219,6 +277,7 @@ internal sealed partial class StepBatcher : IAsyncDisposable
             started = _clock.GetTimestamp();
             if (failure is null && !step.Outcome.Task.IsCompleted && !Expired(step))
             {
+                step.Digest ??= step.Submission.Sequence > 0 ? step.Submission.Digest() : null;
                 frames = step.Submission.Decode();
                 step.Facts = step.Session.Model.Drift.Watches ? FactsOf(frames.Block) : [];
             }
@@ -257,26 +316,51 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         while (true)
         {
             await _signal.WaitAsync().ConfigureAwait(false);
-            while (true)
+            while (await TurnAsync().ConfigureAwait(false))
             {
-                await WaitForCompanyAsync().ConfigureAwait(false);
-                var batch = Form();
-                if (batch.Count == 0)
-                {
-                    break;
-                }
-
-                await RunAsync(batch).ConfigureAwait(false);
+                _beat.Turned();
             }
 
             lock (Gate)
             {
+                if (_line.Count == 0)
+                {
+                    _beat.Rest();
+                }
+
                 if (_stopping && _queuedSteps == 0 && _queuedOperations == 0)
                 {
                     return;
                 }
             }
         }
+    }
+
+    // Runs one batch. False when there was nothing to run.
+    private async Task<bool> TurnAsync()
+    {
+        try
+        {
+            await WaitForCompanyAsync().ConfigureAwait(false);
+            var taken = Form();
+            if (taken.Count == 0)
+            {
+                return false;
+            }
+
+            var batch = Join(taken);
+            if (batch.Count > 0)
+            {
+                await RunAsync(batch).ConfigureAwait(false);
+            }
+        }
+        catch (Exception defect)
+        {
+            // Whatever was taken has its outcome by now; what is still in line comes next.
+            _beat.Failed("a turn", defect);
+        }
+
+        return true;
     }
 
     private async ValueTask WaitForCompanyAsync()
@@ -316,9 +400,9 @@ internal sealed partial class StepBatcher : IAsyncDisposable
     }
 
     // Takes the first of the line, then whoever fits with it; the others keep their places.
-    private List<BatchEntry> Form()
+    private List<TakenSteps> Form()
     {
-        var batch = new List<BatchEntry>();
+        var taken = new List<TakenSteps>();
         lock (Gate)
         {
             var frames = 0;
@@ -333,10 +417,10 @@ internal sealed partial class StepBatcher : IAsyncDisposable
                         Begin(operation);
                         _ = RunOperationAsync(operation);
                         break;
-                    case QueuedStep step when batch.Count == 0 || Fits(batch[0].Block, step.Frames!.Block, frames):
-                        var entry = Take(step);
-                        frames += entry.Block.Count;
-                        batch.Add(entry);
+                    case QueuedStep step when taken.Count == 0 || Fits(taken[0].Steps[0].Frames!.Block, step.Frames!.Block, frames):
+                        var steps = Take(step);
+                        frames += steps.Frames;
+                        taken.Add(steps);
                         break;
                     case QueuedStep:
                         session.Phase = StreamPhase.Ready;
@@ -346,6 +430,31 @@ internal sealed partial class StepBatcher : IAsyncDisposable
                         session.Phase = StreamPhase.Idle;
                         Settle(session);
                         break;
+                }
+            }
+        }
+
+        return taken;
+    }
+
+    // Outside the gate: it copies frames. Steps whose frames can't be joined fail here.
+    private List<BatchEntry> Join(List<TakenSteps> taken)
+    {
+        var batch = new List<BatchEntry>(taken.Count);
+        foreach (var steps in taken)
+        {
+            try
+            {
+                batch.Add(new BatchEntry(steps.Session, steps.Steps, JoinedFrames.Join(steps.Steps), steps.Freeze));
+            }
+            catch (Exception defect)
+            {
+                var failure = Failure.Internal(LogDefect(defect));
+                lock (Gate)
+                {
+                    steps.Steps.ForEach(step => Refuse(step, failure));
+                    steps.Session.Phase = StreamPhase.Idle;
+                    Settle(steps.Session);
                 }
             }
         }
@@ -391,7 +500,7 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         }
 
         // The same number may have been waiting twice.
-        return session.Answered.Recall(step.Submission.Sequence) ?? (Expired(step) ? (StepOutcome?)ExpiredFailure(step) : null);
+        return session.Answered.Recall(step.Submission.Sequence, step.Digest) ?? (Expired(step) ? (StepOutcome?)ExpiredFailure(step) : null);
     }
 
     private bool Expired(QueuedStep step) => step.Submission.Timeout is { } timeout && _clock.GetElapsedTime(step.Submitted) >= timeout;
@@ -399,7 +508,7 @@ internal sealed partial class StepBatcher : IAsyncDisposable
     private static Failure ExpiredFailure(QueuedStep step) =>
         new(FailureKind.DeadlineExceeded, "STEP_EXPIRED", $"the step did not begin within its {step.Submission.Timeout?.TotalMilliseconds:0.###} ms and never runs; the stream's state is as it was");
 
-    private BatchEntry Take(QueuedStep first)
+    private TakenSteps Take(QueuedStep first)
     {
         var session = first.Session;
         var settings = session.Settings;
@@ -418,7 +527,7 @@ internal sealed partial class StepBatcher : IAsyncDisposable
             frames += next.Submission.Frames;
         }
 
-        return new BatchEntry(session, joined, JoinedFrames.Join(joined), freeze);
+        return new TakenSteps(session, joined, frames, freeze);
     }
 
     private static void Begin(QueuedWork work)
@@ -429,7 +538,7 @@ internal sealed partial class StepBatcher : IAsyncDisposable
 
     private async Task RunAsync(List<BatchEntry> batch)
     {
-        var span = _activities.Source.HasListeners() ? _activities.BatchBegan(batch[0].Session.Model.Name, batch.SelectMany(entry => entry.Steps).Select(step => step.Span)) : null;
+        var span = Reported(() => _activities.Source.HasListeners() ? _activities.BatchBegan(batch[0].Session.Model.Name, batch.SelectMany(entry => entry.Steps).Select(step => step.Span)) : null);
         var started = _clock.GetTimestamp();
         _passTimes = default;
         var results = await TryRunAsync(batch).ConfigureAwait(false);
@@ -437,7 +546,7 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         var pass = new BatchPass(started, run, _passTimes);
         if (span is not null)
         {
-            TtaActivities.BatchEnded(span, batch.Count, batch.Sum(entry => entry.Block.Count), _passTimes);
+            Report(() => TtaActivities.BatchEnded(span, batch.Count, batch.Sum(entry => entry.Block.Count), _passTimes));
         }
 
         lock (Gate)
@@ -450,45 +559,80 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         _ = Task.Run(() => Finish(batch, results, pass));
     }
 
-    // A result or a failure an entry.
+    // A result, a lost answer or a failure an entry. Does not throw.
     private async Task<object[]> TryRunAsync(List<BatchEntry> batch)
     {
-        Failure failure;
+        PassAttempt attempt;
         try
         {
-            var results = await _engine.InvokeAsync(model =>
-            {
-                _residency.Enter(model, batch.ConvertAll(entry => entry.Session));
-                var ran = model.Run(batch.ConvertAll(entry => new StreamStep(entry.Session.State!, entry.Block, entry.Freeze)));
-                _passTimes += model.RunTimes;
-                return ran;
-            }).ConfigureAwait(false);
-            return [.. results];
-        }
-        catch (ArenaFullException full)
-        {
-            failure = new Failure(FailureKind.ResourceExhausted, "STATE_MEMORY_FULL", $"{full.Message} (Models:ArenaBytes); raise it") { RetryAfter = TimeSpan.FromSeconds(1) };
+            attempt = await _engine.InvokeAsync(model => Attempt(model, batch)).ConfigureAwait(false);
         }
         catch (Exception defect)
         {
-            failure = Failure.Internal(LogDefect(defect));
+            // The engine has stopped: nothing ran.
+            attempt = PassAttempt.NotRun(batch.Count, defect);
         }
 
-        if (batch.Count == 1)
+        if (attempt.Results is { } results)
         {
-            return [failure];
+            FailuresInARow = 0;
+            return [.. results];
         }
 
-        // One step may have spoiled the pass for the others, and states that do not fit together may fit one by one.
-        var alone = new object[batch.Count];
-        for (var i = 0; i < alone.Length; i++)
+        var failure = WhyFailed(attempt.Thrown!);
+        var outcomes = new object[batch.Count];
+        for (var i = 0; i < outcomes.Length; i++)
         {
-            alone[i] = (await TryRunAsync([batch[i]]).ConfigureAwait(false))[0];
+            if (attempt.Committed[i] is { } counters)
+            {
+                // It must not run again, whatever became of its answer.
+                outcomes[i] = new LostAnswer(counters.Steps, counters.Frames, failure);
+            }
+            else if (batch.Count == 1)
+            {
+                outcomes[i] = failure;
+            }
+            else
+            {
+                // One step may have spoiled the pass for the others, and states that do not fit together may fit one by one.
+                outcomes[i] = (await TryRunAsync([batch[i]]).ConfigureAwait(false))[0];
+            }
         }
 
-        return alone;
+        return outcomes;
     }
 
+    private PassAttempt Attempt(AdaptiveModel model, List<BatchEntry> batch)
+    {
+        try
+        {
+            _residency.Enter(model, batch.ConvertAll(entry => entry.Session));
+        }
+        catch (Exception failure)
+        {
+            return PassAttempt.NotRun(batch.Count, failure);
+        }
+
+        return PassAttempt.Run(batch.ConvertAll(entry => new StreamStep(entry.Session.State!, entry.Block, entry.Freeze)), steps =>
+        {
+            var ran = RunPass(model, steps);
+            _passTimes += model.RunTimes;
+            return ran;
+        });
+    }
+
+    private Failure WhyFailed(Exception thrown)
+    {
+        if (thrown is ArenaFullException full)
+        {
+            return new Failure(FailureKind.ResourceExhausted, "STATE_MEMORY_FULL", $"{full.Message} (Models:ArenaBytes); raise it") { RetryAfter = TimeSpan.FromSeconds(1) };
+        }
+
+        Interlocked.Increment(ref _failuresInARow);
+        return Failure.Internal(LogDefect(thrown));
+    }
+
+    // Does not throw: whatever fails here is the failure of the steps that it belongs to.
     private void Finish(List<BatchEntry> batch, object[] results, BatchPass pass)
     {
         var frames = batch.Sum(entry => entry.Block.Count);
@@ -497,46 +641,64 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         {
             try
             {
-                outcomes[i] = results[i] is StepResult result ? _answers.Outcomes(batch[i], result, pass, frames) : batch[i].Fail((Failure)results[i]);
+                outcomes[i] = results[i] switch
+                {
+                    StepResult result => _answers.Outcomes(batch[i], result, pass, frames),
+                    LostAnswer lost => batch[i].Fail(lost.Failure),
+                    _ => batch[i].Fail((Failure)results[i]),
+                };
             }
             catch (Exception defect)
             {
-                outcomes[i] = batch[i].Fail(Failure.Internal(LogDefect(defect)));
+                var failure = Failure.Internal(LogDefect(defect));
+                if (results[i] is StepResult { Status: StepStatus.Ok } committed)
+                {
+                    var lost = new LostAnswer(committed.Steps, committed.Frames, failure);
+                    (results[i], failure) = (lost, lost.Failure);
+                }
+
+                outcomes[i] = batch[i].Fail(failure);
             }
         }
 
-        _reports.Ran(batch, results, outcomes, pass, frames);
+        Report(() => _reports.Ran(batch, results, outcomes, pass, frames));
         lock (Gate)
         {
             // All at a time, so that those that go on do so in one batch again.
             for (var i = 0; i < batch.Count; i++)
             {
-                Settle(batch[i], results[i] as StepResult, outcomes[i]);
+                Settle(batch[i], results[i], outcomes[i]);
             }
 
             Signal();
         }
     }
 
-    private void Settle(BatchEntry entry, StepResult? result, StepOutcome[] outcomes)
+    private void Settle(BatchEntry entry, object result, StepOutcome[] outcomes)
     {
-        if (result is { Status: StepStatus.Ok })
+        var session = entry.Session;
+        if (result is StepResult { Status: StepStatus.Ok } ok)
         {
-            entry.Session.Stepped(result.Steps, result.Frames);
+            session.Stepped(ok.Steps, ok.Frames);
+        }
+        else if (result is LostAnswer lost)
+        {
+            session.Stepped(lost.Steps, lost.Frames);
+            entry.Steps.ForEach(step => session.Answered.Pass(step.Submission.Sequence));
         }
 
         for (var i = 0; i < outcomes.Length; i++)
         {
             if (outcomes[i].Answer is { } answer)
             {
-                entry.Session.Answered.Record(entry.Steps[i].Submission.Sequence, answer);
+                session.Answered.Record(entry.Steps[i].Submission.Sequence, entry.Steps[i].Digest, answer);
             }
 
             Complete(entry.Steps[i], outcomes[i]);
         }
 
-        entry.Session.Phase = StreamPhase.Idle;
-        Settle(entry.Session);
+        session.Phase = StreamPhase.Idle;
+        Settle(session);
     }
 
     private static FrameFacts[] FactsOf(FrameBlock block)
@@ -552,7 +714,15 @@ internal sealed partial class StepBatcher : IAsyncDisposable
 
     private async Task RunOperationAsync(QueuedOperation operation)
     {
-        await operation.Run(_engine).ConfigureAwait(false);
+        try
+        {
+            await operation.Run(_engine).ConfigureAwait(false);
+        }
+        catch (Exception defect)
+        {
+            _beat.Failed($"an operation on stream '{operation.Session.Name}'", defect);
+        }
+
         lock (Gate)
         {
             _queuedOperations--;
@@ -576,7 +746,7 @@ internal sealed partial class StepBatcher : IAsyncDisposable
     // Ends a step that never runs; under the gate.
     private void Refuse(QueuedStep step, StepOutcome outcome)
     {
-        _reports.NotRun(step, outcome);
+        Report(() => _reports.NotRun(step, outcome));
         Complete(step, outcome);
     }
 
@@ -620,7 +790,28 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         if (next == StreamPhase.Ready)
         {
             _line.Enqueue(session);
+            _beat.Begin();
             Signal();
+        }
+    }
+
+    // Who listens to metrics, traces and logs may fail; the steps must not for it.
+    private void Report(Action report) => Reported<object?>(() =>
+    {
+        report();
+        return null;
+    });
+
+    private T? Reported<T>(Func<T?> report)
+    {
+        try
+        {
+            return report();
+        }
+        catch (Exception defect)
+        {
+            _beat.Failed("a report of steps", defect);
+            return default;
         }
     }
 

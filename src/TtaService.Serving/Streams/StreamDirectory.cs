@@ -24,6 +24,7 @@ internal sealed partial class StreamDirectory
     private readonly StreamRegister _register;
     private readonly ConcurrentDictionary<string, TaskCompletionSource> _heldNames = new(StringComparer.Ordinal);
     private readonly StreamsOptions _options;
+    private readonly ReplyBudget _replies;
     private readonly OpenPolicy _callPolicy;
     private readonly OpenPolicy _requestPolicy;
 
@@ -31,6 +32,7 @@ internal sealed partial class StreamDirectory
     {
         (_models, _keeper, _metrics, _clock, _logger) = (models, keeper, metrics, clock, logger);
         _options = options.Value;
+        _replies = new ReplyBudget(_options.MaxKeptReplyBytes > 0 ? _options.MaxKeptReplyBytes : GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / 16);
         _callPolicy = store.Value.DuplicateStream;
         _requestPolicy = store.Value.UnaryTakesOver ? store.Value.DuplicateStream : OpenPolicy.Reject;
         _register = new StreamRegister(_options);
@@ -43,11 +45,18 @@ internal sealed partial class StreamDirectory
     public IEnumerable<StreamSession> Loaded => _register.Listed;
 
     /// <summary>Finds or creates a stream and makes the caller the call that has it open.</summary>
-    public async Task<(StreamLease Lease, StateOrigin Origin)> OpenAsync(StreamRequest request)
+    /// <param name="request">Which, and how.</param>
+    /// <param name="cancel">Ends the wait of a call that takes the stream from another too soon after the last.</param>
+    public async Task<(StreamLease Lease, StateOrigin Origin)> OpenAsync(StreamRequest request, CancellationToken cancel = default)
     {
         while (true)
         {
             var (session, begun) = await FindOrCreateAsync(request, _callPolicy, isCall: true).ConfigureAwait(false);
+            if (begun is null && session.IsOpen)
+            {
+                await ContendAsync(session, cancel).ConfigureAwait(false);
+            }
+
             var lease = session.TakeOver();
             if (session.Deleted && begun is null)
             {
@@ -65,6 +74,25 @@ internal sealed partial class StreamDirectory
                 throw;
             }
         }
+    }
+
+    // Two cameras under one name would push each other out as fast as they can; nobody is served by that.
+    private async Task ContendAsync(StreamSession session, CancellationToken cancel)
+    {
+        var (takeovers, wait) = session.Contend();
+        _metrics.StreamMoved(session.Model.Name, StreamTransition.CallTakenOver);
+        if (wait == TimeSpan.Zero)
+        {
+            return;
+        }
+
+        if (int.IsPow2(takeovers))
+        {
+            Log.StreamContended(_logger, session.Name, takeovers, wait);
+        }
+
+        // In real time, as the clients come back in it.
+        await Task.Delay(wait, TimeProvider.System, cancel).ConfigureAwait(false);
     }
 
     /// <summary>Finds or creates a stream for one step; a call that has it open keeps it.</summary>
@@ -132,7 +160,7 @@ internal sealed partial class StreamDirectory
                 model,
                 bytes,
                 engine => engine.CreateState(method, request.Seed ?? 0),
-                state => new StreamSession(request.Name, model, state, StateOrigin.Fresh, StreamRequestRules.Settings(request), _options, _clock) { CountedBytes = bytes }).ConfigureAwait(false);
+                state => new StreamSession(request.Name, model, state, StateOrigin.Fresh, StreamRequestRules.Settings(request), _options, _replies, _clock) { CountedBytes = bytes }).ConfigureAwait(false);
         }
         catch
         {
@@ -209,31 +237,69 @@ internal sealed partial class StreamDirectory
     }
 
     /// <summary>Forgets a stream here: steps that have not begun fail, the call that has it open ends.</summary>
-    public Task DiscardAsync(StreamSession session) => EndAsync(session, new Failure(FailureKind.Aborted, "STREAM_DELETED", $"stream '{session.Name}' was deleted"));
+    public Task DiscardAsync(StreamSession session) => EndAsync(session, Deleted(session.Name));
 
-    /// <summary>Streams that nobody has used for <see cref="StreamsOptions.IdleTimeout"/> leave the process, to the store if it outlives it.</summary>
+    /// <summary>Looks at all streams as <see cref="UnloadIfIdleAsync"/> does.</summary>
     public async Task UnloadIdleAsync()
     {
         foreach (var session in _register.Listed)
         {
-            var name = session.Name;
-            _metrics.StateAged(session.Model.Name, session.Method.Name, session.Steps);
-            if (session.Settings.Pinned || !session.IdleFor(_options.IdleTimeout))
-            {
-                continue;
-            }
+            await UnloadIfIdleAsync(session).ConfigureAwait(false);
+        }
+    }
 
-            if (!_keeper.OutlivesProcess)
-            {
-                await DeleteAsync(name).ConfigureAwait(false);
-                Log.IdleStreamDeleted(_logger, name, _options.IdleTimeout);
-            }
-            else if (await ReleaseAsync(session, Failure.Unloaded(name), onlyIdle: true).ConfigureAwait(false))
+    /// <summary>A stream that nobody has used for <see cref="StreamsOptions.IdleTimeout"/> leaves the process, to the store if it outlives it.</summary>
+    public async Task UnloadIfIdleAsync(StreamSession session)
+    {
+        var name = session.Name;
+        _metrics.StateAged(session.Model.Name, session.Method.Name, session.Steps);
+        if (!IsIdle(session))
+        {
+            return;
+        }
+
+        if (_keeper.OutlivesProcess)
+        {
+            if (await ReleaseAsync(session, Failure.Unloaded(name), onlyIdle: true).ConfigureAwait(false))
             {
                 Log.IdleStreamUnloaded(_logger, name, _options.IdleTimeout);
             }
+
+            return;
         }
+
+        using var hold = await HoldNameAsync(name).ConfigureAwait(false);
+        lock (session.Gate)
+        {
+            // It may have been used, or deleted, while its name was held.
+            if (session.Deleted || !IsIdle(session))
+            {
+                return;
+            }
+
+            (session.Deleted, session.Ending) = (true, Deleted(name));
+        }
+
+        try
+        {
+            await _keeper.DeleteAsync(name).ConfigureAwait(false);
+        }
+        catch
+        {
+            // It stays, and the next sweep tries again.
+            lock (session.Gate)
+            {
+                (session.Deleted, session.Ending) = (false, null);
+            }
+
+            throw;
+        }
+
+        await DiscardAsync(session).ConfigureAwait(false);
+        Log.IdleStreamDeleted(_logger, name, _options.IdleTimeout);
     }
+
+    private bool IsIdle(StreamSession session) => !session.Settings.Pinned && session.IdleFor(_options.IdleTimeout);
 
     /// <summary>Ends a call's hold on a stream and gives the stream up, so that the next opening finds it whole on any replica.</summary>
     public async Task HandOverAsync(StreamLease lease, Failure ending)
@@ -386,8 +452,8 @@ internal sealed partial class StreamDirectory
             if (opening is { Checkpoint: null, Refused: false } && request.Mode == ResumeMode.MustExist)
             {
                 throw new FailureException(opening.Claim is null
-                    ? new Failure(FailureKind.Unavailable, "STORE_UNAVAILABLE", $"stream '{request.Name}' is not in memory and {opening.Notice}") { RetryAfter = TimeSpan.FromSeconds(1) }
-                    : Failure.StreamNotFound(request.Name));
+                    ? new Failure(FailureKind.Unavailable, "STORE_UNAVAILABLE", $"stream '{request.Name}' is not in memory and the state store is out of reach") { RetryAfter = TimeSpan.FromSeconds(1) }
+                    : opening.Notice is { } dropped ? Failure.StreamNotFound(request.Name, dropped) : Failure.StreamNotFound(request.Name));
             }
 
             var (session, refused) = opening.Checkpoint is { } checkpoint && request.Mode != ResumeMode.Reset
@@ -402,7 +468,7 @@ internal sealed partial class StreamDirectory
             var bytes = model.Engine.Model.StateBytes(method);
             await MakeRoomAsync(bytes).ConfigureAwait(false);
             var origin = opening.Refused || opening.Checkpoint is not null ? StateOrigin.Reset : StateOrigin.Fresh;
-            var begun = await AddAsync(request.Name, model, bytes, engine => engine.CreateState(method, request.Seed ?? 0), origin, StreamRequestRules.Settings(request), opening with { Notice = refused }).ConfigureAwait(false);
+            var begun = await AddAsync(request.Name, model, bytes, engine => engine.CreateState(method, request.Seed ?? 0), origin, StreamRequestRules.Settings(request), opening with { Notice = refused }, request.Client).ConfigureAwait(false);
             if (origin == StateOrigin.Reset)
             {
                 WasReset(begun, request.Mode == ResumeMode.Reset && !opening.Refused ? ResetCause.Request : ResetCause.Corrupt);
@@ -421,9 +487,10 @@ internal sealed partial class StreamDirectory
     private async Task<(StreamSession? Session, string? Refused)> RestoreAsync(StreamRequest request, StoredCheckpoint checkpoint, KeptOpening opening)
     {
         var claim = opening.Claim!.Value;
-        if (_models.All.FirstOrDefault(model => model.Engine.Model.Digest == checkpoint.Description.Model) is not { } known)
+        var (known, foreign) = _models.Of(checkpoint.Description, request.Model);
+        if (known is null)
         {
-            return (null, await _keeper.RejectAsync(claim, checkpoint, $"foreign: it belongs to model {checkpoint.Description.Model}, which is not served here").ConfigureAwait(false));
+            return (null, await _keeper.RejectAsync(claim, checkpoint, $"foreign: {foreign}").ConfigureAwait(false));
         }
 
         var model = _models.Place(known.Name);
@@ -441,6 +508,7 @@ internal sealed partial class StreamDirectory
                 StateOrigin.Restored,
                 settings,
                 opening,
+                request.Client,
                 session => session.Restore(record, checkpoint.Description.Sequence, checkpoint.Description.Number)).ConfigureAwait(false);
             return (session, null);
         }
@@ -541,12 +609,12 @@ internal sealed partial class StreamDirectory
         new(FailureKind.ResourceExhausted, "STATE_MEMORY_FULL", $"{full.Message} (Models:ArenaBytes); try again") { RetryAfter = TimeSpan.FromSeconds(1) };
 
     // The name is held and free.
-    private async Task<StreamSession> AddAsync(string name, ServedModel model, long bytes, Func<AdaptiveModel, StreamState> create, StateOrigin origin, StreamSettings settings, KeptOpening opening, Action<StreamSession>? prepare = null)
+    private async Task<StreamSession> AddAsync(string name, ServedModel model, long bytes, Func<AdaptiveModel, StreamState> create, StateOrigin origin, StreamSettings settings, KeptOpening opening, string client = "", Action<StreamSession>? prepare = null)
     {
         var session = await BeginSessionAsync(model, bytes, create, state =>
         {
             StreamSession begun = null!;
-            begun = new StreamSession(name, model, state, origin, settings, _options, _clock) { Notice = opening.Notice, BringBackAsync = () => BringBackAsync(begun) };
+            begun = new StreamSession(name, model, state, origin, settings, _options, _replies, _clock) { Notice = opening.Notice, Client = client, BringBackAsync = () => BringBackAsync(begun) };
             begun.Keeping.Claim = opening.Claim;
             begun.Keeping.OpenedBlind = opening.Claim is null;
             begun.Keeping.ConfirmedAt = _clock.GetTimestamp();
@@ -613,14 +681,14 @@ internal sealed partial class StreamDirectory
                 WasReset(session, ResetCause.Request);
             }
         }
-        catch (Exception failed) when (failed is ArenaFullException or SnapshotException)
+        catch (ArenaFullException full)
         {
             _register.GiveBack(session, growth);
-            if (failed is ArenaFullException full)
-            {
-                throw new FailureException(StateMemoryFull(full));
-            }
-
+            throw new FailureException(StateMemoryFull(full));
+        }
+        catch
+        {
+            _register.GiveBack(session, growth);
             throw;
         }
     }
@@ -630,6 +698,8 @@ internal sealed partial class StreamDirectory
         _metrics.StreamReset(session.Model.Name, session.Name, cause);
         Log.StreamReset(_logger, session.Name, cause);
     }
+
+    private static Failure Deleted(string name) => new(FailureKind.Aborted, "STREAM_DELETED", $"stream '{name}' was deleted");
 
     private static Failure Exists(string name) =>
         new(FailureKind.AlreadyExists, "STREAM_EXISTS", $"stream '{name}' exists already; open it to continue it, delete it, or use another name");
@@ -654,6 +724,9 @@ internal sealed partial class StreamDirectory
     {
         [LoggerMessage(EventId = 13, Level = LogLevel.Debug, Message = "StreamOpened {Stream}: {Origin}, {Steps} steps")]
         public static partial void StreamOpened(ILogger logger, string stream, StateOrigin origin, long steps);
+
+        [LoggerMessage(EventId = 15, Level = LogLevel.Warning, Message = "StreamContended {Stream}: {Takeovers} calls took it from each other within a minute each, the next waits {Wait}; two clients use one name")]
+        public static partial void StreamContended(ILogger logger, string stream, int takeovers, TimeSpan wait);
 
         [LoggerMessage(EventId = 12, Level = LogLevel.Information, Message = "StreamReset {Stream}: back to the source statistics ({Cause})")]
         public static partial void StreamReset(ILogger logger, string stream, ResetCause cause);

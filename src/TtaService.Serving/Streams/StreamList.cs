@@ -46,7 +46,7 @@ internal sealed class StreamList(StreamDirectory directory, StreamKeeper keeper,
                 var page = await keeper.ListAsync(after, count).ConfigureAwait(false);
                 foreach (var stored in page)
                 {
-                    var name = models.All.FirstOrDefault(served => served.Engine.Model.Digest == stored.Latest.Model)?.Name ?? string.Empty;
+                    var name = models.Of(stored.Latest, model).Model?.Name ?? string.Empty;
                     if (model.Length == 0 || name == model)
                     {
                         found[stored.Latest.Stream] = new ListedStream(stored.Latest.Stream, null, stored, name);

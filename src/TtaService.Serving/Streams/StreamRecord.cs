@@ -1,5 +1,6 @@
 using System.IO.Compression;
 using System.Text.Json;
+using TtaService.Serving.Store;
 
 namespace TtaService.Serving.Streams;
 
@@ -8,16 +9,23 @@ internal sealed record StreamRecord(StreamSettings Settings, DateTimeOffset Crea
 {
     private const int MaxBytes = 64 << 20;
 
-    /// <summary>As text for the metadata of a file.</summary>
+    /// <summary>Bytes of answers that are stored with a state at most, the newest; as text they take several times as many.</summary>
+    public const long MaxAnswerBytes = 2 << 20;
+
+    /// <summary>As text for the metadata of a file. Old answers are left out until it can be read back.</summary>
     public string Write()
     {
-        using var compressed = new MemoryStream();
-        using (var brotli = new BrotliStream(compressed, CompressionLevel.Fastest, leaveOpen: true))
+        var answers = NewestAnswers();
+        while (true)
         {
-            JsonSerializer.Serialize(brotli, this);
-        }
+            var text = Write(this with { Answers = answers });
+            if (text is not null || answers.Length == 0)
+            {
+                return text ?? "";
+            }
 
-        return Convert.ToBase64String(compressed.GetBuffer(), 0, (int)compressed.Length);
+            answers = answers[((answers.Length + 1) / 2)..];
+        }
     }
 
     /// <summary>Null when the text is none of these: the state goes on without.</summary>
@@ -50,7 +58,37 @@ internal sealed record StreamRecord(StreamSettings Settings, DateTimeOffset Crea
             return null;
         }
     }
+
+    // Null when it could not be read back.
+    private static string? Write(StreamRecord record)
+    {
+        using var json = new MemoryStream();
+        JsonSerializer.Serialize(json, record);
+        using var compressed = new MemoryStream();
+        using (var brotli = new BrotliStream(compressed, CompressionLevel.Fastest, leaveOpen: true))
+        {
+            brotli.Write(json.GetBuffer(), 0, (int)json.Length);
+        }
+
+        return json.Length <= MaxBytes && (compressed.Length + 2) / 3 * 4 <= CheckpointSeal.MaxRecordCharacters ? Convert.ToBase64String(compressed.GetBuffer(), 0, (int)compressed.Length) : null;
+    }
+
+    // Without a gap: a memory of answers must be unbroken up to the last.
+    private KeptAnswer[] NewestAnswers()
+    {
+        var bytes = 0L;
+        var from = Answers.Count;
+        while (from > 0 && (bytes += Answers[from - 1].Answer.Bytes) <= MaxAnswerBytes)
+        {
+            from--;
+        }
+
+        return [.. Answers.Skip(from)];
+    }
 }
 
 /// <summary>An answer and the number of the step that it answers.</summary>
-internal sealed record KeptAnswer(ulong Sequence, StepAnswer Answer);
+/// <param name="Sequence">The step's number.</param>
+/// <param name="Answer">Its answer.</param>
+/// <param name="Digest">Of the frames that it answers; 0 when it is not known.</param>
+internal sealed record KeptAnswer(ulong Sequence, StepAnswer Answer, ulong Digest = 0);

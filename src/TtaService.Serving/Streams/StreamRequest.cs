@@ -28,6 +28,9 @@ internal sealed record StreamRequest
 
     public ResumeMode Mode { get; init; }
 
+    /// <summary>Who asks, as far as the network tells: its address without the port. Empty for unknown.</summary>
+    public string Client { get; init; } = string.Empty;
+
     /// <summary>The request's field that says all this, for refusals.</summary>
     public string Root { get; init; } = "open";
 }

@@ -63,29 +63,31 @@ internal sealed record StreamDescription(
     DateTimeOffset Created,
     DateTimeOffset Updated,
     DateTimeOffset ResetAt,
-    string? Owner,
-    string? Notice);
+    string? Owner);
 
 /// <summary>One stream: its order, what it has answered, its settings. Everything that changes is guarded by the gate of its model's batcher.</summary>
 internal sealed class StreamSession
 {
     private readonly TimeProvider _clock;
     private readonly Lock _gate;
+    private readonly TakeoverPace _takeovers;
     private StreamSettings _settings;
     private CancellationTokenSource? _lease;
     private long _resetTimestamp;
     private long _usedTimestamp;
+    private bool _noticeTold;
     private DateTimeOffset _updated;
     private DateTimeOffset _resetAt;
 
-    public StreamSession(string name, ServedModel model, StreamState state, StateOrigin origin, StreamSettings settings, StreamsOptions limits, TimeProvider clock)
+    public StreamSession(string name, ServedModel model, StreamState state, StateOrigin origin, StreamSettings settings, StreamsOptions limits, ReplyBudget replies, TimeProvider clock)
     {
         Name = name;
         Model = model;
         _settings = settings;
         _clock = clock;
         _gate = model.Batcher.Gate;
-        Answered = new AnsweredSteps(limits.KeptReplies, limits.KeptReplyBytes);
+        Answered = new AnsweredSteps(limits.KeptReplies, limits.KeptReplyBytes, replies);
+        _takeovers = new TakeoverPace(clock);
         Created = clock.GetUtcNow();
         Begin(state, origin);
     }
@@ -109,8 +111,23 @@ internal sealed class StreamSession
     /// <summary>How the stream stands with the store.</summary>
     public StreamKeeping Keeping { get; } = new();
 
-    /// <summary>What a client should know about how the state began; null when nothing.</summary>
-    public string? Notice { get; init; }
+    /// <summary>What a client should know about how the state began; null when nothing, and from the first step on after it was told.</summary>
+    public string? Notice { get; set; }
+
+    /// <summary>Who brought the stream, as far as the network tells; empty for unknown.</summary>
+    public string Client { get; init; } = "";
+
+    /// <summary>The highest sequence number answered; 0 when none.</summary>
+    public ulong LastSequence
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return Answered.Last;
+            }
+        }
+    }
 
     /// <summary>Brings the state back when it is in the store only.</summary>
     public Func<Task> BringBackAsync { get; init; } = static () => Task.CompletedTask;
@@ -254,6 +271,31 @@ internal sealed class StreamSession
         lock (_gate)
         {
             State = null;
+            Answered.Release();
+        }
+    }
+
+    /// <summary>What a client that opens the stream should know now.</summary>
+    public IReadOnlyList<string> Tell()
+    {
+        lock (_gate)
+        {
+            _noticeTold |= Notice is not null;
+            string?[] warnings =
+            [
+                Notice,
+                Keeping.OpenedBlind ? "the state store is out of reach: whatever is stored of this stream is not known here, and what it learns is kept in memory only until the store is back" : null,
+            ];
+            return [.. warnings.OfType<string>()];
+        }
+    }
+
+    /// <summary>A call is about to take the stream from another: how often that happened lately, and how long it is to wait first.</summary>
+    public (int Takeovers, TimeSpan Wait) Contend()
+    {
+        lock (_gate)
+        {
+            return _takeovers.Next();
         }
     }
 
@@ -263,6 +305,7 @@ internal sealed class StreamSession
         lock (_gate)
         {
             (Steps, Frames) = (steps, frames);
+            Notice = _noticeTold ? null : Notice;
             _updated = _clock.GetUtcNow();
             _usedTimestamp = _clock.GetTimestamp();
             Keeping.Change(_usedTimestamp);
@@ -330,7 +373,7 @@ internal sealed class StreamSession
     {
         lock (_gate)
         {
-            return new StreamDescription(Name, Model.Name, Method, Seed, _settings, Origin, Steps, Frames, Age, Answered.Last, StateBytes, State is { IsResident: true }, Created, _updated, _resetAt, Keeping.Claim?.Owner, Notice);
+            return new StreamDescription(Name, Model.Name, Method, Seed, _settings, Origin, Steps, Frames, Age, Answered.Last, StateBytes, State is { IsResident: true }, Created, _updated, _resetAt, Keeping.Claim?.Owner);
         }
     }
 }

@@ -25,6 +25,10 @@ public sealed class StreamsOptions
     [Range(0, 1 << 30)]
     public long KeptReplyBytes { get; set; } = 256 * 1024;
 
+    /// <summary>Bytes of kept answers of all streams together; past it a stream keeps fewer. Default 0: a sixteenth of the memory that the process may use.</summary>
+    [Range(0, long.MaxValue)]
+    public long MaxKeptReplyBytes { get; set; }
+
     /// <summary>A stream without a step for this long leaves the process when no call has it open: to the store, where it waits for its next opening, or for good when the store is memory. Default one day.</summary>
     [Range(typeof(TimeSpan), "00:00:01", "365.00:00:00")]
     public TimeSpan IdleTimeout { get; set; } = TimeSpan.FromDays(1);

@@ -32,13 +32,15 @@ internal sealed class DriftBoard
     /// <summary>A stream as the latest sweep saw it; null when none did.</summary>
     public StreamDrift? Find(string stream) => _latest.Values.SelectMany(report => report.Streams).FirstOrDefault(drift => drift.Stream == stream);
 
-    /// <summary>Every update from now on. A watcher that is slower than the sweeps loses the oldest ones.</summary>
-    public IAsyncEnumerable<DriftUpdate> WatchAsync(CancellationToken cancel)
+    /// <summary>Watchers that are fed.</summary>
+    public int Watchers => _watchers.Count;
+
+    /// <summary>Every update from now on, until the watch is disposed of. A watcher that is slower than the sweeps loses the oldest ones.</summary>
+    public DriftWatch Watch()
     {
-        // Here and not at the first read, so that nothing between is missed.
         var channel = Channel.CreateBounded<DriftUpdate>(new BoundedChannelOptions(WaitingUpdates) { FullMode = BoundedChannelFullMode.DropOldest, SingleReader = true });
         _watchers[channel] = true;
-        return ReadAsync(channel, cancel);
+        return new DriftWatch(channel.Reader, () => _watchers.TryRemove(channel, out _));
     }
 
     /// <summary>Puts a sweep and what changed with it on the board.</summary>
@@ -68,19 +70,13 @@ internal sealed class DriftBoard
             watcher.Writer.TryWrite(new Swept(report.Time, report));
         }
     }
+}
 
-    private async IAsyncEnumerable<DriftUpdate> ReadAsync(Channel<DriftUpdate> channel, [System.Runtime.CompilerServices.EnumeratorCancellation] CancellationToken cancel)
-    {
-        try
-        {
-            await foreach (var update in channel.Reader.ReadAllAsync(cancel).ConfigureAwait(false))
-            {
-                yield return update;
-            }
-        }
-        finally
-        {
-            _watchers.TryRemove(channel, out _);
-        }
-    }
+/// <summary>What one watcher of the board hears.</summary>
+internal sealed class DriftWatch(ChannelReader<DriftUpdate> updates, Action forget) : IDisposable
+{
+    /// <summary>The updates, as they come.</summary>
+    public IAsyncEnumerable<DriftUpdate> ReadAsync(CancellationToken cancel) => updates.ReadAllAsync(cancel);
+
+    public void Dispose() => forget();
 }

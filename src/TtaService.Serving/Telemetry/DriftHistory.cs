@@ -9,8 +9,14 @@ internal sealed class DriftHistory(TimeProvider clock)
     // Past this many streams only the score is kept: 53 sites take 12.7 kB a stream.
     private const int MaxDetailed = 2_000;
 
+    /// <summary>Streams that are remembered; those that were silent for longest make room. 100,000 scores take 35 MB.</summary>
+    public const int MaxStreams = 100_000;
+
     private readonly Lock _gate = new();
-    private readonly Dictionary<string, Track> _tracks = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, LinkedListNode<(string Stream, Track Track)>> _tracks = new(StringComparer.Ordinal);
+
+    // The longest silent first.
+    private readonly LinkedList<(string Stream, Track Track)> _order = new();
     private int _detailed;
 
     public static TimeSpan ColumnTime { get; } = TimeSpan.FromSeconds(15);
@@ -23,14 +29,24 @@ internal sealed class DriftHistory(TimeProvider clock)
     {
         lock (_gate)
         {
-            if (!_tracks.TryGetValue(stream, out var track))
+            if (_tracks.TryGetValue(stream, out var place))
             {
-                var detailed = _detailed < MaxDetailed;
+                _order.Remove(place);
+            }
+            else
+            {
+                if (_tracks.Count == MaxStreams)
+                {
+                    Forget(_order.First!);
+                }
+
+                var detailed = _detailed < MaxDetailed && sites.Length > 0;
                 _detailed += detailed ? 1 : 0;
-                _tracks.Add(stream, track = new Track(detailed ? sites.Length : 0));
+                _tracks.Add(stream, place = new LinkedListNode<(string Stream, Track Track)>((stream, new Track(detailed ? sites.Length : 0))));
             }
 
-            track.Add(Column, score, sites);
+            _order.AddLast(place);
+            place.Value.Track.Add(Column, score, sites);
         }
     }
 
@@ -41,7 +57,7 @@ internal sealed class DriftHistory(TimeProvider clock)
     {
         lock (_gate)
         {
-            return _tracks.TryGetValue(stream, out var track) ? track.Scores(Column, columns) : new byte[columns];
+            return _tracks.TryGetValue(stream, out var place) ? place.Value.Track.Scores(Column, columns) : new byte[columns];
         }
     }
 
@@ -50,7 +66,7 @@ internal sealed class DriftHistory(TimeProvider clock)
     {
         lock (_gate)
         {
-            return _tracks.TryGetValue(stream, out var track) ? track.Sites(Column) : [];
+            return _tracks.TryGetValue(stream, out var place) ? place.Value.Track.Sites(Column) : [];
         }
     }
 
@@ -59,12 +75,18 @@ internal sealed class DriftHistory(TimeProvider clock)
     {
         lock (_gate)
         {
-            foreach (var (stream, track) in _tracks.Where(pair => pair.Value.Last < Column - Columns).ToList())
+            while (_order.First is { } oldest && oldest.Value.Track.Last < Column - Columns)
             {
-                _tracks.Remove(stream);
-                _detailed -= track.IsDetailed ? 1 : 0;
+                Forget(oldest);
             }
         }
+    }
+
+    private void Forget(LinkedListNode<(string Stream, Track Track)> place)
+    {
+        _order.Remove(place);
+        _tracks.Remove(place.Value.Stream);
+        _detailed -= place.Value.Track.IsDetailed ? 1 : 0;
     }
 
     private long Column => clock.GetUtcNow().ToUnixTimeMilliseconds() / (long)ColumnTime.TotalMilliseconds;

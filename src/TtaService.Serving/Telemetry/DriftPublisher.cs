@@ -1,34 +1,21 @@
 using Microsoft.Extensions.Options;
 using TtaService.Engine.Drift;
+using TtaService.Serving.Loops;
 using TtaService.Serving.Streams;
 
 namespace TtaService.Serving.Telemetry;
 
 /// <summary>Sweeps all streams on a timer and puts what it finds on the board.</summary>
-internal sealed partial class DriftPublisher(ModelCatalog models, StreamDirectory streams, DriftBoard board, DriftMetrics metrics, IOptions<DriftOptions> options, TimeProvider clock, ILogger<DriftPublisher> logger) : BackgroundService
+internal sealed partial class DriftPublisher(ModelCatalog models, StreamDirectory streams, DriftBoard board, DriftMetrics metrics, LoopWatch loops, IOptions<DriftOptions> options, TimeProvider clock, ILogger<DriftPublisher> logger)
+    : BackgroundLoop(loops, LoopKind.DriftSweep, "the sweep for drift", options.Value.Interval, clock)
 {
     // Steps wait for the sweep of a slice, not for that of all streams.
     private const int StreamsInSlice = 64;
 
-    /// <summary>Sweeps every model once.</summary>
-    public async Task SweepAsync()
-    {
-        foreach (var model in models.All)
-        {
-            if (model.Drift.Monitor is { } monitor)
-            {
-                var sessions = new List<StreamSession>();
-                var took = TimeSpan.Zero;
-                foreach (var engine in models.Engines.Where(engine => engine.Name == model.Name))
-                {
-                    await engine.Shadow.FlushAsync().ConfigureAwait(false);
-                    took += await SweepAsync(engine, engine.Drift.Monitor!, sessions).ConfigureAwait(false);
-                }
+    private readonly TimeProvider _clock = clock;
 
-                Publish(model, monitor, sessions, took);
-            }
-        }
-    }
+    /// <summary>Sweeps every model once.</summary>
+    public Task SweepAsync() => TurnAsync(CancellationToken.None);
 
     /// <summary>A stream as it is now, its level as of the latest sweep; null when nothing was observed of it yet.</summary>
     public static async Task<StreamDrift?> ReadAsync(StreamSession session, DriftMonitor monitor)
@@ -37,29 +24,36 @@ internal sealed partial class DriftPublisher(ModelCatalog models, StreamDirector
         return (now ?? session.Watch.Last) is { } reading ? Describe(session, monitor, reading) : null;
     }
 
-    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
-    {
-        if (options.Value.Sites == DriftSites.Off)
-        {
-            return;
-        }
+    protected override bool IsNeeded => options.Value.Sites != DriftSites.Off;
 
-        using var timer = new PeriodicTimer(options.Value.Interval, clock);
-        try
+    protected override async Task TurnAsync(CancellationToken stop)
+    {
+        foreach (var model in models.All)
         {
-            while (await timer.WaitForNextTickAsync(stoppingToken).ConfigureAwait(false))
+            if (model.Drift.Monitor is { } monitor)
             {
-                await SweepAsync().ConfigureAwait(false);
+                await Beat.TryAsync($"model {model.Name}", () => SweepAsync(model, monitor, stop), stop).ConfigureAwait(false);
+                Beat.Turned();
             }
-        }
-        catch (Exception stopping) when (stopping is OperationCanceledException or ObjectDisposedException)
-        {
-            // The host stops, or an engine did before this.
         }
     }
 
+    private async Task SweepAsync(ServedModel model, DriftMonitor monitor, CancellationToken stop)
+    {
+        var sessions = new List<StreamSession>();
+        var took = TimeSpan.Zero;
+        foreach (var engine in models.Engines.Where(engine => engine.Name == model.Name))
+        {
+            await engine.Shadow.FlushAsync().ConfigureAwait(false);
+            // One device that fails leaves the streams of the others their readings.
+            await Beat.TryAsync($"model {engine.Name} on {engine.Device}", async () => took += await ReadAsync(engine, engine.Drift.Monitor!, sessions).ConfigureAwait(false), stop).ConfigureAwait(false);
+        }
+
+        Publish(model, monitor, sessions, took);
+    }
+
     // Leaves a reading at each stream of a device, and returns how long that took there.
-    private async Task<TimeSpan> SweepAsync(ServedModel model, DriftMonitor monitor, List<StreamSession> swept)
+    private async Task<TimeSpan> ReadAsync(ServedModel model, DriftMonitor monitor, List<StreamSession> swept)
     {
         var sessions = streams.Loaded.Where(session => session.Model == model).ToArray();
         swept.AddRange(sessions);
@@ -68,6 +62,7 @@ internal sealed partial class DriftPublisher(ModelCatalog models, StreamDirector
         {
             var (readings, time) = await model.Engine.InvokeAsync(_ => Read(monitor, slice)).ConfigureAwait(false);
             took += time;
+            Beat.Turned();
             for (var i = 0; i < slice.Length; i++)
             {
                 if (readings[i] is { } reading)
@@ -82,42 +77,38 @@ internal sealed partial class DriftPublisher(ModelCatalog models, StreamDirector
 
     private (DriftReading?[] Readings, TimeSpan Took) Read(DriftMonitor monitor, StreamSession[] slice)
     {
-        var began = clock.GetTimestamp();
-        return (Array.ConvertAll(slice, session => session.State is { } state ? monitor.TryRead(state) : null), clock.GetElapsedTime(began));
+        var began = _clock.GetTimestamp();
+        return (Array.ConvertAll(slice, session => TryRead(monitor, session)), _clock.GetElapsedTime(began));
+    }
+
+    // A stream that can't be read must not hide the others.
+    private DriftReading? TryRead(DriftMonitor monitor, StreamSession session)
+    {
+        try
+        {
+            return session.State is { } state ? monitor.TryRead(state) : null;
+        }
+        catch (Exception failure)
+        {
+            Beat.Failed($"stream '{session.Name}'", failure);
+            return null;
+        }
     }
 
     private void Publish(ServedModel model, DriftMonitor monitor, List<StreamSession> sessions, TimeSpan took)
     {
-        var now = clock.GetUtcNow();
+        var now = _clock.GetUtcNow();
         var changes = new List<DriftUpdate>();
-        var drifts = new List<StreamDrift>(sessions.Count);
+        var drifts = new List<(StreamDrift Drift, double Score)>(sessions.Count);
         foreach (var session in sessions)
         {
-            var watch = session.Watch;
-            var before = watch.Level;
-            var (level, domain) = watch.Pending is { } reading ? watch.Update(reading) : default;
-            watch.Pending = null;
-            if (watch.Last is not { } last)
+            try
             {
-                continue;
+                Judge(session, monitor, now, drifts, changes);
             }
-
-            lock (session.Gate)
+            catch (Exception failure)
             {
-                session.Keeping.Score = last.Score;
-            }
-
-            var drift = Describe(session, monitor, last);
-            drifts.Add(drift);
-            if (domain)
-            {
-                changes.Add(new DomainSwitched(now, drift));
-            }
-
-            if (level)
-            {
-                changes.Add(new LevelChanged(now, drift, before));
-                Log.LevelChanged(logger, session.Name, before, drift.Level, last.Score ?? double.NaN, last.Steps);
+                Beat.Failed($"stream '{session.Name}'", failure);
             }
         }
 
@@ -129,10 +120,41 @@ internal sealed partial class DriftPublisher(ModelCatalog models, StreamDirector
             Calibration = model.Drift.Calibration,
             Time = now,
             Took = took,
-            Streams = [.. drifts.OrderByDescending(drift => drift.Reading.Score ?? drift.Reading.GaussianKl.Average())],
+            Streams = [.. drifts.OrderByDescending(drift => drift.Score).Select(drift => drift.Drift)],
         };
         metrics.Swept(report);
         board.Publish(report, changes);
+    }
+
+    private void Judge(StreamSession session, DriftMonitor monitor, DateTimeOffset now, List<(StreamDrift Drift, double Score)> drifts, List<DriftUpdate> changes)
+    {
+        var watch = session.Watch;
+        var before = watch.Level;
+        var pending = watch.Pending;
+        watch.Pending = null;
+        var (level, domain) = pending is { } reading ? watch.Update(reading) : default;
+        if (watch.Last is not { } last)
+        {
+            return;
+        }
+
+        lock (session.Gate)
+        {
+            session.Keeping.Score = last.Score;
+        }
+
+        var drift = Describe(session, monitor, last);
+        drifts.Add((drift, DriftHistoryRecorder.ScoreOf(drift)));
+        if (domain)
+        {
+            changes.Add(new DomainSwitched(now, drift));
+        }
+
+        if (level)
+        {
+            changes.Add(new LevelChanged(now, drift, before));
+            Log.LevelChanged(logger, session.Name, before, drift.Level, last.Score ?? double.NaN, last.Steps);
+        }
     }
 
     private static StreamDrift Describe(StreamSession session, DriftMonitor monitor, DriftReading reading) => new()

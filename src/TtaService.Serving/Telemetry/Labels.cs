@@ -34,6 +34,9 @@ internal enum StreamTransition
     /// <summary>It was opened here, and another replica had not given it up.</summary>
     TakenOver,
 
+    /// <summary>A call opened it here while another call had it open.</summary>
+    CallTakenOver,
+
     /// <summary>It was given up because another replica opened it, or it was deleted there.</summary>
     Fenced,
 }

@@ -26,6 +26,7 @@ internal static class MetricCatalogue
     public const string Agreement = "tta.shadow.agreement";
     public const string Side = "tta.shadow.side";
     public const string SkipReason = "tta.skip.reason";
+    public const string Loop = "tta.loop";
     public const string RpcMethod = "rpc.method";
     public const string RpcStatus = "rpc.status_code";
 
@@ -64,7 +65,7 @@ internal static class MetricCatalogue
     public static readonly MetricDefinition StreamUtilization = new("tta.stream.utilization", "1", "How full the process is: streams of Streams:MaxStreams, or the fullest arena if that is more", [], 1);
     public static readonly MetricDefinition ArenaUsage = new("tta.arena.usage", "By", "State of resident streams", [Model], Models);
     public static readonly MetricDefinition ArenaLimit = new("tta.arena.limit", "By", "State that may be resident, Models:ArenaBytes", [Model], Models);
-    public static readonly MetricDefinition StreamTransition = new("tta.stream.transition", "{transition}", "Streams that came, went or moved", [Model, Transition], Models * 8);
+    public static readonly MetricDefinition StreamTransition = new("tta.stream.transition", "{transition}", "Streams that came, went or moved", [Model, Transition], Models * 16);
     public static readonly MetricDefinition StreamReset = new("tta.stream.reset", "{reset}", "Streams that went back to the source statistics", [Model, ResetReason], Models * 4);
     public static readonly MetricDefinition StreamStateAge = new("tta.stream.state.age", "{step}", "Steps since a stream's start or reset, at each sweep over the streams", [Model, Method], ModelsAndMethods, Ages);
     public static readonly MetricDefinition CheckpointDuration = new("tta.checkpoint.duration", "s", "Writing a checkpoint", [Model, ErrorType], Models * 4, WriteSeconds);
@@ -72,6 +73,11 @@ internal static class MetricCatalogue
     public static readonly MetricDefinition CheckpointLag = new("tta.checkpoint.lag", "s", "Age of the oldest change that is not stored: what a kill would lose", [Model], Models);
     public static readonly MetricDefinition CheckpointDirty = new("tta.checkpoint.dirty", "{stream}", "Streams with changes that are not stored", [Model], Models);
     public static readonly MetricDefinition StoreFailure = new("tta.store.failure", "{failure}", "Operations that the store did not serve", [], 1);
+
+    public static readonly MetricDefinition StoreDropped = new("tta.store.dropped", "{stream}", "Stored streams that were dropped to make room for others", [], 1);
+
+    public static readonly MetricDefinition LoopLastTurn = new("tta.loop.last_turn", "s", "Time since a loop of the server got on; 0 while it has nothing to do", [Loop], 16);
+    public static readonly MetricDefinition LoopFailure = new("tta.loop.failure", "{failure}", "Items on which a loop of the server failed, and went on", [Loop], 16);
 
     public static readonly MetricDefinition DriftScore = new("tta.drift.score", "1", "How far a stream's observed statistics are from the reference, 1 is the edge of normal; at each sweep", [Model, Method], ModelsAndMethods, Scores);
     public static readonly MetricDefinition DriftStream = new("tta.drift.stream", "{stream}", "Streams by how far they drifted", [Model, Method, DriftLevel], ModelsAndMethods * 4);
@@ -98,7 +104,7 @@ internal static class MetricCatalogue
     [
         StepDuration, StepPhaseDuration, StepReplayed, BatchSize, BatchSteps, QueueUsage, QueueLimit, FrameSize, FrameRejected,
         StreamResident, StreamCold, StreamUtilization, ArenaUsage, ArenaLimit, StreamTransition, StreamReset, StreamStateAge,
-        CheckpointDuration, CheckpointSize, CheckpointLag, CheckpointDirty, StoreFailure,
+        CheckpointDuration, CheckpointSize, CheckpointLag, CheckpointDirty, StoreFailure, StoreDropped, LoopLastTurn, LoopFailure,
         DriftScore, DriftStream, DriftRank, DriftGaussianKl, DriftWasserstein, OccupancyEntropy, AlphaEffective, FeatureSpread, DriftSweepDuration, WatchedDriftScore,
         PredictionEntropy, LabelShift, Diversity, ShadowFrame, ShadowEntropy, AdaptationSkipped, RpcDuration,
     ];

@@ -1,10 +1,11 @@
 using TtaService.Engine.Drift;
 using TtaService.Engine.Execution;
+using TtaService.Serving.Loops;
 
 namespace TtaService.Serving.Telemetry;
 
 /// <summary>Collects sampled frames of a model's adapted streams and runs them through <c>source</c>, many in a pass, after their replies were made. Thread-safe.</summary>
-internal sealed class ShadowQueue(string model, InferenceEngine engine, TtaMetrics metrics)
+internal sealed class ShadowQueue(string model, InferenceEngine engine, TtaMetrics metrics, LoopBeat beat)
 {
     private const int FramesInPass = 16;
 
@@ -49,28 +50,42 @@ internal sealed class ShadowQueue(string model, InferenceEngine engine, TtaMetri
             (due, _waiting) = (_waiting, []);
         }
 
+        beat.Begin();
         try
         {
             foreach (var alike in due.GroupBy(sample => (sample.Frame.Channels, sample.Frame.Height, sample.Frame.Width)))
             {
                 foreach (var chunk in alike.Chunk(FramesInPass))
                 {
-                    var outputs = await engine.InvokeAsync(model => model.RunSource(Array.ConvertAll(chunk, sample => sample.Frame))).ConfigureAwait(false);
-                    Compare(chunk, outputs);
+                    await beat.TryAsync($"{chunk.Length} sampled frames", () => RunAsync(chunk), CancellationToken.None).ConfigureAwait(false);
+                    beat.Turned();
                 }
             }
         }
-        catch (Exception failed) when (failed is not OutOfMemoryException)
-        {
-            // The engine stops, or a pass failed: what was sampled is lost, and nobody waits for it.
-        }
         finally
         {
+            beat.Rest();
             lock (_lock)
             {
                 _running = false;
             }
         }
+    }
+
+    private async Task RunAsync(Sample[] chunk)
+    {
+        IReadOnlyList<OutputTensor> outputs;
+        try
+        {
+            outputs = await engine.InvokeAsync(model => model.RunSource(Array.ConvertAll(chunk, sample => sample.Frame))).ConfigureAwait(false);
+        }
+        catch (ObjectDisposedException)
+        {
+            // The engine stops: what was sampled is lost, and nobody waits for it.
+            return;
+        }
+
+        Compare(chunk, outputs);
     }
 
     private void Compare(Sample[] samples, IReadOnlyList<OutputTensor> outputs)

@@ -3,6 +3,7 @@ using System.Diagnostics;
 using System.Diagnostics.Metrics;
 using Microsoft.Extensions.Options;
 using TtaService.Engine.Execution;
+using TtaService.Serving.Loops;
 using TtaService.Serving.Streams;
 
 namespace TtaService.Serving.Telemetry;
@@ -43,6 +44,8 @@ internal sealed class TtaMetrics
     private readonly Histogram<double> _checkpointDuration;
     private readonly Histogram<long> _checkpointSize;
     private readonly Counter<long> _storeFailures;
+    private readonly Counter<long> _storeDropped;
+    private readonly Counter<long> _loopFailures;
     private readonly Histogram<double> _driftScore;
     private readonly Gauge<double> _driftRank;
     private readonly Gauge<double> _driftKl;
@@ -79,6 +82,8 @@ internal sealed class TtaMetrics
         _checkpointDuration = Histogram<double>(MetricCatalogue.CheckpointDuration);
         _checkpointSize = Histogram<long>(MetricCatalogue.CheckpointSize);
         _storeFailures = Counter(MetricCatalogue.StoreFailure);
+        _storeDropped = Counter(MetricCatalogue.StoreDropped);
+        _loopFailures = Counter(MetricCatalogue.LoopFailure);
         _driftScore = Histogram<double>(MetricCatalogue.DriftScore);
         _driftRank = Gauge(MetricCatalogue.DriftRank);
         _driftKl = Gauge(MetricCatalogue.DriftGaussianKl);
@@ -97,6 +102,7 @@ internal sealed class TtaMetrics
         _rpcDuration = Histogram<double>(MetricCatalogue.RpcDuration);
         ObserveModels();
         ObserveStreams();
+        ObserveLoops();
         Observe(MetricCatalogue.DriftStream, DriftLevels);
     }
 
@@ -108,6 +114,9 @@ internal sealed class TtaMetrics
 
     /// <summary>Reads how full the process is, 0 to 1. Set once the models are loaded.</summary>
     public Func<double>? ReadUtilization { get; set; }
+
+    /// <summary>Reads how long ago the loops of the server got on, the longest of a kind.</summary>
+    public Func<IEnumerable<(LoopKind Kind, TimeSpan Age)>> ReadLoops { get; set; } = static () => [];
 
     /// <summary>A step was answered or failed; <paramref name="failure"/> is null for an answer.</summary>
     public void StepCompleted(string model, string method, string stream, TimeSpan elapsed, FailureKind? failure)
@@ -189,6 +198,12 @@ internal sealed class TtaMetrics
 
     /// <summary>The store did not serve an operation.</summary>
     public void StoreFailed() => _storeFailures.Add(1);
+
+    /// <summary>A stored stream was dropped to make room.</summary>
+    public void StoreDroppedStream() => _storeDropped.Add(1);
+
+    /// <summary>A loop failed on an item.</summary>
+    public void LoopFailed(LoopKind loop) => _loopFailures.Add(1, new KeyValuePair<string, object?>(MetricCatalogue.Loop, Label<LoopKind>.Of(loop)));
 
     /// <summary>A sweep computed a stream's drift score.</summary>
     public void DriftSwept(string model, string method, string stream, double score)
@@ -338,6 +353,12 @@ internal sealed class TtaMetrics
             MetricCatalogue.CheckpointLag.Unit,
             MetricCatalogue.CheckpointLag.Description);
     }
+
+    private void ObserveLoops() => _meter.CreateObservableGauge(
+        MetricCatalogue.LoopLastTurn.Name,
+        () => ReadLoops().Select(loop => new Measurement<double>(loop.Age.TotalSeconds, new KeyValuePair<string, object?>(MetricCatalogue.Loop, Label<LoopKind>.Of(loop.Kind)))),
+        MetricCatalogue.LoopLastTurn.Unit,
+        MetricCatalogue.LoopLastTurn.Description);
 
     private IEnumerable<Measurement<long>> DriftLevels()
     {

@@ -20,14 +20,94 @@ public sealed class NoDoubleStepTests
 
         using var second = await DuplexClient.OpenAsync(host, "camera");
         Assert.Equal(2ul, second.Opened.LastSequence);
-        // Another frame under the same number: the answer is the kept one.
-        var replayed = (await second.StepAsync(2, TestFrames.Tensor(99))).Step;
+        var replayed = (await second.StepAsync(2, TestFrames.Tensor(2))).Step;
 
         Assert.True(replayed.Replayed);
         Assert.Equal(2, replayed.Step);
         Assert.Equal(TestFrames.Scores(committed), TestFrames.Scores(replayed));
         Assert.Equal(state, await host.ExportAsync("camera"));
         Assert.Equal(3, (await second.StepAsync(3, TestFrames.Tensor(3))).Step.Step);
+    }
+
+    [Theory]
+    [InlineData("memory")]
+    [InlineData("file")]
+    public async Task UsedSequence_OtherFrames_IsRefusedAlsoAfterARestart(string store)
+    {
+        using var folder = new TestFolder();
+        string[] settings = [$"--Store:Kind={store}", $"--Store:Path={folder.Path}"];
+        var host = await TestHost.StartAsync(settings);
+        try
+        {
+            for (var i = 1; i <= 10; i++)
+            {
+                await host.StepAsync("camera", TestFrames.Tensor(i), (ulong)i);
+            }
+
+            if (store == "file")
+            {
+                await host.DisposeAsync();
+                host = await TestHost.StartAsync(settings);
+            }
+
+            using var call = await DuplexClient.OpenAsync(host, "camera");
+            var reused = (await call.StepAsync(8, TestFrames.Tensor(28))).Error;
+            var resent = (await call.StepAsync(8, TestFrames.Tensor(8))).Step;
+
+            Assert.Equal(((int)StatusCode.AlreadyExists, "SEQUENCE_REUSED"), (reused.Code, reused.Reason));
+            Assert.Contains("last_sequence + 1", reused.Message, StringComparison.Ordinal);
+            Assert.Contains("11", reused.Message, StringComparison.Ordinal);
+            Assert.True(resent.Replayed);
+            Assert.Equal(10, (await host.GetAsync("camera")).Age.Steps);
+        }
+        finally
+        {
+            await host.DisposeAsync();
+        }
+    }
+
+    [Fact]
+    public async Task UsedSequence_OtherFramesInTheQueue_IsRefused()
+    {
+        await using var host = await TestHost.StartAsync();
+        using var call = await DuplexClient.OpenAsync(host, "camera");
+        using (await host.OccupyEngineAsync())
+        {
+            await call.SendAsync(1, TestFrames.Tensor(1));
+            await call.SendAsync(1, TestFrames.Tensor(2));
+            await host.UntilAsync("camera", session => session.PendingSteps == 2);
+        }
+
+        Assert.Equal(1, (await call.ReadAsync()).Step.Step);
+        Assert.Equal("SEQUENCE_REUSED", (await call.ReadAsync()).Error.Reason);
+    }
+
+    [Fact]
+    public async Task LargestSequence_WhichHasNoSuccessor_IsRefused()
+    {
+        await using var host = await TestHost.StartAsync();
+        using var call = await DuplexClient.OpenAsync(host, "camera");
+
+        var refused = (await call.StepAsync(ulong.MaxValue, TestFrames.Tensor(1))).Error;
+
+        Assert.Equal(((int)StatusCode.InvalidArgument, "SEQUENCE_OUT_OF_RANGE"), (refused.Code, refused.Reason));
+        Assert.Equal(1, (await call.StepAsync(1, TestFrames.Tensor(1))).Step.Step);
+    }
+
+    [Fact]
+    public async Task Client_Restarted_GoesOnFromWhereTheStreamIs()
+    {
+        await using var host = await TestHost.StartAsync();
+        using var channel = host.Connect();
+        for (var run = 0; run < 2; run++)
+        {
+            await using var camera = await AdaptationStream.OpenAsync(channel.CreateCallInvoker(), new OpenStream { Stream = "camera", Model = TestHost.Model });
+            for (var i = 1; i <= 3; i++)
+            {
+                var reply = await camera.StepAsync([TestFrames.Tensor((10 * run) + i)]);
+                Assert.Equal((false, (3 * run) + i), (reply.Replayed, (int)reply.Step));
+            }
+        }
     }
 
     [Fact]

@@ -8,6 +8,7 @@ namespace TtaService.Host.Tests.Infrastructure;
 /// <summary>A process of another program, for as long as the test needs it. What it prints is kept for the message of a failed start.</summary>
 internal sealed partial class OtherProgram : IAsyncDisposable
 {
+    private const int SigInt = 2;
     private const int SigKill = 9;
     private const int SigTerm = 15;
     private const int SigCont = 18;
@@ -98,6 +99,10 @@ internal sealed partial class OtherProgram : IAsyncDisposable
 
     /// <summary>Asks it to end.</summary>
     public Task TerminateAsync() => SignalAsync(SigTerm, wait: true);
+
+    /// <summary>Asks it to end, and does not wait.</summary>
+    /// <param name="interrupt">As Ctrl-C does; otherwise with SIGTERM.</param>
+    public Task AskToEndAsync(bool interrupt) => SignalAsync(interrupt ? SigInt : SigTerm, wait: false);
 
     public Task PauseAsync() => SignalAsync(SigStop, wait: false);
 

@@ -48,6 +48,9 @@ internal sealed class TestHost : IAsyncDisposable
     /// <summary>What the server logged as a defect; empty unless a test caused one.</summary>
     public IReadOnlyCollection<string> Defects => Host.Services.GetServices<ILoggerProvider>().OfType<ErrorLog>().Single().Errors;
 
+    /// <summary>The test brings defects about itself, and looks at them itself.</summary>
+    public bool ExpectsDefects { get; set; }
+
     public static async Task<TestHost> StartAsync(params string[] settings) => await StartAsync(null, settings);
 
     /// <summary>The server with a clock of the test's.</summary>
@@ -137,7 +140,25 @@ internal sealed class TestHost : IAsyncDisposable
         await Host.StopAsync();
         var defects = Defects;
         await Host.DisposeAsync();
-        Assert.Empty(defects);
+        if (!ExpectsDefects)
+        {
+            Assert.Empty(defects);
+        }
+    }
+
+    /// <summary>A part of the running server.</summary>
+    public T Part<T>()
+        where T : notnull => Host.Services.GetRequiredService<T>();
+
+    /// <summary>Waits until something is as wanted.</summary>
+    public static async Task UntilAsync(Func<bool> wanted, string otherwise)
+    {
+        using var giveUp = new CancellationTokenSource(TimeSpan.FromSeconds(60));
+        while (!wanted())
+        {
+            Assert.False(giveUp.IsCancellationRequested, otherwise);
+            await Task.Delay(10, TestContext.Current.CancellationToken);
+        }
     }
 
     private sealed class ErrorLog : ILoggerProvider, ILogger

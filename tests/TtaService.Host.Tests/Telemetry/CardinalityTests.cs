@@ -5,6 +5,7 @@ using Microsoft.Extensions.DependencyInjection;
 using TtaService.Engine.Execution;
 using TtaService.Engine.Normalization;
 using TtaService.Host.Tests.Infrastructure;
+using TtaService.Serving.Loops;
 using TtaService.Serving.Streams;
 using TtaService.Serving.Telemetry;
 using TtaService.V1;
@@ -22,7 +23,7 @@ public sealed class CardinalityTests
     private static readonly HashSet<string> Allowed =
     [
         "tta.model.name", "tta.method", "error.type", "tta.phase", "tta.reject.reason", "tta.transition", "tta.reset.reason", "tta.drift.level", "tta.rank", "tta.site",
-        "tta.quantile", "tta.shadow.agreement", "tta.shadow.side", "tta.skip.reason", "rpc.method", "rpc.status_code",
+        "tta.quantile", "tta.shadow.agreement", "tta.shadow.side", "tta.skip.reason", "tta.loop", "rpc.method", "rpc.status_code",
     ];
 
     [Fact]
@@ -233,6 +234,12 @@ public sealed class CardinalityTests
         metrics.FrameRefused("whatever a client may cause");
         metrics.CheckpointFailed("tiny", TimeSpan.Zero, FailureKind.Unavailable);
         metrics.StoreFailed();
+        metrics.StoreDroppedStream();
+        foreach (var loop in Enum.GetValues<LoopKind>())
+        {
+            metrics.LoopFailed(loop);
+        }
+
         metrics.DriftRanked("tiny", [9, 8, 7]);
         metrics.DriftLevelsSwept("tiny", "ema", 1, 2, 3, 4);
         metrics.SweepCompleted("tiny", TimeSpan.FromMilliseconds(20));
@@ -249,7 +256,7 @@ public sealed class CardinalityTests
     private static readonly HashSet<MetricDefinition> Counters =
     [
         MetricCatalogue.StepReplayed, MetricCatalogue.FrameRejected, MetricCatalogue.StreamTransition, MetricCatalogue.StreamReset, MetricCatalogue.StoreFailure,
-        MetricCatalogue.ShadowFrame, MetricCatalogue.AdaptationSkipped,
+        MetricCatalogue.ShadowFrame, MetricCatalogue.AdaptationSkipped, MetricCatalogue.StoreDropped, MetricCatalogue.LoopFailure,
     ];
 
     private static Dictionary<string, IReadOnlyCollection<string>> ClosedValues() => new(StringComparer.Ordinal)
@@ -260,6 +267,7 @@ public sealed class CardinalityTests
         ["tta_phase"] = Label<StepPhase>.All,
         ["tta_reject_reason"] = ["frame_format_unknown"],
         ["tta_transition"] = Label<StreamTransition>.All,
+        ["tta_loop"] = Label<LoopKind>.All,
         ["rpc_method"] = ["tta.v1.AdaptationService/Infer", "tta.v1.StreamsService/GetStream"],
         ["rpc_status_code"] = Label<StatusCode>.All,
     };

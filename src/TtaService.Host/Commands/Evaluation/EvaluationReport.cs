@@ -66,9 +66,9 @@ internal static class EvaluationReport
 
     /// <summary>A row a combination and domain.</summary>
     public static IReadOnlyList<ReportRow> Rows(EvaluationStudy study, IReadOnlyList<EvaluationOutcome> outcomes) =>
-        [.. outcomes.Where(outcome => outcome.Refusal is null).SelectMany(outcome => study.Domains.Select((domain, index) => new ReportRow(
+        [.. outcomes.Where(outcome => outcome.Refusal is null).SelectMany(outcome => study.Domains.Select((domain, index) => (domain, index)).Where(domain => outcome.Frames(domain.index) > 0).Select(domain => new ReportRow(
             EvaluationStudy.NameOf(outcome.Cell.Setting), EvaluationStudy.NameOf(outcome.Cell.Order), outcome.Cell.BatchSize, outcome.Cell.Seed, outcome.Cell.Method,
-            domain.Name, domain.Corruption is null ? 0 : domain.Severity, outcome.Frames(index), Math.Round(outcome.Error(index), 4))))];
+            domain.domain.Name, domain.domain.Corruption is null ? 0 : domain.domain.Severity, outcome.Frames(domain.index), Math.Round(outcome.Error(domain.index), 4))))];
 
     public static void WriteCsv(TextWriter output, IReadOnlyList<ReportRow> rows)
     {
@@ -100,7 +100,12 @@ internal static class EvaluationReport
             return "refused";
         }
 
-        var errors = Array.ConvertAll(seeds, outcome => error(outcome));
+        var errors = Array.FindAll(Array.ConvertAll(seeds, outcome => error(outcome)), double.IsFinite);
+        if (errors.Length == 0)
+        {
+            return "not run";
+        }
+
         var mean = errors.Average();
         return errors.Length == 1
             ? mean.ToString("0.0", CultureInfo.InvariantCulture)
@@ -108,7 +113,7 @@ internal static class EvaluationReport
     }
 
     private static double Mean(EvaluationStudy study, EvaluationOutcome outcome) =>
-        Enumerable.Range(0, study.Domains.Count).Average(outcome.Error);
+        Enumerable.Range(0, study.Domains.Count).Select(outcome.Error).Where(double.IsFinite).DefaultIfEmpty(double.NaN).Average();
 
     internal sealed record ReportRow(string Setting, string Order, int BatchSize, int Seed, string Method, string Domain, int Severity, int Frames, double ErrorPercent);
 }

@@ -33,8 +33,8 @@ internal sealed record EvaluationStudy
     public double Frames(IReadOnlyList<int> labels) =>
         (double)Math.Min(Limit, labels.Count) * Domains.Count * Methods.Count * Orders.Count * Settings.Count * BatchSizes.Count * Seeds.Count;
 
-    /// <summary>Runs everything; all streams share passes where their frames are few.</summary>
-    public IReadOnlyList<EvaluationOutcome> Run(Evaluator evaluator, IReadOnlyList<int> labels, IProgress<int>? progress, CancellationToken cancel)
+    /// <summary>Runs everything; all streams share passes where their frames are few. Cancelled, it returns what was measured until then.</summary>
+    public (IReadOnlyList<EvaluationOutcome> Outcomes, bool IsComplete) Run(Evaluator evaluator, IReadOnlyList<int> labels, IProgress<int>? progress, CancellationToken cancel)
     {
         var cells = new List<(EvaluationCell Cell, List<EvaluationRun> Runs)>();
         foreach (var setting in Settings)
@@ -56,9 +56,19 @@ internal sealed record EvaluationStudy
             }
         }
 
-        var results = evaluator.Run([.. cells.SelectMany(cell => cell.Runs)], progress, cancel);
+        IReadOnlyList<EvaluationResult> results;
+        var complete = true;
+        try
+        {
+            results = evaluator.Run([.. cells.SelectMany(cell => cell.Runs)], progress, cancel);
+        }
+        catch (EvaluationInterruptedException interrupted)
+        {
+            (results, complete) = (interrupted.Results, false);
+        }
+
         var at = 0;
-        return [.. cells.Select(cell => new EvaluationOutcome(cell.Cell, [.. results.Skip((at += cell.Runs.Count) - cell.Runs.Count).Take(cell.Runs.Count)]))];
+        return ([.. cells.Select(cell => new EvaluationOutcome(cell.Cell, [.. results.Skip((at += cell.Runs.Count) - cell.Runs.Count).Take(cell.Runs.Count)]))], complete);
     }
 }
 
@@ -71,7 +81,7 @@ internal sealed record EvaluationOutcome(EvaluationCell Cell, IReadOnlyList<Eval
     /// <summary>Why the method did not run; null when it did.</summary>
     public string? Refusal => Results.Select(result => result.Refusal).FirstOrDefault(refusal => refusal is not null);
 
-    /// <summary>Error of a domain in percent.</summary>
+    /// <summary>Error of a domain in percent; not a number while none of its frames ran.</summary>
     public double Error(int domain) => 100.0 * Results.Sum(result => result.Errors[domain]) / Results.Sum(result => result.Frames[domain]);
 
     /// <summary>Frames of a domain.</summary>
