@@ -20,6 +20,9 @@ internal sealed class ChangeDetector
     private const double ClassPrior = 24;
     private const int ClassWindow = 32;
 
+    // The classes that a stream shows most; a camera meets few, and a model may have thousands.
+    private const int MaxClasses = 64;
+
     // What a frame must exceed to count, the most that it may count, and the sum that is a change: noise, blur and compression creep in below it.
     private const double Slack = 1;
     private const double Cap = 3;
@@ -48,7 +51,9 @@ internal sealed class ChangeDetector
     }
 
     /// <summary>What it knows, as text for a snapshot.</summary>
-    public string Write() => string.Join(' ', new[] { _frames, _zeroStep, _zeroFrame, ChangedAtStep, ChangedAtFrame }.Select(number => number.ToString(CultureInfo.InvariantCulture)).Concat(new[] { _mean, _variance, _sum }.Select(number => number.ToString("R", CultureInfo.InvariantCulture))));
+    public string Write() => string.Join(' ', new[] { _frames, _zeroStep, _zeroFrame, ChangedAtStep, ChangedAtFrame }.Select(number => number.ToString(CultureInfo.InvariantCulture))
+        .Concat(new[] { _mean, _variance, _sum }.Select(number => number.ToString("R", CultureInfo.InvariantCulture)))
+        .Concat(_classes.OrderBy(past => past.Key).Select(past => string.Create(CultureInfo.InvariantCulture, $"{past.Key}:{past.Value.Frames}:{past.Value.Mean:R}"))));
 
     /// <summary>Goes on from what <see cref="Write"/> gave.</summary>
     /// <exception cref="SnapshotException">The text is none of these.</exception>
@@ -56,8 +61,10 @@ internal sealed class ChangeDetector
     {
         var parts = text.Split(' ');
         var (counts, values) = (new long[5], new double[3]);
-        var read = parts.Length == counts.Length + values.Length;
-        for (var i = 0; read && i < parts.Length; i++)
+        var figures = counts.Length + values.Length;
+        var classes = new Dictionary<int, ClassPast>();
+        var read = parts.Length >= figures && parts.Length <= figures + MaxClasses && parts.Skip(figures).All(part => ReadClass(part, classes));
+        for (var i = 0; read && i < figures; i++)
         {
             read = i < counts.Length
                 ? long.TryParse(parts[i], NumberStyles.None, CultureInfo.InvariantCulture, out counts[i]) && counts[i] < long.MaxValue
@@ -71,6 +78,11 @@ internal sealed class ChangeDetector
 
         (_frames, _zeroStep, _zeroFrame, ChangedAtStep, ChangedAtFrame) = (counts[0], counts[1], counts[2], counts[3], counts[4]);
         (_mean, _variance, _sum) = (values[0], values[1], values[2]);
+        _classes.Clear();
+        foreach (var (number, past) in classes)
+        {
+            _classes[number] = past;
+        }
     }
 
     /// <summary>Takes note of a frame.</summary>
@@ -110,11 +122,28 @@ internal sealed class ChangeDetector
         _variance = (1 - weight) * (_variance + (weight * residual * residual));
         if (predicted >= 0)
         {
-            var frames = past.Frames + 1;
+            if (past.Frames == 0 && _classes.Count == MaxClasses)
+            {
+                _classes.Remove(_classes.MinBy(known => known.Value.Frames).Key);
+            }
+
+            var frames = Math.Min(past.Frames, Window) + 1;
             _classes[predicted] = new ClassPast(frames, past.Mean + ((value - past.Mean) / Math.Min(frames, ClassWindow)));
         }
     }
 
-    /// <summary>How many frames of a class there were, and their mean.</summary>
+    private static bool ReadClass(string text, Dictionary<int, ClassPast> classes)
+    {
+        var parts = text.Split(':');
+        return parts.Length == 3
+            && int.TryParse(parts[0], NumberStyles.None, CultureInfo.InvariantCulture, out var number)
+            && long.TryParse(parts[1], NumberStyles.None, CultureInfo.InvariantCulture, out var frames)
+            && frames is > 0 and <= Window + 1
+            && double.TryParse(parts[2], NumberStyles.Float, CultureInfo.InvariantCulture, out var mean)
+            && double.IsFinite(mean)
+            && classes.TryAdd(number, new ClassPast(frames, mean));
+    }
+
+    /// <summary>How many frames of a class there were (no more than the window are counted), and their mean.</summary>
     private readonly record struct ClassPast(long Frames, double Mean);
 }

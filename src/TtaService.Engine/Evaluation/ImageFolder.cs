@@ -18,7 +18,7 @@ internal static class ImageFolder
 
         // Hidden ones are tools' own.
         var folders = Directory.EnumerateDirectories(path).Where(folder => Path.GetFileName(folder)[0] != '.').Order(StringComparer.Ordinal).ToList();
-        var found = folders.ConvertAll(folder => Directory.EnumerateFiles(folder, "*", SearchOption.AllDirectories).Where(file => Extensions.Contains(Path.GetExtension(file), StringComparer.OrdinalIgnoreCase)).Order(StringComparer.Ordinal).ToList());
+        var found = folders.ConvertAll(folder => Images(folder, SearchOption.AllDirectories));
         if (found.TrueForAll(images => images.Count == 0))
         {
             return null;
@@ -36,4 +36,14 @@ internal static class ImageFolder
 
         return new LabelledImages([.. labels], index => decode(files[index])) { Folders = [.. names.Select((name, i) => new ClassFolder(name, numbers[i], found[i].Count))] };
     }
+
+    /// <summary>The images that lie in a folder itself, without labels, in the order of their names; null when there are none.</summary>
+    public static LabelledImages? FindFrames(string path, Func<string, Image> decode)
+    {
+        var files = Directory.Exists(path) ? Images(path, SearchOption.TopDirectoryOnly) : [];
+        return files.Count == 0 ? null : new LabelledImages(new int[files.Count], index => decode(files[index])) { AreLabelled = false };
+    }
+
+    private static List<string> Images(string folder, SearchOption depth) =>
+        [.. Directory.EnumerateFiles(folder, "*", depth).Where(file => Extensions.Contains(Path.GetExtension(file), StringComparer.OrdinalIgnoreCase)).Order(StringComparer.Ordinal)];
 }

@@ -3,6 +3,7 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Numerics.Tensors;
 using TorchSharp;
+using TtaService.Engine.Calibration;
 using TtaService.Engine.Drift;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Onnx;
@@ -26,10 +27,11 @@ public sealed class AdaptiveModel : IDisposable
     private readonly ArenaPool _arenas;
     private readonly Dictionary<MethodSettings, MethodRuntime> _runtimes = [];
     private readonly ulong _modelKey;
+    private MethodTarget _target;
     private readonly PassThreads _threads;
     private readonly HashSet<StreamState> _resident = new(ReferenceEqualityComparer.Instance);
 
-    private AdaptiveModel(string path, ModelGraph graph, InputEncoding encoding, ModelOutput[] outputs, torch.Device device, AdaptiveModelOptions options)
+    private AdaptiveModel(string path, ModelGraph graph, InputEncoding encoding, ModelOutput[] outputs, torch.Device device, AdaptiveModelOptions options, ModelCalibration? calibration)
     {
         _path = path;
         _graph = graph;
@@ -37,6 +39,7 @@ public sealed class AdaptiveModel : IDisposable
         _encoding = encoding;
         _labels = options.Labels;
         (Outputs, Scores) = (outputs, ModelOutputs.Scores(outputs, _labels));
+        _target = new MethodTarget(graph.Sites, calibration?.Classes ?? ClassScores.Count(Scores), calibration, Scores);
         InputShape = encoding.ImageShape(graph.Inputs[0].Shape);
         // The SIMD kernels are for float32 on the CPU; all else goes by torch operators.
         var onHost = device.type == DeviceType.CPU && options.Precision == Precision.Fp32 && !options.UsesTorchOperators;
@@ -102,6 +105,9 @@ public sealed class AdaptiveModel : IDisposable
     /// <summary>How the sites' inputs are observed; null when they are not.</summary>
     public ObservationOptions? Observation => Observed?.Options;
 
+    /// <summary>What is normal for the model; null for an uncalibrated one, where <c>auto</c> runs its conservative form.</summary>
+    public ModelCalibration? Calibration => _target.Calibration;
+
     /// <summary>Most frames that one pass of the graph takes; null for any number. Longer steps run in parts of that many frames, one after another, each adapting as a step of its own would; state and counters move once, behind the last.</summary>
     public int? FramesPerPass => Plan.FramesPerPass == PassPlan.Unlimited ? null : Plan.FramesPerPass;
 
@@ -119,7 +125,7 @@ public sealed class AdaptiveModel : IDisposable
     public PassTimes RunTimes { get; private set; }
 
     /// <summary>Loads a model.</summary>
-    /// <exception cref="ModelLoadException">The file can't be served; the message lists why.</exception>
+    /// <exception cref="ModelLoadException">The file, or its calibration, can't be used; the message lists why.</exception>
     public static AdaptiveModel Load(string onnxPath, AdaptiveModelOptions? options = null)
     {
         options ??= new AdaptiveModelOptions();
@@ -141,7 +147,13 @@ public sealed class AdaptiveModel : IDisposable
         try
         {
             var encoding = InputEncoding.For(onnxPath, graph.Inputs[0], options.InputNormalization, options.Layout);
-            model = new AdaptiveModel(onnxPath, graph, encoding, ModelOutputs.FromGraph(onnxPath, graph.Outputs, options.OutputKinds), device, options);
+            var outputs = ModelOutputs.FromGraph(onnxPath, graph.Outputs, options.OutputKinds);
+            model = new AdaptiveModel(onnxPath, graph, encoding, outputs, device, options, Calibrated(graph, outputs, options));
+        }
+        catch (CalibrationException unfit)
+        {
+            graph.Dispose();
+            throw new ModelLoadException(unfit.Message, unfit);
         }
         catch (ModelLoadException)
         {
@@ -174,6 +186,13 @@ public sealed class AdaptiveModel : IDisposable
     {
         Outputs = ModelOutputs.Settle(_path, Outputs, [.. Enumerable.Range(0, frames.Count).Select(frame => RunSource([frames.CopyFrame(frame)]))], _labels);
         Scores = ModelOutputs.Scores(Outputs, _labels);
+        var classes = ClassScores.Count(Scores);
+        if (Calibration is { } calibration && calibration.Classes != classes)
+        {
+            throw new ModelLoadException($"{_path}: {OtherClasses(calibration, classes)}");
+        }
+
+        _target = _target with { Classes = classes, Scores = Scores };
     }
 
     /// <summary>Whether a site never adapts, because its rows are not the frames of a pass, one after another; <see cref="Notices"/> says so, too.</summary>
@@ -182,7 +201,7 @@ public sealed class AdaptiveModel : IDisposable
     /// <summary>Null when the method can run on this model, else why not and what to do (a model whose BatchNormalization was folded away).</summary>
     public string? WhyUnavailable(MethodSettings method)
     {
-        if (!NormalizationMethods.Find(method.Name)!.Create(method).ReadsFrames)
+        if (!Unbound(method).ReadsFrames)
         {
             return null;
         }
@@ -199,9 +218,14 @@ public sealed class AdaptiveModel : IDisposable
             : $"sites_first and sites_pattern select none of the model's {Sites.Count} sites (the first is {Sites[0].Name})";
     }
 
+    /// <summary>Null, or what a user of the method should know on this model and what to do about it: that it is uncalibrated.</summary>
+    public string? Caution(MethodSettings method) => Calibration is null && WhyUnavailable(method) is null && Unbound(method) is IPassMethod
+        ? $"uncalibrated: {method.Name} assumes what is normal for the model and adapts only as far as predictions become surer; measure it with tta calibrate --model … --data FRAMES"
+        : null;
+
     /// <summary>Bytes of state that a stream of this method keeps, its observed statistics included.</summary>
     public long StateBytes(MethodSettings method) =>
-        ObservedBytes + sizeof(float) * (long)new StateLayout(Sites, NormalizationMethods.Find(method.Name)!.Create(method), new SiteFilter(method)).RowFloats;
+        ObservedBytes + sizeof(float) * (long)new StateLayout(Sites, MethodRuntime.Bind(method, _target), new SiteFilter(method)).RowFloats;
 
     /// <summary>A fresh stream state.</summary>
     /// <exception cref="MethodSettingsException">The method can't run on this model (see <see cref="WhyUnavailable"/>).</exception>
@@ -417,7 +441,7 @@ public sealed class AdaptiveModel : IDisposable
     {
         if (!_runtimes.TryGetValue(state.Method, out var runtime))
         {
-            runtime = new MethodRuntime(state.Method, Sites, _modelKey, _arenas);
+            runtime = new MethodRuntime(state.Method, _target, _modelKey, _arenas);
         }
 
         if (ResidentBytes + runtime.RowBytes + ObservedBytes > ArenaBytes)
@@ -549,7 +573,7 @@ public sealed class AdaptiveModel : IDisposable
     internal StepResult[] Trial(PassPlan plan, MethodSettings method, FrameBlock[] frames)
     {
         Plan = plan;
-        using var runtime = new MethodRuntime(method, Sites, _modelKey, _arenas);
+        using var runtime = new MethodRuntime(method, _target, _modelKey, _arenas);
         var steps = Array.ConvertAll(frames, block =>
         {
             var state = new StreamState(method, 0) { Runtime = runtime, Row = runtime.Arena.Rent(), ObservedRow = Observed?.Arena.Rent() ?? -1 };
@@ -627,6 +651,24 @@ public sealed class AdaptiveModel : IDisposable
         {
             throw new ArgumentException("the state belongs to another model", nameof(state));
         }
+    }
+
+    // For what is the same on any model, without what a method prepares for this one.
+    private static INormalizationMethod Unbound(MethodSettings method) => NormalizationMethods.Find(method.Name)!.Create(method, new MethodTarget([]));
+
+    private static string OtherClasses(ModelCalibration calibration, int classes) => $"the calibration is of {calibration.Classes} classes, the model answers {classes}; calibrate again with tta calibrate";
+
+    private static ModelCalibration? Calibrated(ModelGraph graph, ModelOutput[] outputs, AdaptiveModelOptions options)
+    {
+        var calibration = options.Calibration ?? (options.CalibrationPath is { } path ? ModelCalibration.Read(path) : null);
+        if (calibration is null)
+        {
+            return null;
+        }
+
+        var (declared, reason) = (ClassScores.Count(ModelOutputs.Scores(outputs, options.Labels)), calibration.WhyUnfit(graph.Digest, graph.Sites));
+        reason ??= declared > 0 && declared != calibration.Classes ? OtherClasses(calibration, declared) : null;
+        return reason is null ? calibration : throw new CalibrationException(options.CalibrationPath is { } file && options.Calibration is null ? $"{file}: {reason}" : reason);
     }
 
     private static ScalarType ElementType(Precision precision) => precision == Precision.Bf16 ? ScalarType.BFloat16 : ScalarType.Float32;

@@ -1,5 +1,6 @@
 using TorchSharp;
 using TtaService.Engine.Drift;
+using TtaService.Engine.Normalization;
 using TtaService.Engine.Onnx;
 using TtaService.Engine.Streams;
 using static TorchSharp.torch;
@@ -62,6 +63,8 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
         StepPart[] order = [.. runtimes.SelectMany(runtime => runtime.Parts)];
         var frames = order.Sum(part => part.Count);
         var groups = new List<StepGroup>();
+        var whole = new List<WholePassParts>();
+        var memories = new PassMemory?[order.Length];
         if (adapts)
         {
             var observations = batch.Observed is null ? null : Rows.Of(batch, order, observed: true, _device);
@@ -69,10 +72,16 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
             foreach (var (runtime, own) in runtimes)
             {
                 var rows = Rows.Of(batch, own, observed: false, _device);
+                var wholeParts = runtime.Method is IPassMethod ? new WholePassParts(batch, own, rows, memories.AsMemory(firstStep, own.Length)) : null;
+                if (wholeParts is not null)
+                {
+                    whole.Add(wholeParts);
+                }
+
                 foreach (var like in own.Select((part, place) => (Part: part, Place: place)).GroupBy(entry => entry.Part.Count))
                 {
                     var entries = like.ToArray();
-                    groups.Add(Group(batch, runtime, [.. entries.Select(entry => entry.Part)], rows, entries[0].Place, firstStep, firstFrame, observations));
+                    groups.Add(Group(batch, runtime, [.. entries.Select(entry => entry.Part)], rows, entries[0].Place, firstStep, firstFrame, observations, wholeParts));
                     firstStep += entries.Length;
                     firstFrame += entries.Length * like.Key;
                 }
@@ -90,6 +99,12 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
         try
         {
             var outputs = _model.Forward([.. blocks], frames + filled, _ => adapts ? new DevicePass(groups, _parameters, _model.Plan.AtSource) : null);
+            var source = PassMemory.Source(_model, memories, i => blocks[i]);
+            foreach (var wholeParts in whole)
+            {
+                wholeParts.Complete(outputs, frames + filled, source);
+            }
+
             var novelty = batch.Observed is null ? [] : groups.Where(group => group.Observation is not null).SelectMany(group => ToHost<float>(group.Observation!.Novelty)).ToArray();
             var at = 0;
             foreach (var part in order)
@@ -113,11 +128,11 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
         }
     }
 
-    private StepGroup Group(Batch batch, MethodRuntime runtime, StepPart[] parts, Rows rows, int place, int firstStep, int firstFrame, Rows? observations)
+    private StepGroup Group(Batch batch, MethodRuntime runtime, StepPart[] parts, Rows rows, int place, int firstStep, int firstFrame, Rows? observations, WholePassParts? whole)
     {
         var frames = parts[0].Count;
         var figures = Array.ConvertAll(parts, part => runtime.Method.StepFigures(frames, batch.Steps[part.Step].FramesBefore(part)));
-        return new StepGroup
+        var group = new StepGroup
         {
             Runtime = runtime,
             FirstFrame = firstFrame,
@@ -126,6 +141,8 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
             State = rows.Current.narrow(0, place, parts.Length),
             Next = rows.Next.narrow(0, place, parts.Length),
             Figures = tensor(figures.SelectMany(step => step).ToArray(), [parts.Length, figures[0].Length], device: _device),
+            Begun = whole?.Begun(place, parts.Length, _device),
+            Kept = whole?.Kept(place, parts.Length, _device),
             Observation = observations is null
                 ? null
                 : new GroupObservation(
@@ -135,6 +152,8 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
                     observations.Current.narrow(0, firstStep, parts.Length),
                     observations.Next.narrow(0, firstStep, parts.Length)),
         };
+        whole?.Add(group, place, firstStep);
+        return group;
     }
 
     private static T[] ToHost<T>(Tensor values)
@@ -179,7 +198,7 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
             foreach (var step in steps)
             {
                 results[step.Index] = step.Outputs.Joined() is { } own
-                    ? StepAnswers.Judge(step.Step, own, () => step.State is not { } place || place.IsFinite ? null : place.NotFinite(step.Runtime.Layout))
+                    ? step.Outputs.Answer(StepAnswers.Judge(step.Step, own, () => step.State is not { } place || place.IsFinite ? null : place.NotFinite(step.Runtime.Layout)), scores)
                     : StepAnswers.Unchanged(step.Step.State, StepStatus.Refused, step.Outputs.Failure!);
             }
         }
@@ -218,6 +237,63 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
 
         // Scopes are the thread's own and nested: the newest is disposed first.
         public void Dispose() => scope.Dispose();
+    }
+
+    /// <summary>The parts of a pass whose method sees the whole of it: it begins and completes them on the host.</summary>
+    private sealed class WholePassParts
+    {
+        private readonly Batch _batch;
+        private readonly StepPart[] _parts;
+        private readonly Rows _rows;
+        private readonly Memory<PassMemory?> _memories;
+        private readonly float[] _current;
+        private readonly int _floats;
+        private readonly List<(StepGroup Group, int Place, int FirstStep)> _groups = [];
+
+        public WholePassParts(Batch batch, StepPart[] parts, Rows rows, Memory<PassMemory?> memories)
+        {
+            (_batch, _parts, _rows, _memories) = (batch, parts, rows, memories);
+            _current = ToHost<float>(rows.Current);
+            _floats = _current.Length / parts.Length;
+            for (var place = 0; place < parts.Length; place++)
+            {
+                var step = batch.Steps[parts[place].Step];
+                memories.Span[place] = PassMemory.Begin(step.Runtime, parts[place].Count, step.FramesBefore(parts[place]), step.Step.Freeze, _current.AsSpan(place * _floats, _floats));
+            }
+        }
+
+        /// <summary>What sites read, [S,floats].</summary>
+        public Tensor Begun(int place, int count, Device device) => ToDevice(place, count, memory => memory.Begun.ToArray(), device);
+
+        /// <summary>What sites keep, [S,floats].</summary>
+        public Tensor Kept(int place, int count, Device device) => zeros([count, _memories.Span[place]!.Kept.Length], device: device);
+
+        public void Add(StepGroup group, int place, int firstStep) => _groups.Add((group, place, firstStep));
+
+        public void Complete(OutputTensor[] outputs, int frames, ArraySegment<float>[] source)
+        {
+            var next = new float[_current.Length];
+            foreach (var (group, first, firstStep) in _groups)
+            {
+                var kept = ToHost<float>(group.Kept!);
+                for (var i = 0; i < group.Steps; i++)
+                {
+                    var place = first + i;
+                    using var memory = _memories.Span[place]!;
+                    kept.AsSpan(i * memory.Kept.Length, memory.Kept.Length).CopyTo(memory.Kept);
+                    memory.Complete(_current.AsSpan(place * _floats, _floats), next.AsSpan(place * _floats, _floats), outputs, group.FirstFrame + (i * group.Frames), frames, source[firstStep + i]);
+                    _batch.Steps[_parts[place].Step].Outputs.TakeUnfiltered(memory.Unfiltered);
+                }
+            }
+
+            _rows.Next.copy_(tensor(next).view_as(_rows.Next));
+        }
+
+        private Tensor ToDevice(int place, int count, Func<PassMemory, float[]> content, Device device)
+        {
+            float[][] rows = [.. Enumerable.Range(place, count).Select(at => content(_memories.Span[at]!))];
+            return tensor(rows.SelectMany(row => row).ToArray(), [count, rows[0].Length], device: device);
+        }
     }
 
     /// <summary>A step's row among those that a pass proposes.</summary>

@@ -7,7 +7,7 @@ namespace TtaService.Engine.Execution;
 /// <summary>The frames that fill a pass of a fixed batch up: they belong to no stream and are normalized with the source statistics.</summary>
 internal sealed class FillerSteps(IReadOnlyList<NormalizationSite> sites, Device? device) : IDisposable
 {
-    private readonly MethodRuntime _source = new(MethodSettings.Create("source"), sites, modelKey: 0);
+    private readonly MethodRuntime _source = new(MethodSettings.Create("source"), new MethodTarget(sites), modelKey: 0);
 
     /// <summary>Frames at the end of a pass on the host.</summary>
     public unsafe StepInPass InPass(int firstFrame, int frames) => new(_source, firstFrame, frames, 0, null, null);

@@ -212,6 +212,8 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
                 NextState = new Span<float>(step.NextRow + offset, floats),
                 Mean = mean,
                 Variance = variance,
+                Begun = step.Memory is null ? [] : step.Memory.Begun,
+                Kept = step.Memory is null ? [] : step.Memory.Kept,
             };
             if (step.Runtime.Adapts(site))
             {
@@ -287,6 +289,9 @@ internal sealed unsafe class StepInPass(MethodRuntime runtime, int firstFrame, i
 
     /// <summary>Where the step is observed for drift; observes nothing by default.</summary>
     public StepObservation Observation { get; init; }
+
+    /// <summary>What an <see cref="IPassMethod"/> carries through the pass; null for other methods.</summary>
+    public PassMemory? Memory { get; init; }
 
     /// <summary>Whether the step's instance statistics are read at a site.</summary>
     public bool NeedsStatistics(NormalizationSite site) => Observation.Observes || runtime.Adapts(site);

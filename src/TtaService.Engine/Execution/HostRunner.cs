@@ -54,12 +54,20 @@ internal sealed class HostRunner(AdaptiveModel model) : IBatchRunner
 
         try
         {
-            var outputs = model.Forward([.. blocks], at + filled, threads => batch.Adapts ? new ForwardPass(passes, threads, model.Plan.AtSource) : null);
+            var frames = at + filled;
+            var outputs = model.Forward([.. blocks], frames, threads => batch.Adapts ? new ForwardPass(passes, threads, model.Plan.AtSource) : null);
+            var source = PassMemory.Source(model, [.. passes.Select(pass => pass.Memory)], i => blocks[i]);
             at = 0;
-            foreach (var part in parts)
+            for (var i = 0; i < parts.Length; i++)
             {
-                batch.Steps[part.Step].Outputs.Take(outputs, at, part.Count);
-                at += part.Count;
+                var step = batch.Steps[parts[i].Step];
+                if (batch.Adapts)
+                {
+                    step.Complete(passes[i], outputs, frames, source[i]);
+                }
+
+                step.Outputs.Take(outputs, at, parts[i].Count);
+                at += parts[i].Count;
             }
         }
         catch (PassException impossible)
@@ -156,7 +164,19 @@ internal sealed class HostRunner(AdaptiveModel model) : IBatchRunner
                 observation = new StepObservation(_observed, state.ObservedFrames + part.First, observedRow, observedNext, (float*)_pin.Pointer + part.First);
             }
 
-            return new StepInPass(state.Runtime!, firstFrame, part.Count, state.Frames + before, row, next) { Observation = observation };
+            return new StepInPass(state.Runtime!, firstFrame, part.Count, state.Frames + before, row, next)
+            {
+                Observation = observation,
+                Memory = PassMemory.Begin(state.Runtime!, part.Count, state.Frames + before, _step.Freeze, new ReadOnlySpan<float>(row, _arena.RowFloats)),
+            };
+        }
+
+        /// <summary>Completes a part whose method sees the whole pass.</summary>
+        public void Complete(StepInPass pass, OutputTensor[] outputs, int frames, ReadOnlySpan<float> source)
+        {
+            using var memory = pass.Memory;
+            memory?.Complete(new ReadOnlySpan<float>(pass.Row, _arena.RowFloats), new Span<float>(pass.NextRow, _arena.RowFloats), outputs, pass.FirstFrame, frames, source);
+            Outputs.TakeUnfiltered(memory?.Unfiltered);
         }
 
         public StepResult Judge(bool adapts)
@@ -166,7 +186,7 @@ internal sealed class HostRunner(AdaptiveModel model) : IBatchRunner
                 return StepAnswers.Unchanged(_step.State, StepStatus.Refused, Outputs.Failure!);
             }
 
-            return StepAnswers.Judge(_step, own, () => adapts ? StepAnswers.NotFinite(_step.State.Runtime!.Layout, _arena.Row(_state!.Row)) : null);
+            return Outputs.Answer(StepAnswers.Judge(_step, own, () => adapts ? StepAnswers.NotFinite(_step.State.Runtime!.Layout, _arena.Row(_state!.Row)) : null), _scores);
         }
 
         public void Commit(StepResult answer)

@@ -28,7 +28,7 @@ internal static class StepAnswers
 
         // As they will be once the step is committed.
         var (steps, frames) = step.Freeze ? (0, 0) : (1, step.Frames.Count);
-        return new StepResult { Status = StepStatus.Ok, Outputs = own, Steps = step.State.Steps + steps, Frames = step.State.Frames + frames };
+        return new StepResult { Status = StepStatus.Ok, Outputs = own, Steps = StreamState.Counted(step.State.Steps, steps), Frames = StreamState.Counted(step.State.Frames, frames) };
     }
 
     /// <summary>Counts a step whose state was committed, or left alone when it is frozen.</summary>
@@ -40,7 +40,8 @@ internal static class StepAnswers
         for (var frame = 0; frame < novelty.Length; frame++)
         {
             var predicted = scores?.Classes is { } classes ? TensorPrimitives.IndexOfMax<float>(answer.Outputs[scores.Index].Values.AsSpan(frame * classes, classes)) : -1;
-            state.Changes.Observe(++state.ObservedFrames, state.Steps, novelty[frame], predicted);
+            state.ObservedFrames = StreamState.Counted(state.ObservedFrames, 1);
+            state.Changes.Observe(state.ObservedFrames, state.Steps, novelty[frame], predicted);
         }
     }
 

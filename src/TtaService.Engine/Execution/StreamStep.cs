@@ -39,6 +39,9 @@ public sealed record StepResult
     /// <summary>The model's outputs for this step's frames; empty unless Ok.</summary>
     public IReadOnlyList<OutputTensor> Outputs { get; init; } = [];
 
+    /// <summary>The class scores before the method filtered them in time; null where it did not.</summary>
+    public OutputTensor? Unfiltered { get; init; }
+
     /// <summary>The stream's committed steps after this one.</summary>
     public long Steps { get; init; }
 

@@ -1,3 +1,4 @@
+using TtaService.Engine.Execution;
 using TtaService.Engine.Normalization;
 
 namespace TtaService.Engine.Streams;
@@ -12,27 +13,35 @@ internal sealed class MethodRuntime : IDisposable
     private readonly ArenaPool _arenas;
 
     /// <param name="settings">The method and its hyperparameters.</param>
-    /// <param name="sites">The model's sites.</param>
+    /// <param name="model">The model, with all its sites.</param>
     /// <param name="modelKey">Seeds what the method draws at random, with the stream's seed.</param>
     /// <param name="arenas">Where rows come from; a pool in the host's memory of its own when null.</param>
-    public MethodRuntime(MethodSettings settings, IReadOnlyList<NormalizationSite> sites, ulong modelKey, ArenaPool? arenas = null)
+    public MethodRuntime(MethodSettings settings, MethodTarget model, ulong modelKey, ArenaPool? arenas = null)
     {
         Settings = settings;
-        Method = NormalizationMethods.Find(settings.Name)!.Create(settings);
+        Method = Bind(settings, model);
         var filter = new SiteFilter(settings);
-        _sites = sites;
+        _sites = model.Sites;
+        Scores = model.Scores;
         _modelKey = modelKey;
-        _selected = [.. sites.Select(filter.Selects)];
-        Layout = new StateLayout(sites, Method, filter);
+        _selected = [.. _sites.Select(filter.Selects)];
+        Layout = new StateLayout(_sites, Method, filter);
         _arenas = arenas ?? new ArenaPool(device: null);
         Arena = _arenas.Rent(Layout.RowFloats);
     }
+
+    /// <summary>The method on the sites of a model that its settings choose.</summary>
+    public static INormalizationMethod Bind(MethodSettings settings, MethodTarget model) =>
+        NormalizationMethods.Find(settings.Name)!.Create(settings, model with { Sites = [.. model.Sites.Where(new SiteFilter(settings).Selects)] });
 
     public MethodSettings Settings { get; }
 
     public INormalizationMethod Method { get; }
 
     public StateLayout Layout { get; }
+
+    /// <summary>The output with the classes' scores; null for none.</summary>
+    public ModelOutput? Scores { get; }
 
     /// <summary>The rows of its streams, and of others whose rows are as long.</summary>
     public StateArena Arena { get; }
@@ -58,7 +67,13 @@ internal sealed class MethodRuntime : IDisposable
                 Method.Initialize(site, SiteSeed.Create(_modelKey, site.Index, seed), row.Slice(offset, length));
             }
         }
+
+        (Method as IPassMethod)?.InitializeStream(row.Slice(Layout.Stream.Offset, Layout.Stream.Length));
     }
 
-    public void Dispose() => _arenas.Return(Arena);
+    public void Dispose()
+    {
+        (Method as IDisposable)?.Dispose();
+        _arenas.Return(Arena);
+    }
 }

@@ -57,7 +57,7 @@ internal static class EvaluateCommand
                 throw CommandException.WrongUse("--logits-out writes one run; give one --method, --order, --setting, --batch-size and --seeds");
             }
 
-            var frames = EvaluationData.Open(location, loaded, parsed.GetValue(data), study.Domains, matchesClasses: true);
+            var frames = EvaluationData.Open(location, loaded, parsed.GetValue(data), study.Domains);
             var terminal = new Terminal(parsed.InvocationConfiguration);
             EvaluationReport.WriteClasses(terminal, frames.Folders, location.Folder!.Labels);
             var (results, complete) = Run(terminal, study, new Evaluator(loaded, frames), frames, cancel);

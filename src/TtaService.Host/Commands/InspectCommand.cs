@@ -72,9 +72,12 @@ internal static class InspectCommand
         {
             var unavailable = model.WhyUnavailable(choice.Settings);
             var bytes = unavailable is null ? model.StateBytes(choice.Settings) : 0;
-            return new MethodReport(choice.Label, bytes, bytes > 0 ? Gibibyte / bytes : null, unavailable);
+            return new MethodReport(choice.Label, bytes, bytes > 0 ? Gibibyte / bytes : null, unavailable, model.Caution(choice.Settings));
         });
-        return new ModelReport(location.OnnxPath, model.Digest, [.. model.InputShape], model.InputType, $"{model.InputLayout}".ToLowerInvariant(), preprocessing, outputs, folder.Labels.Count, method?.Name, verdict, model.FramesPerPass, model.Notices, sites.Count, sites.Sum(site => site.Channels), sites, [.. methods]);
+        var calibration = model.Calibration is { } known
+            ? string.Create(CultureInfo.InvariantCulture, $"calibrated {known.Created:yyyy-MM-dd} on {known.Frames:N0} frames")
+            : "uncalibrated: run tta calibrate";
+        return new ModelReport(location.OnnxPath, model.Digest, [.. model.InputShape], model.InputType, $"{model.InputLayout}".ToLowerInvariant(), preprocessing, outputs, folder.Labels.Count, method?.Name, verdict, calibration, model.FramesPerPass, model.Notices, sites.Count, sites.Sum(site => site.Channels), sites, [.. methods]);
     }
 
     private static void Write(Terminal terminal, ModelReport report)
@@ -90,6 +93,7 @@ internal static class InspectCommand
 
         terminal.Line($"labels   {report.Labels}");
         terminal.Line($"method   {report.DefaultMethod ?? "none"}");
+        terminal.Line($"normal   {report.Calibration}");
         terminal.Line($"sites    {report.SiteCount}, {report.Channels} channels in all");
         foreach (var notice in report.Notices)
         {
@@ -125,6 +129,11 @@ internal static class InspectCommand
             terminal.Line($"not available: {why}");
         }
 
+        foreach (var method in report.Methods.Where(method => method.Caution is not null))
+        {
+            terminal.Line($"{method.Method}: {method.Caution}");
+        }
+
         terminal.Line($"");
         foreach (var line in report.Verdict)
         {
@@ -136,11 +145,11 @@ internal static class InspectCommand
 
     private static Text Cell(FormattableString value) => new(FormattableString.Invariant(value));
 
-    private sealed record ModelReport(string Path, string Digest, long[] InputShape, string InputType, string InputLayout, JsonObject? Preprocessing, IReadOnlyList<OutputReport> Outputs, int Labels, string? DefaultMethod, IReadOnlyList<string> Verdict, int? FramesPerPass, IReadOnlyList<string> Notices, int SiteCount, int Channels, IReadOnlyList<SiteReport> Sites, IReadOnlyList<MethodReport> Methods);
+    private sealed record ModelReport(string Path, string Digest, long[] InputShape, string InputType, string InputLayout, JsonObject? Preprocessing, IReadOnlyList<OutputReport> Outputs, int Labels, string? DefaultMethod, IReadOnlyList<string> Verdict, string Calibration, int? FramesPerPass, IReadOnlyList<string> Notices, int SiteCount, int Channels, IReadOnlyList<SiteReport> Sites, IReadOnlyList<MethodReport> Methods);
 
     private sealed record OutputReport(string Name, long[] Shape, string Kind, string Reason, bool Predicts);
 
     private sealed record SiteReport(int Index, string Name, int Channels, float Epsilon, float Momentum, bool Adapts);
 
-    private sealed record MethodReport(string Method, long StateBytes, long? StreamsPerGibibyte, string? Unavailable);
+    private sealed record MethodReport(string Method, long StateBytes, long? StreamsPerGibibyte, string? Unavailable, string? Caution);
 }

@@ -31,7 +31,7 @@ internal static class DashboardEndpoints
             // Counts from the start on, not from the first look at the page.
             endpoints.ServiceProvider.GetRequiredService<ServiceFigures>();
             DashboardFiles.Map(page);
-            var api = page.MapGroup("/api/v1").AddEndpointFilter(ExplainAsync);
+            var api = page.MapGroup("/api/v1");
             MapReading(api);
             MapActions(api);
         }
@@ -109,27 +109,6 @@ internal static class DashboardEndpoints
         catch (OperationCanceledException)
         {
             // The page was closed, or the server stops.
-        }
-    }
-
-    private static async ValueTask<object?> ExplainAsync(EndpointFilterInvocationContext context, EndpointFilterDelegate next)
-    {
-        try
-        {
-            return await next(context).ConfigureAwait(false);
-        }
-        catch (FailureException failed)
-        {
-            var status = failed.Failure.Kind switch
-            {
-                FailureKind.NotFound => HttpStatusCode.NotFound,
-                FailureKind.InvalidArgument => HttpStatusCode.BadRequest,
-                FailureKind.AlreadyExists or FailureKind.FailedPrecondition or FailureKind.Aborted => HttpStatusCode.Conflict,
-                FailureKind.ResourceExhausted => HttpStatusCode.TooManyRequests,
-                FailureKind.Unavailable => HttpStatusCode.ServiceUnavailable,
-                _ => HttpStatusCode.InternalServerError,
-            };
-            return Results.Json(new { error = failed.Failure.Message }, statusCode: (int)status);
         }
     }
 

@@ -13,8 +13,12 @@ internal enum FrameFormat
 /// <param name="Format">By its magic bytes.</param>
 /// <param name="Width">Pixels in a row.</param>
 /// <param name="Height">Rows.</param>
-internal readonly record struct FrameHeader(FrameFormat Format, int Width, int Height)
+/// <param name="Scans">How often the decoder passes over the picture.</param>
+internal readonly record struct FrameHeader(FrameFormat Format, int Width, int Height, int Scans = 1)
 {
+    /// <summary>What decoding takes, in source pixels times scans.</summary>
+    public long Cost => (long)Width * Height * Scans;
+
     private static ReadOnlySpan<byte> PngSignature => [0x89, (byte)'P', (byte)'N', (byte)'G', 0x0D, 0x0A, 0x1A, 0x0A];
 
     /// <summary>Walks an image and checks it against the limits.</summary>
@@ -67,7 +71,7 @@ internal readonly record struct FrameHeader(FrameFormat Format, int Width, int H
             var marker = image[at - 1];
             if (marker == 0xD9)
             {
-                return height > 0 && scans > 0 ? new FrameHeader(FrameFormat.Jpeg, width, height) : throw FrameException.Unreadable("the JPEG holds no picture");
+                return height > 0 && scans > 0 ? new FrameHeader(FrameFormat.Jpeg, width, height, scans) : throw FrameException.Unreadable("the JPEG holds no picture");
             }
 
             if (marker is 0x01 or 0xD8 or (>= 0xD0 and <= 0xD7))

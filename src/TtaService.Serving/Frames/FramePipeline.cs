@@ -15,6 +15,19 @@ internal sealed class FramePipeline(Preprocessing preprocessing, FrameOptions li
     /// <summary>Bytes of one preprocessed frame.</summary>
     public long FrameBytes => (long)Channels * Height * Width;
 
+    /// <summary>What decoding a file takes, in source pixels times scans, or bytes where there are more; 1 for one that is refused.</summary>
+    public long CostOf(ReadOnlySpan<byte> encoded)
+    {
+        try
+        {
+            return Math.Max(FrameHeader.Read(encoded, limits).Cost, encoded.Length);
+        }
+        catch (FrameException)
+        {
+            return 1;
+        }
+    }
+
     /// <summary>A JPEG, PNG or WebP file.</summary>
     /// <param name="encoded">The whole file.</param>
     /// <param name="chw">[C,H,W], <see cref="FrameBytes"/> long.</param>

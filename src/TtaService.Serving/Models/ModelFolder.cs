@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using TtaService.Engine.Calibration;
 using TtaService.Engine.Execution;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Onnx;
@@ -26,6 +27,10 @@ internal sealed class ModelFolder
 
     public string OnnxPath => Path.Combine(FolderPath, "model.onnx");
 
+    /// <summary>The model's calibration; null when it was not calibrated.</summary>
+    /// <exception cref="ModelLoadException">It is a link that leads out of the folder.</exception>
+    public string? CalibrationPath => Path.Combine(FolderPath, ModelCalibration.FileName) is var path && ModelFile.Exists(path) ? path : null;
+
     public IReadOnlyList<string> Labels => _manifest.Labels;
 
     /// <summary>Frames of a step, when the model has a limit of its own.</summary>
@@ -42,6 +47,7 @@ internal sealed class ModelFolder
         OutputKinds = _manifest.Outputs.ToDictionary(output => output.Name, output => ModelManifest.OutputEntry.Kinds[output.Kind]),
         Labels = Labels.Count > 0 ? Labels.Count : null,
         FrameSize = FrameSize,
+        CalibrationPath = CalibrationPath,
     };
 
     private InputNormalization? DeclaredNormalization
@@ -103,13 +109,13 @@ internal sealed class ModelFolder
         return new ModelFolder(Path.GetDirectoryName(full)!, new ModelManifest());
     }
 
-    /// <summary>The method of streams that name none: model.json's, or source, which harms no camera.</summary>
+    /// <summary>The method of streams that name none: model.json's, or auto on a calibrated model, or source, which harms no camera.</summary>
     /// <exception cref="ModelLoadException">model.json names a method that does not exist, or that this model can't run.</exception>
     public MethodSettings DefaultMethod(AdaptiveModel model)
     {
         if (_manifest.DefaultMethod is not { } entry)
         {
-            return MethodSettings.Create("source");
+            return MethodSettings.Create(model.Sites.Count > 0 && model.Calibration is not null ? "auto" : "source");
         }
 
         try

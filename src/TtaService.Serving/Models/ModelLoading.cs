@@ -13,7 +13,7 @@ namespace TtaService.Serving.Models;
 /// <summary>Loads the models before the listeners open. A model that can't be served is named with its reason; when none is left, that ends the start.</summary>
 internal sealed partial class ModelLoading(
     ModelCatalog catalog,
-    DecodeSlots decoding,
+    DecodeTurns decoding,
     IOptions<ModelsOptions> models,
     IOptions<BatchingOptions> batching,
     IOptions<StreamsOptions> streams,

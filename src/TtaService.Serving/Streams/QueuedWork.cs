@@ -52,8 +52,8 @@ internal sealed record StepSubmission
 
     public required ReplyContent Content { get; init; }
 
-    /// <summary>Makes the frames; throws <see cref="FailureException"/> when they are bad. Runs on the thread pool.</summary>
-    public required Func<DecodedFrames> Decode { get; init; }
+    /// <summary>Makes the frames.</summary>
+    public required StepDecoding Decoding { get; init; }
 
     /// <summary>A digest of the frames as they came; what has the same number and another digest is another step.</summary>
     public required Func<ulong> Digest { get; init; }

@@ -10,8 +10,8 @@ namespace TtaService.Serving.Streams;
 /// <summary>Collects steps of different streams into one forward pass of their model.</summary>
 /// <remarks>
 /// A stream's work runs in the order of its admission, one at a time, so a batch holds at most one step of a stream. Streams that may run
-/// stand in one line and go to its end after each step: nobody overtakes, nobody starves. While a batch runs the next one gathers, so the
-/// loop waits for company only when steps of other streams are about to be decoded.
+/// stand in one line and are charged for their frames: small steps pass large ones, nobody starves. While a batch runs the next one gathers,
+/// so the loop waits for company only when steps of other streams are about to be decoded.
 /// </remarks>
 internal sealed partial class StepBatcher : IAsyncDisposable
 {
@@ -19,14 +19,14 @@ internal sealed partial class StepBatcher : IAsyncDisposable
     private readonly StreamResidency _residency;
     private readonly BatchingOptions _options;
     private readonly int _maxPendingSteps;
-    private readonly DecodeSlots _decoding;
+    private readonly DecodeTurns _decoding;
     private readonly BatchAnswers _answers;
     private readonly StepReports _reports;
     private readonly TtaActivities _activities;
     private readonly LoopBeat _beat;
     private readonly TimeProvider _clock;
     private readonly ILogger _logger;
-    private readonly Queue<StreamSession> _line = new();
+    private readonly FairLine<StreamSession> _line = new();
     private readonly SemaphoreSlim _signal = new(0, 1);
     private readonly Task _loop;
     private int _decodingStreams;
@@ -38,7 +38,7 @@ internal sealed partial class StepBatcher : IAsyncDisposable
     private int _failuresInARow;
     private bool _stopping;
 
-    public StepBatcher(InferenceEngine engine, StreamResidency residency, BatchingOptions options, StreamsOptions streams, DecodeSlots decoding, AnswerWriter answers, TtaMetrics metrics, TtaActivities activities, LoopBeat beat, TimeProvider clock, ILogger logger)
+    public StepBatcher(InferenceEngine engine, StreamResidency residency, BatchingOptions options, StreamsOptions streams, DecodeTurns decoding, AnswerWriter answers, TtaMetrics metrics, TtaActivities activities, LoopBeat beat, TimeProvider clock, ILogger logger)
     {
         _engine = engine;
         _residency = residency;
@@ -209,7 +209,7 @@ internal sealed partial class StepBatcher : IAsyncDisposable
             return Overloaded("STREAM_QUEUE_FULL", $"{session.PendingSteps} steps of stream '{session.Name}' wait already, the limit is {_maxPendingSteps} (Streams:MaxPendingSteps); wait for replies", session.PendingSteps);
         }
 
-        if (_queuedSteps >= _options.MaxQueuedSteps)
+        if (_queuedSteps >= RoomFor(session, _options.MaxQueuedSteps))
         {
             return Overloaded("QUEUE_FULL", $"{_queuedSteps} steps wait already, the limit is {_options.MaxQueuedSteps} (Batching:MaxQueuedSteps); send again later", _queuedSteps);
         }
@@ -219,13 +219,16 @@ internal sealed partial class StepBatcher : IAsyncDisposable
             return new Failure(FailureKind.ResourceExhausted, "STEP_TOO_LARGE", $"the step takes {submission.Bytes} bytes, encoded and decoded, and all that wait may take {_options.MaxQueuedBytes} (Batching:MaxQueuedBytes); send fewer frames a step") { Field = "step.frames" };
         }
 
-        if (_queuedBytes + submission.Bytes > _options.MaxQueuedBytes)
+        if (submission.Bytes > RoomFor(session, _options.MaxQueuedBytes) - _queuedBytes)
         {
             return Overloaded("QUEUE_FULL", $"{_queuedBytes} bytes of frames wait already and the step brings {submission.Bytes}, the limit is {_options.MaxQueuedBytes} (Batching:MaxQueuedBytes); send again later", _queuedSteps);
         }
 
         return null;
     }
+
+    // Some room is kept for streams that have nothing waiting: those that send all they may cannot fill the queue for those that send a frame now and then.
+    private static long RoomFor(StreamSession session, long limit) => session.PendingSteps == 0 ? limit : limit - (limit / 8);
 
     private StepOutcome Overloaded(string reason, string message, int ahead) =>
         new Failure(FailureKind.ResourceExhausted, reason, message) { RetryAfter = TimeSpan.FromSeconds(Math.Clamp(ahead * _secondsPerStep / 2, 0.01, 5)) };
@@ -256,7 +259,6 @@ internal sealed partial class StepBatcher : IAsyncDisposable
     {
         DecodedFrames? frames = null;
         Failure? failure = null;
-        var started = 0L;
         try
         {
             // While it waits in its queue the state does not leave again.
@@ -271,15 +273,13 @@ internal sealed partial class StepBatcher : IAsyncDisposable
             failure = Failure.Internal(LogDefect(defect));
         }
 
-        await _decoding.EnterAsync().ConfigureAwait(false);
         try
         {
-            started = _clock.GetTimestamp();
-            if (failure is null && !step.Outcome.Task.IsCompleted && !Expired(step))
+            if (failure is null)
             {
                 step.Digest ??= step.Submission.Sequence > 0 ? step.Submission.Digest() : null;
-                frames = step.Submission.Decode();
-                step.Facts = step.Session.Model.Drift.Watches ? FactsOf(frames.Block) : [];
+                (frames, step.DecodeTime) = await _decoding.DecodeAsync(step.Session.Decoding, step.Submission.Decoding, () => !step.Outcome.Task.IsCompleted && !Expired(step), step.Outcome.Task).ConfigureAwait(false);
+                step.Facts = frames is not null && step.Session.Model.Drift.Watches ? FactsOf(frames.Block) : [];
             }
         }
         catch (FailureException refused)
@@ -290,14 +290,9 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         {
             failure = Failure.Internal(LogDefect(defect));
         }
-        finally
-        {
-            _decoding.Leave();
-        }
 
         lock (Gate)
         {
-            step.DecodeTime = _clock.GetElapsedTime(started);
             if (step.Place is null)
             {
                 frames?.Dispose();
@@ -386,7 +381,7 @@ internal sealed partial class StepBatcher : IAsyncDisposable
             }
 
             var frames = 0;
-            foreach (var session in _line)
+            foreach (var session in _line.Waiting)
             {
                 frames += session.Queue.First?.Value is QueuedStep step ? step.Submission.Frames : 0;
                 if (frames >= _options.MaxFrames)
@@ -406,25 +401,29 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         lock (Gate)
         {
             var frames = 0;
-            for (var places = _line.Count; places > 0; places--)
+            var left = new List<FairTurn<StreamSession>>();
+            while (_line.Count > 0 && frames < _options.MaxFrames)
             {
-                var session = _line.Dequeue();
+                var turn = _line.Take();
+                var session = turn.Who;
                 // Out of the line and not to be put back while it is looked at.
                 session.Phase = StreamPhase.Running;
                 switch (NextOf(session))
                 {
                     case QueuedOperation operation:
+                        _line.Charge(turn, 0);
                         Begin(operation);
                         _ = RunOperationAsync(operation);
                         break;
                     case QueuedStep step when taken.Count == 0 || Fits(taken[0].Steps[0].Frames!.Block, step.Frames!.Block, frames):
                         var steps = Take(step);
                         frames += steps.Frames;
+                        _line.Charge(turn, steps.Frames);
                         taken.Add(steps);
                         break;
                     case QueuedStep:
                         session.Phase = StreamPhase.Ready;
-                        _line.Enqueue(session);
+                        left.Add(turn);
                         break;
                     default:
                         session.Phase = StreamPhase.Idle;
@@ -432,6 +431,8 @@ internal sealed partial class StepBatcher : IAsyncDisposable
                         break;
                 }
             }
+
+            left.ForEach(turn => _line.PutBack(turn));
         }
 
         return taken;
@@ -789,7 +790,7 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         session.Phase = next;
         if (next == StreamPhase.Ready)
         {
-            _line.Enqueue(session);
+            _line.Add(session, session.Passes, session.Queue.First!.Value is QueuedStep step ? step.Submission.Frames : 0);
             _beat.Begin();
             Signal();
         }

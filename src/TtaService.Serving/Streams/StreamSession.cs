@@ -185,6 +185,12 @@ internal sealed class StreamSession
 
     public StreamPhase Phase { get; set; }
 
+    /// <summary>Its share of the passes.</summary>
+    public FairShare Passes { get; } = new();
+
+    /// <summary>Its share of the decoding.</summary>
+    public DecodeShare Decoding { get; } = new();
+
     /// <summary>Steps that were admitted and have no outcome yet.</summary>
     public int PendingSteps { get; set; }
 
