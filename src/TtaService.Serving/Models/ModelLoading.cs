@@ -124,7 +124,7 @@ internal sealed partial class ModelLoading(
         var method = folder.DefaultMethod(engine.Model);
         var watched = ModelDrift.Open(folder, engine.Model, drift.Value);
         var residency = new StreamResidency(folder.Name, metrics, clock, logger);
-        var batcher = new StepBatcher(engine, residency, batching.Value, streams.Value, decoding, new AnswerWriter(folder.Labels, engine.Model.Scores), metrics, activities, loops.Add(LoopKind.Batcher, $"the batcher of {folder.Name} on {device}", batching.Value.StuckAfter, isVital: true), clock, logger);
+        var batcher = new StepBatcher(engine, residency, batching.Value, streams.Value, decoding, new PictureGuard(frames.Value), new AnswerWriter(folder.Labels, engine.Model.Scores), metrics, activities, loops.Add(LoopKind.Batcher, $"the batcher of {folder.Name} on {device}", batching.Value.StuckAfter, isVital: true), clock, logger);
         return new ServedModel(folder, device, preprocessing, pipeline, engine, residency, batcher, method, watched, new ShadowQueue(folder.Name, engine, metrics, loops.Add(LoopKind.Shadow, $"the frames of {folder.Name} that run through source", batching.Value.StuckAfter)));
     }
 

@@ -15,12 +15,27 @@ internal sealed class AnswerWriter(IReadOnlyList<string> labels, ModelOutput? sc
         Method = session.Method.Name,
         Predictions = Predict(result.Outputs, firstFrame, frames, content.TopK),
         Outputs = content.RawOutputs ? [.. result.Outputs.Select(output => Part(output, firstFrame, frames))] : [],
+        NotLearned = NotLearned(result.NotLearned, firstFrame, frames),
         Times = times,
         Joined = joined,
     };
 
     /// <summary>The class scores, [N, classes]; null for a segmentation model or a detector.</summary>
     public OutputTensor? Scores(IReadOnlyList<OutputTensor> outputs) => scores is null ? null : outputs[scores.Index];
+
+    private static List<UnlearnedFrame> NotLearned(IReadOnlyList<NotLearnedReason> reasons, int firstFrame, int frames)
+    {
+        var unlearned = new List<UnlearnedFrame>();
+        for (var frame = 0; frame < frames && reasons.Count > 0; frame++)
+        {
+            if (reasons[firstFrame + frame] is var reason && reason != NotLearnedReason.None)
+            {
+                unlearned.Add(new UnlearnedFrame(frame, reason));
+            }
+        }
+
+        return unlearned;
+    }
 
     private ClassScore[][] Predict(IReadOnlyList<OutputTensor> outputs, int firstFrame, int frames, int topK)
     {
