@@ -33,6 +33,12 @@ internal static class ModelVerdict
             return $"Nothing adapts: {model.WhyUnavailable(MethodSettings.Create("ema"))}.";
         }
 
+        var fixedSites = model.Sites.Count(model.StaysAtSource);
+        if (fixedSites > 0)
+        {
+            return string.Create(CultureInfo.InvariantCulture, $"Adapts in part: {model.Sites.Count - fixedSites} of {model.Sites.Count} normalization sites; the others stay at their source statistics, as the notices above say.");
+        }
+
         return model.Sites.Count < UsualShare * model.Convolutions
             ? string.Create(CultureInfo.InvariantCulture, $"Adapts in part: {model.Sites.Count} normalization sites for {model.Convolutions} convolutions; the exporter folded the others away, and what was folded keeps the statistics of the training. Export again with training=torch.onnx.TrainingMode.PRESERVE to adapt all of it.")
             : string.Create(CultureInfo.InvariantCulture, $"Adapts: all {model.Sites.Count} normalization sites take each stream's own statistics, for {model.Convolutions} convolutions.");
@@ -59,7 +65,7 @@ internal static class ModelVerdict
 
     private static string Default(AdaptiveModel model, MethodSettings method) =>
         model.Sites.Count > 0 && method.Name == "source"
-            ? "Streams that name no method run source, which adapts nothing: measure with tta evaluate --order correlated which method helps on your frames, then name it in default_method of model.json."
+            ? "Streams that name no method run source, which adapts nothing: run tta calibrate on ordinary frames, and they run auto, or measure with tta evaluate --order correlated which method helps on your frames and name it in default_method of model.json."
             : $"Streams that name no method run {method.Name}.";
 
     private static IEnumerable<string> Calibration(AdaptiveModel model, ModelFolder folder)
