@@ -1,5 +1,6 @@
 using System.CommandLine;
 using TtaService.Host.Commands;
+using TtaService.Host.Commands.Models;
 using TtaService.Host.Commands.Snapshots;
 
 namespace TtaService.Host;
@@ -23,6 +24,7 @@ internal static class Program
             EvaluateCommand.Build(),
             CalibrateCommand.Build(),
             InspectCommand.Build(),
+            ModelCommand.Build(),
             MethodsCommand.Build(),
             StreamCommand.Build(),
             SnapshotCommand.Build(),

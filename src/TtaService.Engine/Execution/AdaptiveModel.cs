@@ -18,28 +18,34 @@ public sealed class AdaptiveModel : IDisposable
 {
     private readonly ModelGraph _graph;
     private readonly torch.Device _device;
-    private readonly InputNormalization _normalization;
+    private readonly InputEncoding _encoding;
+    private readonly string _path;
+    private readonly int? _labels;
     private readonly FrameUpload _upload;
     private readonly IBatchRunner _runner;
 
     private readonly ArenaPool _arenas;
     private readonly Dictionary<MethodSettings, MethodRuntime> _runtimes = [];
     private readonly ulong _modelKey;
-    private readonly MethodTarget _target;
+    private MethodTarget _target;
     private readonly PassThreads _threads;
     private readonly int _collapseFrames;
     private readonly HashSet<StreamState> _resident = new(ReferenceEqualityComparer.Instance);
 
-    private AdaptiveModel(ModelGraph graph, torch.Device device, AdaptiveModelOptions options, ModelCalibration? calibration)
+    private AdaptiveModel(string path, ModelGraph graph, InputEncoding encoding, ModelOutput[] outputs, torch.Device device, AdaptiveModelOptions options, ModelCalibration? calibration)
     {
-        _target = new MethodTarget(graph.Sites, calibration?.Classes ?? ClassScores.Count(graph.Outputs[0].Shape), calibration);
+        _path = path;
         _graph = graph;
         _device = device;
-        _normalization = options.InputNormalization;
+        _encoding = encoding;
+        _labels = options.Labels;
+        (Outputs, Scores) = (outputs, ModelOutputs.Scores(outputs, _labels));
+        _target = new MethodTarget(graph.Sites, calibration?.Classes ?? ClassScores.Count(Scores), calibration, Scores);
+        InputShape = encoding.ImageShape(graph.Inputs[0].Shape);
         // The SIMD kernels are for float32 on the CPU; all else goes by torch operators.
         var onHost = device.type == DeviceType.CPU && options.Precision == Precision.Fp32 && !options.UsesTorchOperators;
         _arenas = new ArenaPool(onHost ? null : device);
-        _upload = new FrameUpload(options.InputNormalization, device, ElementType(options.Precision), staged: !onHost);
+        _upload = new FrameUpload(encoding, device, ElementType(options.Precision), staged: !onHost);
         _threads = new PassThreads(options.Threads, options.OwnsProcess);
         ArenaBytes = options.ArenaBytes ?? (DeviceMemory.FreeBytes(device) is { } free ? free / 4 : AdaptiveModelOptions.DefaultArenaBytes);
         Observed = options.Observation is { } observation && graph.Sites.Count > 0 ? new ObservedStatistics(graph.Sites, observation, _arenas) : null;
@@ -57,8 +63,29 @@ public sealed class AdaptiveModel : IDisposable
     /// <summary>The normalization sites, in execution order.</summary>
     public IReadOnlyList<NormalizationSite> Sites => _graph.Sites;
 
-    /// <summary>Shape of the model's image input: [N,C,H,W], -1 for a dynamic axis.</summary>
-    public IReadOnlyList<long> InputShape => _graph.Inputs[0].Shape;
+    /// <summary>Shape of the model's image input: [N,C,H,W] whatever its layout is, -1 for a dynamic axis.</summary>
+    public IReadOnlyList<long> InputShape { get; }
+
+    /// <summary>How the input's axes lie in the graph.</summary>
+    public InputLayout InputLayout => _encoding.Layout;
+
+    /// <summary>The input's element type by its name in ONNX: FLOAT, UINT8, ….</summary>
+    public string InputType => _graph.Inputs[0].ElementType;
+
+    /// <summary>How pixels become the input's values.</summary>
+    public InputNormalization InputNormalization => _encoding.Normalization;
+
+    /// <summary>How many convolutions the graph has; far more of them than sites means that BatchNormalization was folded away.</summary>
+    public int Convolutions => _graph.Convolutions;
+
+    /// <summary>What the exporter wrote into the file beside the graph (metadata_props).</summary>
+    public IReadOnlyDictionary<string, string> Metadata => _graph.Metadata;
+
+    /// <summary>The outputs and what they are, as the graph tells until <see cref="Settle"/>, then as a pass has shown.</summary>
+    public IReadOnlyList<ModelOutput> Outputs { get; private set; }
+
+    /// <summary>The output that predictions are read from; null for a model without class scores.</summary>
+    public ModelOutput? Scores { get; private set; }
 
     /// <summary>Names of the model's outputs.</summary>
     public IReadOnlyList<string> OutputNames => [.. _graph.Outputs.Select(output => output.Name)];
@@ -125,12 +152,19 @@ public sealed class AdaptiveModel : IDisposable
         AdaptiveModel model;
         try
         {
-            model = new AdaptiveModel(graph, device, options, Calibrated(graph, options));
+            var encoding = InputEncoding.For(onnxPath, graph.Inputs[0], options.InputNormalization, options.Layout);
+            var outputs = ModelOutputs.FromGraph(onnxPath, graph.Outputs, options.OutputKinds);
+            model = new AdaptiveModel(onnxPath, graph, encoding, outputs, device, options, Calibrated(graph, outputs, options));
         }
         catch (CalibrationException unfit)
         {
             graph.Dispose();
             throw new ModelLoadException(unfit.Message, unfit);
+        }
+        catch (ModelLoadException)
+        {
+            graph.Dispose();
+            throw;
         }
 
         try
@@ -149,6 +183,22 @@ public sealed class AdaptiveModel : IDisposable
             model.Dispose();
             throw;
         }
+    }
+
+    /// <summary>Runs frames one by one through the model as it was trained and holds what was decided about the outputs against what comes out.</summary>
+    /// <param name="frames">Of the size that the model will be sent, not all alike.</param>
+    /// <exception cref="ModelLoadException">Declared probabilities are none, or no output has as many classes as there are labels.</exception>
+    public void Settle(FrameBlock frames)
+    {
+        Outputs = ModelOutputs.Settle(_path, Outputs, [.. Enumerable.Range(0, frames.Count).Select(frame => RunSource([frames.CopyFrame(frame)]))], _labels);
+        Scores = ModelOutputs.Scores(Outputs, _labels);
+        var classes = ClassScores.Count(Scores);
+        if (Calibration is { } calibration && calibration.Classes != classes)
+        {
+            throw new ModelLoadException($"{_path}: {OtherClasses(calibration, classes)}");
+        }
+
+        _target = _target with { Classes = classes, Scores = Scores };
     }
 
     /// <summary>Whether a site never adapts, because its rows are not the frames of a pass, one after another; <see cref="Notices"/> says so, too.</summary>
@@ -686,7 +736,7 @@ public sealed class AdaptiveModel : IDisposable
     {
         var shape = InputShape;
         var fits = Fits(shape[1], frames.Channels) && Fits(shape[2], frames.Height) && Fits(shape[3], frames.Width)
-            && (frames.Pixels.IsEmpty || frames.Channels == _normalization.Mean.Length);
+            && (frames.Pixels.IsEmpty || frames.Channels == _encoding.Normalization.Mean.Length);
         return fits
             ? null
             : $"frames are {frames.Channels}x{frames.Height}x{frames.Width} (channels x height x width), the model takes {Extent(shape[1])}x{Extent(shape[2])}x{Extent(shape[3])}";
@@ -712,7 +762,9 @@ public sealed class AdaptiveModel : IDisposable
     // For what is the same on any model, without what a method prepares for this one.
     private static INormalizationMethod Unbound(MethodSettings method) => NormalizationMethods.Find(method.Name)!.Create(method, new MethodTarget([]));
 
-    private static ModelCalibration? Calibrated(ModelGraph graph, AdaptiveModelOptions options)
+    private static string OtherClasses(ModelCalibration calibration, int classes) => $"the calibration is of {calibration.Classes} classes, the model answers {classes}; calibrate again with tta calibrate";
+
+    private static ModelCalibration? Calibrated(ModelGraph graph, ModelOutput[] outputs, AdaptiveModelOptions options)
     {
         var calibration = options.Calibration ?? (options.CalibrationPath is { } path ? ModelCalibration.Read(path) : null);
         if (calibration is null)
@@ -720,8 +772,8 @@ public sealed class AdaptiveModel : IDisposable
             return null;
         }
 
-        var (declared, reason) = (ClassScores.Count(graph.Outputs[0].Shape), calibration.WhyUnfit(graph.Digest, graph.Sites));
-        reason ??= declared > 0 && declared != calibration.Classes ? $"the calibration is of {calibration.Classes} classes, the model answers {declared}; calibrate again with tta calibrate" : null;
+        var (declared, reason) = (ClassScores.Count(ModelOutputs.Scores(outputs, options.Labels)), calibration.WhyUnfit(graph.Digest, graph.Sites));
+        reason ??= declared > 0 && declared != calibration.Classes ? OtherClasses(calibration, declared) : null;
         return reason is null ? calibration : throw new CalibrationException(options.CalibrationPath is { } file && options.Calibration is null ? $"{file}: {reason}" : reason);
     }
 

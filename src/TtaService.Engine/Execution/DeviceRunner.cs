@@ -27,7 +27,7 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
     public IProposedSteps Run(IReadOnlyList<StreamStep> steps, IReadOnlyList<int> indices, StepResult[] results, bool adapts)
     {
         var scope = NewDisposeScope();
-        var batch = new Batch([.. indices.Select(index => new ProposedStep(steps[index], index))], results, adapts ? _model.Observed : null, scope);
+        var batch = new Batch([.. indices.Select(index => new ProposedStep(steps[index], index))], results, adapts ? _model.Observed : null, _model.Scores, scope);
         try
         {
             using var mode = inference_mode();
@@ -216,7 +216,7 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
     }
 
     /// <summary>The steps of a batch, and the scope that their proposals live in.</summary>
-    private sealed class Batch(ProposedStep[] steps, StepResult[] results, ObservedStatistics? observed, DisposeScope scope) : IProposedSteps
+    private sealed class Batch(ProposedStep[] steps, StepResult[] results, ObservedStatistics? observed, ModelOutput? scores, DisposeScope scope) : IProposedSteps
     {
         public ProposedStep[] Steps => steps;
 
@@ -228,7 +228,7 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
             {
                 step.Step.State.Misfit = step.Misfit;
                 results[step.Index] = step.Outputs.Joined() is { } own
-                    ? step.Outputs.Answer(StepAnswers.Judge(step.Step, own, step.Learns, () => step.State is not { } place || place.IsFinite ? null : place.NotFinite(step.Runtime.Layout)))
+                    ? step.Outputs.Answer(StepAnswers.Judge(step.Step, own, step.Learns, () => step.State is not { } place || place.IsFinite ? null : place.NotFinite(step.Runtime.Layout)), scores)
                     : StepAnswers.Unchanged(step.Step.State, StepStatus.Refused, step.Outputs.Failure!);
             }
         }
@@ -261,7 +261,7 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
 
             foreach (var step in watched)
             {
-                StepAnswers.CountObserved(step.Step.State, [.. step.Novelty]);
+                StepAnswers.CountObserved(step.Step.State, [.. step.Novelty], results[step.Index], scores);
             }
         }
 

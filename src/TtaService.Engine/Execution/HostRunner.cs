@@ -10,7 +10,7 @@ internal sealed class HostRunner(AdaptiveModel model) : IBatchRunner
 {
     public IProposedSteps Run(IReadOnlyList<StreamStep> steps, IReadOnlyList<int> indices, StepResult[] results, bool adapts)
     {
-        var batch = new Batch(steps, indices, results, adapts ? model.Observed : null, adapts, judges: adapts && model.Ranges is not null);
+        var batch = new Batch(steps, indices, results, adapts ? model.Observed : null, model.Scores, adapts, judges: adapts && model.Ranges is not null);
         try
         {
             foreach (var parts in PassSchedule.Of([.. indices.Select(index => steps[index].Frames.Count)], model.Plan.FramesPerPass))
@@ -85,10 +85,11 @@ internal sealed class HostRunner(AdaptiveModel model) : IBatchRunner
         private readonly IReadOnlyList<int> _indices;
         private readonly StepResult[] _results;
 
-        public Batch(IReadOnlyList<StreamStep> steps, IReadOnlyList<int> indices, StepResult[] results, ObservedStatistics? observed, bool adapts, bool judges)
+        public Batch(
+            IReadOnlyList<StreamStep> steps, IReadOnlyList<int> indices, StepResult[] results, ObservedStatistics? observed, ModelOutput? scores, bool adapts, bool judges)
         {
             (_indices, _results, Adapts) = (indices, results, adapts);
-            Steps = [.. indices.Select(index => new ProposedStep(steps[index], observed, judges))];
+            Steps = [.. indices.Select(index => new ProposedStep(steps[index], observed, scores, judges))];
         }
 
         public bool Adapts { get; }
@@ -122,6 +123,7 @@ internal sealed class HostRunner(AdaptiveModel model) : IBatchRunner
     {
         private readonly StreamStep _step;
         private readonly ObservedStatistics? _observed;
+        private readonly ModelOutput? _scores;
         private readonly HostArena _arena;
         private readonly HostArena? _observedArena;
         private readonly bool _judges;
@@ -131,9 +133,9 @@ internal sealed class HostRunner(AdaptiveModel model) : IBatchRunner
         private Proposal? _state;
         private Proposal? _observation;
 
-        public ProposedStep(StreamStep step, ObservedStatistics? observed, bool judges)
+        public ProposedStep(StreamStep step, ObservedStatistics? observed, ModelOutput? scores, bool judges)
         {
-            (_step, _observed, _judges) = (step, observed, judges);
+            (_step, _observed, _scores, _judges) = (step, observed, scores, judges);
             _arena = (HostArena)step.State.Runtime!.Arena;
             if (observed is not null)
             {
@@ -198,7 +200,7 @@ internal sealed class HostRunner(AdaptiveModel model) : IBatchRunner
             }
 
             _step.State.Misfit = _verdicts.Sum(verdicts => verdicts.Misfit);
-            return Outputs.Answer(StepAnswers.Judge(_step, own, Learns, () => adapts ? StepAnswers.NotFinite(_step.State.Runtime!.Layout, _arena.Row(_state!.Row)) : null));
+            return Outputs.Answer(StepAnswers.Judge(_step, own, Learns, () => adapts ? StepAnswers.NotFinite(_step.State.Runtime!.Layout, _arena.Row(_state!.Row)) : null), _scores);
         }
 
         public void Commit(StepResult answer)
@@ -213,7 +215,7 @@ internal sealed class HostRunner(AdaptiveModel model) : IBatchRunner
             {
                 // A frozen stream is watched too. What is not finite is not taken: watching never fails a _step.
                 _step.State.ObservedRow = _observation.Exchange(_step.State.ObservedRow);
-                StepAnswers.CountObserved(_step.State, Novelty);
+                StepAnswers.CountObserved(_step.State, Novelty, answer, _scores);
             }
         }
 

@@ -42,13 +42,14 @@ internal static class StepAnswers
     /// <summary>Counts a step whose state was committed, or left alone when it is frozen or not to be learned.</summary>
     public static void Count(StreamStep step, StepResult answer) => (step.State.Steps, step.State.Frames) = (answer.Steps, answer.Frames);
 
-    /// <summary>Counts the frames that were observed, with how new each of them was.</summary>
-    public static void CountObserved(StreamState state, ReadOnlySpan<float> novelty)
+    /// <summary>Counts the frames that were observed, with how new each of them was and the class that it was taken for.</summary>
+    public static void CountObserved(StreamState state, ReadOnlySpan<float> novelty, StepResult answer, ModelOutput? scores)
     {
-        foreach (var distance in novelty)
+        for (var frame = 0; frame < novelty.Length; frame++)
         {
+            var predicted = scores?.Classes is { } classes ? TensorPrimitives.IndexOfMax<float>(answer.Outputs[scores.Index].Values.AsSpan(frame * classes, classes)) : -1;
             state.ObservedFrames = StreamState.Counted(state.ObservedFrames, 1);
-            state.Changes.Observe(state.ObservedFrames, state.Steps, distance);
+            state.Changes.Observe(state.ObservedFrames, state.Steps, novelty[frame], predicted);
         }
     }
 

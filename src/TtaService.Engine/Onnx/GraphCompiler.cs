@@ -35,7 +35,7 @@ internal sealed class GraphCompiler : IDisposable
         ReadConstants(path);
         var initializers = _constants.Keys.ToHashSet(StringComparer.Ordinal);
         Inputs = [.. graph.Input.Where(input => !initializers.Contains(input.Name)).Select(Describe)];
-        Outputs = [.. graph.Output.Select(Describe)];
+        Outputs = [.. graph.Output.Select(output => Describe(output) with { Activation = GraphTail.Activation(graph, output.Name) })];
         var defined = Inputs.Select(input => input.Name).Concat(initializers).ToHashSet(StringComparer.Ordinal);
         CountUses();
         foreach (var proto in graph.Node)
@@ -76,6 +76,8 @@ internal sealed class GraphCompiler : IDisposable
     public IReadOnlyList<GraphValue> Outputs { get; }
 
     public IReadOnlyList<NormalizationSite> Sites { get; } = [];
+
+    public int ConvolutionCount => _nodes.Count(node => node.Proto.OpType is "Conv" or "ConvTranspose");
 
     public int[] InputSlots { get; } = [];
 
@@ -539,7 +541,10 @@ internal sealed class GraphCompiler : IDisposable
 
     private static GraphValue Describe(ValueInfoProto value) => new(
         value.Name,
-        [.. value.Type?.TensorType?.Shape?.Dim.Select(dim => dim.ValueCase == TensorShapeProto.Types.Dimension.ValueOneofCase.DimValue && dim.DimValue > 0 ? dim.DimValue : -1) ?? []]);
+        [.. value.Type?.TensorType?.Shape?.Dim.Select(dim => dim.ValueCase == TensorShapeProto.Types.Dimension.ValueOneofCase.DimValue && dim.DimValue > 0 ? dim.DimValue : -1) ?? []])
+    {
+        ElementType = ((TensorProto.Types.DataType)(value.Type?.TensorType?.ElemType ?? 0)).ToString().ToUpperInvariant(),
+    };
 
     private sealed record CompiledNode(NodeProto Proto, Node View, Kernel? Kernel, NormalizationSite? Site);
 

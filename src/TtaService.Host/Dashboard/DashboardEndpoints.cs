@@ -61,6 +61,7 @@ internal static class DashboardEndpoints
                 served.Batcher.QueuedSteps,
                 QueueLimit = batching.Value.MaxQueuedSteps,
             }),
+            models.Broken,
         });
         api.MapGet("/events", EventsAsync);
     }

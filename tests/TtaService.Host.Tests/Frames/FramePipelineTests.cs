@@ -146,6 +146,32 @@ public sealed class FramePipelineTests
         Assert.Equal(rgb[plane..(2 * plane)], bgr[plane..(2 * plane)]);
     }
 
+    [Theory]
+    [InlineData("wide")]
+    [InlineData("tall")]
+    [InlineData("small")]
+    public void DecodeEncoded_Letterbox_IsUltralyticsWithPillowsFilter(string image)
+    {
+        var middle = new Preprocessing { Letterbox = new Letterbox(114, 114, 114, TopLeft: false), Crop = (24, 33) };
+        var corner = new Preprocessing { Letterbox = new Letterbox(10, 20, 30, TopLeft: true), Crop = (24, 33), Interpolation = Interpolation.Bicubic };
+
+        Assert.Equal(Reference($"{image}.letterbox.24x33"), Interleaved(Run(middle, File($"{image}.png")), 3));
+        Assert.Equal(Reference($"{image}.letterbox.corner.24x33"), Interleaved(Run(corner, File($"{image}.png")), 3));
+        Assert.Equal(Reference($"{image}.letterbox.grey.24x33"), Run(middle with { Channels = ColorChannels.Grey }, File($"{image}.png")));
+    }
+
+    [Fact]
+    public void DecodeEncoded_LetterboxInBgr_SwapsTheBarsToo()
+    {
+        var rgb = new Preprocessing { Letterbox = new Letterbox(10, 20, 30, TopLeft: true), Crop = (24, 33) };
+        var plane = 24 * 33;
+
+        var bgr = Run(rgb with { Channels = ColorChannels.Bgr }, File("wide.png"));
+
+        Assert.Equal(Run(rgb, File("wide.png"))[..plane], bgr[(2 * plane)..]);
+        Assert.Equal((30, 10), (bgr[plane - 1], bgr[^1]));
+    }
+
     [Fact]
     public void DecodeRaw_WithStride_EqualsTheFile()
     {

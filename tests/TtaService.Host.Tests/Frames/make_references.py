@@ -26,6 +26,16 @@ def save(name, image):
     (FOLDER / f"{name}.bin").write_bytes(array.tobytes())
 
 
+def letterbox(image, height, width, colour, corner=False, resample=Image.BILINEAR):
+    """ultralytics' LetterBox (data/augment.py) with Pillow's filter: one scale for both sides, half a pixel of the bars to the right and the bottom."""
+    scale = min(height / image.height, width / image.width)
+    inner = image.resize((round(image.width * scale), round(image.height * scale)), resample)
+    dw, dh = (width - inner.width) / 2, (height - inner.height) / 2
+    framed = Image.new(image.mode, (width, height), colour)
+    framed.paste(inner, (0, 0) if corner else (round(dw - 0.1), round(dh - 0.1)))
+    return framed
+
+
 def photograph(width, height):
     """As photographs are: octaves of noise with more in the large ones, two edges, the noise of a sensor."""
     random = numpy.random.default_rng(5)
@@ -78,6 +88,10 @@ def main():
         save(f"{name}.crop.15x15", functional.center_crop(resized, [15, 15]))
         save(f"{name}.crop.13x13", functional.center_crop(resized, [13, 13]))
         save(f"{name}.grey.12x12", functional.center_crop(functional.resize(sources[name].convert("L"), 12), [12, 12]))
+    for name, image in sources.items():
+        save(f"{name}.letterbox.24x33", letterbox(image, 24, 33, (114, 114, 114)))
+        save(f"{name}.letterbox.corner.24x33", letterbox(image, 24, 33, (10, 20, 30), corner=True, resample=Image.BICUBIC))
+        save(f"{name}.letterbox.grey.24x33", letterbox(image.convert("L"), 24, 33, 114))
     sources["wide"].save(FOLDER / "wide.jpg", quality=90)
     sources["wide"].save(FOLDER / "wide.progressive.jpg", quality=90, progressive=True)
     sources["wide"].save(FOLDER / "wide.webp", lossless=True)
