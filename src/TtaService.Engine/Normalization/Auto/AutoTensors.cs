@@ -32,7 +32,8 @@ internal sealed class AutoTensors(SiteNormal normal, Device device) : IDisposabl
         {
             var (correlation, imbalance) = (Correlation(), Header(AutoPassLayout.Imbalance));
             var one = 1f / n;
-            var noise = ((1 - normal.ClassShare) * one) + (normal.ClassNoise * maximum(one + ((1 - one) * correlation), imbalance));
+            var classNoise = begun.narrow(1, layout.ClassNoiseAt(slot), 1).unsqueeze(2);
+            var noise = ((1 - normal.ClassShare) * one) + (classNoise * maximum(one + ((1 - one) * correlation), imbalance));
             var uncertainty = begun.narrow(1, layout.UncertaintyAt(slot), 1).unsqueeze(2);
             var signal = maximum((1 - correlation) * uncertainty, Distance(stepMean - mean, stepWithin - (variance - meanVariance)) - ((1 + imbalance) * noise)).clamp_min(0);
             (mean, variance) = Pool(mean, variance, stepMean, stepVariance, signal / (signal + noise));
