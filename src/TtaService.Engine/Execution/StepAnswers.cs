@@ -28,7 +28,7 @@ internal static class StepAnswers
 
         // As they will be once the step is committed.
         var (steps, frames) = step.Freeze ? (0, 0) : (1, step.Frames.Count);
-        return new StepResult { Status = StepStatus.Ok, Outputs = own, Steps = step.State.Steps + steps, Frames = step.State.Frames + frames };
+        return new StepResult { Status = StepStatus.Ok, Outputs = own, Steps = StreamState.Counted(step.State.Steps, steps), Frames = StreamState.Counted(step.State.Frames, frames) };
     }
 
     /// <summary>Counts a step whose state was committed, or left alone when it is frozen.</summary>
@@ -39,7 +39,8 @@ internal static class StepAnswers
     {
         foreach (var distance in novelty)
         {
-            state.Changes.Observe(++state.ObservedFrames, state.Steps, distance);
+            state.ObservedFrames = StreamState.Counted(state.ObservedFrames, 1);
+            state.Changes.Observe(state.ObservedFrames, state.Steps, distance);
         }
     }
 

@@ -12,7 +12,7 @@ namespace TtaService.Serving.Models;
 /// <summary>Loads the models before the listeners open; a model that can't be served ends the start with its reasons.</summary>
 internal sealed partial class ModelLoading(
     ModelCatalog catalog,
-    DecodeSlots decoding,
+    DecodeTurns decoding,
     IOptions<ModelsOptions> models,
     IOptions<BatchingOptions> batching,
     IOptions<StreamsOptions> streams,
@@ -56,7 +56,7 @@ internal sealed partial class ModelLoading(
         var engine = await InferenceEngine.StartAsync(folder.OnnxPath, options).ConfigureAwait(false);
         var preprocessing = folder.Preprocessing(engine.Model.InputShape);
         var residency = new StreamResidency(folder.Name, metrics, clock, logger);
-        var batcher = new StepBatcher(engine, residency, batching.Value, streams.Value, decoding, new AnswerWriter(folder.Labels), metrics, activities, loops.Add(LoopKind.Batcher, $"the batcher of {folder.Name} on {device}", batching.Value.StuckAfter, isVital: true), clock, logger);
+        var batcher = new StepBatcher(engine, residency, batching.Value, streams.Value, decoding, new PictureGuard(frames.Value), new AnswerWriter(folder.Labels), metrics, activities, loops.Add(LoopKind.Batcher, $"the batcher of {folder.Name} on {device}", batching.Value.StuckAfter, isVital: true), clock, logger);
         var watched = ModelDrift.Open(folder, engine.Model, drift.Value);
         var served = new ServedModel(folder, device, preprocessing, new FramePipeline(preprocessing, frames.Value), engine, residency, batcher, folder.DefaultMethod(engine.Model), watched, new ShadowQueue(folder.Name, engine, metrics, loops.Add(LoopKind.Shadow, $"the frames of {folder.Name} that run through source", batching.Value.StuckAfter)));
         await WarmUp.RunAsync(served).ConfigureAwait(false);
