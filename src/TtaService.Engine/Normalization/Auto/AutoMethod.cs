@@ -134,6 +134,7 @@ internal sealed class AutoMethod : IPassMethod, IDisposable
                 weights[i] = ShiftGate.Weight(normal.Distance(mean, normal.Mean, variance, normal.Variance), clock, normal.ClassNoise * chi);
             }
 
+            var isNormal = !weights.ContainsAnyExcept(0);
             ShiftGate.LimitToMedian(weights, rented.AsSpan(_layout.Classes + channels + _sites.Count));
             for (var i = 0; i < _sites.Count; i++)
             {
@@ -142,6 +143,7 @@ internal sealed class AutoMethod : IPassMethod, IDisposable
                 TowardsNormal(_pass.ExpectedMean(step.Begun, i), normal.Mean, weights[i]);
                 TowardsNormal(_pass.ExpectedVariance(step.Begun, i), normal.Variance, weights[i]);
                 step.Begun[_pass.UncertaintyAt(i)] = weights[i] / (clock + 1);
+                step.Begun[_pass.ClassNoiseAt(i)] = StepGate.ClassNoise(normal, isNormal, clock);
             }
         }
         finally

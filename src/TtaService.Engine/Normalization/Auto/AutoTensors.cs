@@ -35,7 +35,8 @@ internal sealed class AutoTensors(SiteNormal normal, Device device) : IDisposabl
         {
             var (correlation, imbalance) = (Correlation(), Header(AutoPassLayout.Imbalance));
             var one = 1f / n;
-            var noise = maximum(correlation.Times(1 - one).Plus((double)one), imbalance).Times(normal.ClassNoise).Plus((double)((1 - normal.ClassShare) * one));
+            var classNoise = begun.narrow(1, layout.ClassNoiseAt(slot), 1).unsqueeze(2);
+            var noise = (classNoise * maximum(correlation.Times(1 - one).Plus((double)one), imbalance)).Plus((double)((1 - normal.ClassShare) * one));
             var uncertainty = begun.narrow(1, layout.UncertaintyAt(slot), 1).unsqueeze(2);
             var signal = maximum(correlation.OneMinus() * uncertainty, Distance(stepMean - mean, stepWithin - (variance - meanVariance)) - (imbalance.Plus(1.0) * noise)).AtLeast(0);
             (mean, variance) = Pool(mean, variance, stepMean, stepVariance, signal / signal.Plus(noise));

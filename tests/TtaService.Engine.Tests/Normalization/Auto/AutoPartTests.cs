@@ -86,13 +86,38 @@ public sealed class AutoPartTests
     public void StepGate_CorrelatedClasses_ExplainMoreThanIndependentOnes()
     {
         var normal = Normal(channels: 4);
-        var (independent, alike) = (StepGate.Noise(normal, 64, correlation: 0, imbalance: 0), StepGate.Noise(normal, 64, correlation: 1, imbalance: 0));
+        var (independent, alike) = (StepGate.Noise(normal.ClassShare, normal.ClassNoise, 64, correlation: 0, imbalance: 0), StepGate.Noise(normal.ClassShare, normal.ClassNoise, 64, correlation: 1, imbalance: 0));
         Assert.Equal(((1 - normal.ClassShare) + normal.ClassNoise) / 64, independent, 1e-6f);
         Assert.True(alike > normal.ClassNoise * 0.99f);
-        Assert.Equal(alike, StepGate.Noise(normal, 64, correlation: 0, imbalance: 1), 1e-2f);
+        Assert.Equal(alike, StepGate.Noise(normal.ClassShare, normal.ClassNoise, 64, correlation: 0, imbalance: 1), 1e-2f);
         Assert.Equal(0, StepGate.StepWeight(distance: alike, noise: alike, correlation: 1, imbalance: 0, uncertainty: 1));
         Assert.Equal(0.5f, StepGate.StepWeight(distance: 2 * alike, noise: alike, correlation: 1, imbalance: 0, uncertainty: 0), 1e-6f);
         Assert.True(StepGate.StepWeight(distance: 0, noise: independent, correlation: 0, imbalance: 0, uncertainty: 0.5f) > 0.9f);
+    }
+
+    [Fact]
+    public void StepGate_StreamThatWasNormalForLong_RatherSeesItsFurthestClassThanAnotherCamera()
+    {
+        var calibration = new SiteCalibration
+        {
+            Mean = [0],
+            MeanVariance = [1],
+            Variance = [2],
+            VarianceVariance = [1],
+            ClassMean = [-0.5f, 0, 2],
+            ClassVariance = [0, 0, 0],
+            ClassShare = 0.5f,
+            ClassDistance = 0.6f,
+            FrameDistance = 2,
+        };
+        var normal = SiteNormal.Calibrated(Site(1), calibration);
+        Assert.Equal((4 + 16) / 2f, normal.FurthestClass, 1e-5f);
+        Assert.Equal(0.6f, StepGate.ClassNoise(normal, isNormal: true, clock: 1));
+        Assert.Equal(0.6f, StepGate.ClassNoise(normal, isNormal: false, clock: 1000));
+        Assert.Equal((0.6f + 10) / 2, StepGate.ClassNoise(normal, isNormal: true, clock: 33), 1e-5f);
+        // Without the classes' moments only their average is known.
+        var unknown = SiteNormal.Calibrated(Site(1), calibration with { ClassMean = [], ClassVariance = [] });
+        Assert.Equal(0.6f, StepGate.ClassNoise(unknown, isNormal: true, clock: 1000));
     }
 
     [Fact]
