@@ -21,7 +21,7 @@ internal sealed record BenchmarkOptions
 
     public Precision Precision { get; init; }
 
-    public AdaptiveModelOptions Load => new() { Device = Device, Precision = Precision };
+    public AdaptiveModelOptions Load => new() { Device = Device, Precision = Precision, OwnsProcess = true };
 
     /// <summary>Steps of the memory benchmark.</summary>
     public int Steps { get; init; } = 100_000;

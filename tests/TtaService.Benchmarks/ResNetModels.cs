@@ -12,13 +12,15 @@ internal sealed class ResNetModels
     private int _values;
 
     /// <summary>The file of <c>resnet18</c> or <c>resnet50</c>; written when it is not there yet.</summary>
-    public static string Path(string name)
+    /// <param name="name">The network.</param>
+    /// <param name="classes">How many it answers.</param>
+    public static string Path(string name, int classes = 1000)
     {
         var folder = Directory.CreateDirectory(System.IO.Path.Combine(System.IO.Path.GetTempPath(), "tta-benchmarks"));
-        var path = System.IO.Path.Combine(folder.FullName, $"{name}.onnx");
+        var path = System.IO.Path.Combine(folder.FullName, classes == 1000 ? $"{name}.onnx" : $"{name}-{classes}.onnx");
         if (!File.Exists(path))
         {
-            var model = new ResNetModels().Build(name == "resnet50" ? [3, 4, 6, 3] : [2, 2, 2, 2], bottleneck: name == "resnet50");
+            var model = new ResNetModels().Build(name == "resnet50" ? [3, 4, 6, 3] : [2, 2, 2, 2], bottleneck: name == "resnet50", classes);
             File.WriteAllBytes(path + ".new", model.ToByteArray());
             File.Move(path + ".new", path, overwrite: true);
         }
@@ -26,7 +28,7 @@ internal sealed class ResNetModels
         return path;
     }
 
-    private ModelProto Build(int[] blocks, bool bottleneck)
+    private ModelProto Build(int[] blocks, bool bottleneck, int classes)
     {
         _graph.Input.Add(Value("image", -1, 3, -1, -1));
         var x = Relu(Normalized("image", 3, 64, 7, 2, "", "conv1", "bn1"));
@@ -60,9 +62,9 @@ internal sealed class ResNetModels
         }
 
         x = Node("Flatten", [Node("GlobalAveragePool", [x])], Int("axis", 1));
-        var logits = new NodeProto { OpType = "Gemm", Name = "fc", Input = { x, Weights("fc.weight", [1000, channels], Math.Sqrt(1.0 / channels)), Constant("fc.bias", 1000, _ => 0) }, Output = { "logits" }, Attribute = { Int("transB", 1) } };
+        var logits = new NodeProto { OpType = "Gemm", Name = "fc", Input = { x, Weights("fc.weight", [classes, channels], Math.Sqrt(1.0 / channels)), Constant("fc.bias", classes, _ => 0) }, Output = { "logits" }, Attribute = { Int("transB", 1) } };
         _graph.Node.Add(logits);
-        _graph.Output.Add(Value("logits", -1, 1000));
+        _graph.Output.Add(Value("logits", -1, classes));
         return new ModelProto { IrVersion = 8, Graph = _graph, OpsetImport = { new OperatorSetIdProto { Domain = "", Version = 17 } } };
     }
 

@@ -20,7 +20,7 @@ internal sealed unsafe class SiteRunner : IDisposable
     public SiteRunner(NormalizationSite site, string method, JsonObject? hyperparameters = null, ulong seed = 0)
     {
         _site = site;
-        _runtime = new MethodRuntime(MethodSettings.Create(method, hyperparameters), [site], modelKey: 1);
+        _runtime = new MethodRuntime(MethodSettings.Create(method, hyperparameters), new MethodTarget([site]), modelKey: 1);
         _arena = (HostArena)_runtime.Arena;
         _row = _arena.Rent();
         _runtime.Initialize(_arena.Row(_row), seed);

@@ -1,7 +1,6 @@
 using System.Numerics;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Streams;
-using static TorchSharp.torch;
 
 namespace TtaService.Engine.Drift;
 
@@ -16,10 +15,11 @@ internal sealed class ObservedStatistics : IDisposable
     private const string FeatureName = "feature_var";
 
     private readonly ObservationOptions _options;
+    private readonly ArenaPool _arenas;
     private readonly int _earlySites;
     private readonly int _lastSite;
 
-    public ObservedStatistics(IReadOnlyList<NormalizationSite> sites, ObservationOptions options, Device? device = null)
+    public ObservedStatistics(IReadOnlyList<NormalizationSite> sites, ObservationOptions options, ArenaPool arenas)
     {
         _options = options;
         Sites = sites;
@@ -27,7 +27,8 @@ internal sealed class ObservedStatistics : IDisposable
         _earlySites = (sites.Count + 2) / 3;
         _lastSite = sites.Count - 1;
         Layout = new StateLayout(sites, TensorsAt);
-        Arena = StateArena.Create(Layout.RowFloats, device);
+        _arenas = arenas;
+        Arena = arenas.Rent(Layout.RowFloats);
     }
 
     public IReadOnlyList<NormalizationSite> Sites { get; }
@@ -42,7 +43,7 @@ internal sealed class ObservedStatistics : IDisposable
     public float NoveltyShare => 1f / _earlySites;
 
     /// <summary>Bytes of a stream's row.</summary>
-    public long RowBytes => (long)Layout.RowFloats * sizeof(float);
+    public long RowBytes => Arena.RowBytes;
 
     /// <summary>Whether a snapshot's tensor is an observation, which no method needs.</summary>
     public static bool IsTensor(string name) =>
@@ -101,7 +102,7 @@ internal sealed class ObservedStatistics : IDisposable
         }
     }
 
-    public void Dispose() => Arena.Dispose();
+    public void Dispose() => _arenas.Return(Arena);
 
     private StateTensor[] TensorsAt(NormalizationSite site)
     {

@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Runtime.ExceptionServices;
 using TtaService.Engine.Execution;
 
 namespace TtaService.Engine.Evaluation;
@@ -18,15 +19,28 @@ public sealed class EvaluationFrames(LabelledImages images, IReadOnlyList<Evalua
     /// <summary>The domains.</summary>
     public IReadOnlyList<EvaluationDomain> Domains => domains;
 
+    /// <summary>False for frames of which nothing is known but their order.</summary>
+    public bool AreLabelled => images.AreLabelled;
+
     /// <summary>The class of each image.</summary>
     public IReadOnlyList<int> Labels => images.Labels;
 
     /// <summary>The frames of one step.</summary>
+    /// <exception cref="DataFormatException">An image can't be read; the message names it.</exception>
     public FrameBlock Read(ReadOnlySpan<EvaluationSample> samples)
     {
         var wanted = samples.ToArray();
         var frames = new byte[wanted.Length][];
-        Parallel.For(0, wanted.Length, i => frames[i] = Frame(wanted[i]));
+        try
+        {
+            Parallel.For(0, wanted.Length, i => frames[i] = Frame(wanted[i]));
+        }
+        catch (AggregateException several)
+        {
+            // One broken file is what the user is told of, whether threads met more or not.
+            ExceptionDispatchInfo.Throw(several.InnerExceptions[0]);
+        }
+
         var (channels, height, width) = _shape;
         var size = channels * height * width;
         var pixels = new byte[wanted.Length * size];

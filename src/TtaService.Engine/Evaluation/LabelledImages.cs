@@ -16,6 +16,9 @@ public sealed class LabelledImages
     /// <summary>The class of each image, from 0.</summary>
     public IReadOnlyList<int> Labels { get; }
 
+    /// <summary>False for frames of which nothing is known but their order; their labels are 0.</summary>
+    public bool AreLabelled { get; init; } = true;
+
     /// <summary>Images in the set.</summary>
     public int Count => Labels.Count;
 
@@ -36,6 +39,13 @@ public sealed class LabelledImages
         return IdxFiles.Find(path) ?? NpyFiles.Find(path) ?? ImageFolder.Find(path, decode)
             ?? throw new DataFormatException($"{path} holds no labelled data; expected *-images-idx3-ubyte[.gz] with *-labels-idx1-ubyte[.gz], *images*.npy with *labels*.npy, or a folder of images for each class");
     }
+
+    /// <summary>Opens images whose classes do not matter: labelled data, or a folder of images in the order of their names, all of class 0.</summary>
+    /// <param name="path">The data.</param>
+    /// <param name="decode">Decodes an image file.</param>
+    /// <exception cref="DataFormatException">No images, or broken labelled data; the message says what and where.</exception>
+    public static LabelledImages OpenFrames(string path, Func<string, Image> decode) =>
+        ImageFolder.FindFrames(path, decode) ?? Open(path, decode);
 
     /// <summary>A set over pixels that lie one after another.</summary>
     internal static LabelledImages InMemory(byte[] pixels, int height, int width, int channels, int[] labels)

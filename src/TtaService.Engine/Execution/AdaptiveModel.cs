@@ -3,6 +3,7 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Numerics.Tensors;
 using TorchSharp;
+using TtaService.Engine.Calibration;
 using TtaService.Engine.Drift;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Onnx;
@@ -21,26 +22,29 @@ public sealed class AdaptiveModel : IDisposable
     private readonly FrameUpload _upload;
     private readonly IBatchRunner _runner;
 
-    // Null where states lie in the host's memory.
-    private readonly torch.Device? _stateDevice;
+    private readonly ArenaPool _arenas;
     private readonly Dictionary<MethodSettings, MethodRuntime> _runtimes = [];
     private readonly ulong _modelKey;
+    private readonly MethodTarget _target;
     private readonly PassThreads _threads;
     private readonly HashSet<StreamState> _resident = new(ReferenceEqualityComparer.Instance);
 
-    private AdaptiveModel(ModelGraph graph, torch.Device device, AdaptiveModelOptions options)
+    private AdaptiveModel(ModelGraph graph, torch.Device device, AdaptiveModelOptions options, ModelCalibration? calibration)
     {
+        _target = new MethodTarget(graph.Sites, calibration?.Classes ?? ClassScores.Count(graph.Outputs[0].Shape), calibration);
         _graph = graph;
         _device = device;
         _normalization = options.InputNormalization;
         // The SIMD kernels are for float32 on the CPU; all else goes by torch operators.
         var onHost = device.type == DeviceType.CPU && options.Precision == Precision.Fp32 && !options.UsesTorchOperators;
-        _stateDevice = onHost ? null : device;
+        _arenas = new ArenaPool(onHost ? null : device);
         _upload = new FrameUpload(options.InputNormalization, device, ElementType(options.Precision), staged: !onHost);
-        _threads = new PassThreads(options.Threads);
+        _threads = new PassThreads(options.Threads, options.OwnsProcess);
         ArenaBytes = options.ArenaBytes ?? (DeviceMemory.FreeBytes(device) is { } free ? free / 4 : AdaptiveModelOptions.DefaultArenaBytes);
-        Observed = options.Observation is { } observation && graph.Sites.Count > 0 ? new ObservedStatistics(graph.Sites, observation, _stateDevice) : null;
+        Observed = options.Observation is { } observation && graph.Sites.Count > 0 ? new ObservedStatistics(graph.Sites, observation, _arenas) : null;
         _runner = onHost ? new HostRunner(this) : new DeviceRunner(this, device);
+        Filler = new FillerSteps(graph.Sites, onHost ? null : device);
+        Plan = PassPlan.AsDeclared(graph);
         _modelKey = ulong.Parse(graph.Digest.AsSpan(0, 16), NumberStyles.HexNumber, CultureInfo.InvariantCulture);
     }
 
@@ -62,6 +66,9 @@ public sealed class AdaptiveModel : IDisposable
     /// <summary>Bytes of state that resident streams take now.</summary>
     public long ResidentBytes { get; private set; }
 
+    /// <summary>Bytes of memory held for states: those of resident streams and rows that are free, for the next pass or, on a device, in the arena's tensor (a quarter at most while it grows).</summary>
+    public long HeldBytes => _arenas.Bytes;
+
     /// <summary>Streams whose state is resident.</summary>
     public int ResidentStreams => _resident.Count;
 
@@ -71,17 +78,35 @@ public sealed class AdaptiveModel : IDisposable
     /// <summary>How the sites' inputs are observed; null when they are not.</summary>
     public ObservationOptions? Observation => Observed?.Options;
 
+    /// <summary>What is normal for the model; null for an uncalibrated one, where <c>auto</c> runs its conservative form.</summary>
+    public ModelCalibration? Calibration => _target.Calibration;
+
+    /// <summary>Most frames that one pass of the graph takes; null for any number. Longer steps run in parts of that many frames, one after another, each adapting as a step of its own would; state and counters move once, behind the last.</summary>
+    public int? FramesPerPass => Plan.FramesPerPass == PassPlan.Unlimited ? null : Plan.FramesPerPass;
+
+    /// <summary>What of the model is served otherwise than one would expect, in sentences: frames per pass, sites that never adapt, outputs whose axes move.</summary>
+    public IReadOnlyList<string> Notices { get; private set; } = [];
+
     internal ObservedStatistics? Observed { get; }
+
+    /// <summary>How frames lie in the graph.</summary>
+    internal PassPlan Plan { get; private set; }
+
+    internal FillerSteps Filler { get; }
 
     /// <summary>Where the time of the last <see cref="Run"/> went.</summary>
     public PassTimes RunTimes { get; private set; }
 
     /// <summary>Loads a model.</summary>
-    /// <exception cref="ModelLoadException">The file can't be served; the message lists why.</exception>
+    /// <exception cref="ModelLoadException">The file, or its calibration, can't be used; the message lists why.</exception>
     public static AdaptiveModel Load(string onnxPath, AdaptiveModelOptions? options = null)
     {
-        NativeHeap.KeepFreedMemory();
         options ??= new AdaptiveModelOptions();
+        if (options.OwnsProcess)
+        {
+            NativeHeap.KeepFreedMemory();
+        }
+
         var device = ParseDevice(options.Device);
         var graph = ModelGraph.Load(onnxPath, device, ElementType(options.Precision));
         if (graph.Inputs.Count != 1 || graph.Inputs[0].Shape.Count != 4)
@@ -91,13 +116,42 @@ public sealed class AdaptiveModel : IDisposable
             throw new ModelLoadException($"{onnxPath}: a vision model has one input [N,C,H,W]; this one has {inputs}");
         }
 
-        return new AdaptiveModel(graph, device, options);
+        AdaptiveModel model;
+        try
+        {
+            model = new AdaptiveModel(graph, device, options, Calibrated(graph, options));
+        }
+        catch (CalibrationException unfit)
+        {
+            graph.Dispose();
+            throw new ModelLoadException(unfit.Message, unfit);
+        }
+
+        try
+        {
+            var probe = new PassProbe(model, graph, options);
+            (model.Plan, model.Notices) = probe.Find();
+            return model;
+        }
+        catch (PassProbe.UnusableException unusable)
+        {
+            model.Dispose();
+            throw new ModelLoadException($"{onnxPath}: {unusable.Message}", unusable);
+        }
+        catch
+        {
+            model.Dispose();
+            throw;
+        }
     }
+
+    /// <summary>Whether a site never adapts, because its rows are not the frames of a pass, one after another; <see cref="Notices"/> says so, too.</summary>
+    public bool StaysAtSource(NormalizationSite site) => Plan.AtSource[site.Index];
 
     /// <summary>Null when the method can run on this model, else why not and what to do (a model whose BatchNormalization was folded away).</summary>
     public string? WhyUnavailable(MethodSettings method)
     {
-        if (!NormalizationMethods.Find(method.Name)!.Create(method).ReadsFrames)
+        if (!Unbound(method).ReadsFrames)
         {
             return null;
         }
@@ -114,9 +168,14 @@ public sealed class AdaptiveModel : IDisposable
             : $"sites_first and sites_pattern select none of the model's {Sites.Count} sites (the first is {Sites[0].Name})";
     }
 
+    /// <summary>Null, or what a user of the method should know on this model and what to do about it: that it is uncalibrated.</summary>
+    public string? Caution(MethodSettings method) => Calibration is null && WhyUnavailable(method) is null && Unbound(method) is IPassMethod
+        ? $"uncalibrated: {method.Name} assumes what is normal for the model and adapts only as far as predictions become surer; measure it with tta calibrate --model … --data FRAMES"
+        : null;
+
     /// <summary>Bytes of state that a stream of this method keeps, its observed statistics included.</summary>
     public long StateBytes(MethodSettings method) =>
-        ObservedBytes + sizeof(float) * (long)new StateLayout(Sites, NormalizationMethods.Find(method.Name)!.Create(method), new SiteFilter(method)).RowFloats;
+        ObservedBytes + sizeof(float) * (long)new StateLayout(Sites, MethodRuntime.Bind(method, _target), new SiteFilter(method)).RowFloats;
 
     /// <summary>A fresh stream state.</summary>
     /// <exception cref="MethodSettingsException">The method can't run on this model (see <see cref="WhyUnavailable"/>).</exception>
@@ -152,6 +211,7 @@ public sealed class AdaptiveModel : IDisposable
         }
 
         runtime.Arena.Return(state.Row);
+        runtime.Streams--;
         (state.Runtime, state.Row) = (null, -1);
         if (Observed is not null)
         {
@@ -161,12 +221,33 @@ public sealed class AdaptiveModel : IDisposable
 
         _resident.Remove(state);
         ResidentBytes -= runtime.RowBytes + ObservedBytes;
-        if (runtime.Arena.Leased == 0)
+        if (runtime.Streams == 0)
         {
             // Settings come from clients: what nobody uses any more must not stay.
             _runtimes.Remove(runtime.Settings);
             runtime.Dispose();
         }
+
+        Compact(runtime.Arena);
+        Compact(Observed?.Arena);
+    }
+
+    // Gives memory on a device back once most of its rows are free.
+    private void Compact(StateArena? arena)
+    {
+        // An arena without rows in use is gone, but for that of the observations.
+        if (arena is not DeviceArena { IsSparse: true } sparse || (sparse.Leased == 0 && sparse != Observed?.Arena))
+        {
+            return;
+        }
+
+        // An arena may hold rows of both kinds.
+        StreamState[] states = [.. _resident.Where(state => state.Runtime!.Arena == sparse)];
+        StreamState[] observed = Observed?.Arena == sparse ? [.. _resident] : [];
+        sparse.Compact([.. states.Select(state => state.Row), .. observed.Select(state => state.ObservedRow)]);
+        var place = 0;
+        Array.ForEach(states, state => state.Row = place++);
+        Array.ForEach(observed, state => state.ObservedRow = place++);
     }
 
     /// <summary>Takes a stream out of memory: the snapshot holds its state until <see cref="Restore"/>.</summary>
@@ -235,10 +316,12 @@ public sealed class AdaptiveModel : IDisposable
         var adapted = new List<int>();
         for (var i = 0; i < steps.Count; i++)
         {
-            var runtime = steps[i].State.Runtime!;
-            if (runtime.Method.Refuses(steps[i].Frames.Count) is { } reason)
+            var (runtime, frames) = (steps[i].State.Runtime!, steps[i].Frames.Count);
+            var together = PassSchedule.SmallestPart(frames, Plan.FramesPerPass);
+            if (runtime.Method.Refuses(together) is { } reason)
             {
-                results[i] = StepAnswers.Unchanged(steps[i].State, StepStatus.Refused, reason);
+                var parts = together == frames ? reason : $"the model takes {Plan.FramesPerPass} frame(s) a pass ({Plan.Reason}), so that of {frames} frames only {together} are normalized together: {reason}";
+                results[i] = StepAnswers.Unchanged(steps[i].State, StepStatus.Refused, parts);
             }
             else
             {
@@ -247,25 +330,44 @@ public sealed class AdaptiveModel : IDisposable
             }
         }
 
-        if (plain.Count > 0)
-        {
-            _runner.Run(steps, plain, results, adapts: false);
-        }
-
-        if (adapted.Count > 0)
-        {
-            _runner.Run(steps, adapted, results, adapts: true);
-        }
-
+        // Nothing is committed before all steps have run: a call that throws has changed nothing.
+        using var plainSteps = plain.Count > 0 ? _runner.Run(steps, plain, results, adapts: false) : null;
+        using var adaptedSteps = adapted.Count > 0 ? _runner.Run(steps, adapted, results, adapts: true) : null;
+        using var commit = TimeCommit();
+        adaptedSteps?.Commit();
+        // These have no states that could fail to move.
+        plainSteps?.Commit();
+        CountUnobserved(steps, plain, adapted, results);
         return results;
     }
 
     /// <summary>Runs frames through the model as it was trained, beside any stream. Blocks share C, H, W.</summary>
     /// <returns>The model's outputs for all frames, in the order given.</returns>
+    /// <exception cref="InvalidOperationException">The graph can't run frames of this size; the message says why.</exception>
     public IReadOnlyList<OutputTensor> RunSource(IReadOnlyList<FrameBlock> blocks)
     {
-        var frames = blocks.Sum(block => block.Count);
-        return Forward([.. blocks], frames, _ => null);
+        var answers = new StepOutputs();
+        try
+        {
+            if (Plan.FramesPerPass == PassPlan.Unlimited)
+            {
+                answers.Take(Forward([.. blocks], blocks.Sum(block => block.Count), _ => null), 0, blocks.Sum(block => block.Count));
+                return answers.Joined()!;
+            }
+
+            foreach (var (block, part) in blocks.SelectMany(block => PassSchedule.Of([block.Count], Plan.FramesPerPass).Select(parts => (block, parts[0]))))
+            {
+                var frames = block.Slice(part.First, part.Count);
+                var filling = Enumerable.Repeat(frames.Slice(part.Count - 1, 1), Filled(part.Count));
+                answers.Take(Forward([frames, .. filling], Plan.Computed(part.Count), _ => null), 0, part.Count);
+            }
+        }
+        catch (PassException impossible)
+        {
+            answers.Failure = impossible.Message;
+        }
+
+        return answers.Joined() ?? throw new InvalidOperationException(answers.Failure);
     }
 
     /// <inheritdoc/>
@@ -278,6 +380,7 @@ public sealed class AdaptiveModel : IDisposable
 
         _runtimes.Clear();
         Observed?.Dispose();
+        Filler.Dispose();
         (_runner as IDisposable)?.Dispose();
         _upload.Dispose();
         _graph.Dispose();
@@ -288,12 +391,12 @@ public sealed class AdaptiveModel : IDisposable
     {
         if (!_runtimes.TryGetValue(state.Method, out var runtime))
         {
-            runtime = new MethodRuntime(state.Method, Sites, _modelKey, _stateDevice);
+            runtime = new MethodRuntime(state.Method, _target, _modelKey, _arenas);
         }
 
         if (ResidentBytes + runtime.RowBytes + ObservedBytes > ArenaBytes)
         {
-            if (runtime.Arena.Leased == 0)
+            if (runtime.Streams == 0)
             {
                 runtime.Dispose();
             }
@@ -303,6 +406,7 @@ public sealed class AdaptiveModel : IDisposable
 
         _runtimes[state.Method] = runtime;
         (state.Runtime, state.Row) = (runtime, runtime.Arena.Rent());
+        runtime.Streams++;
         state.ObservedRow = Observed?.Arena.Rent() ?? -1;
         _resident.Add(state);
         ResidentBytes += runtime.RowBytes + ObservedBytes;
@@ -333,15 +437,20 @@ public sealed class AdaptiveModel : IDisposable
     }
 
     // A method without statistics is observed in full until it has warmed up, then now and then: its folded graph shows nothing, and the other one costs more.
-    private bool IsObservedNow(StreamState state)
+    private bool IsObservedNow(StreamState state) =>
+        Observed is not null && (state.ObservedFrames < Observed.Options.Tau || state.UnobservedSteps + 1 >= Observed.Options.SourceInterval);
+
+    private static void CountUnobserved(IReadOnlyList<StreamStep> steps, List<int> plain, List<int> adapted, StepResult[] results)
     {
-        if (Observed is null || state.ObservedFrames < Observed.Options.Tau || ++state.UnobservedSteps >= Observed.Options.SourceInterval)
+        foreach (var index in plain.Where(index => results[index].Status == StepStatus.Ok))
         {
-            state.UnobservedSteps = 0;
-            return Observed is not null;
+            steps[index].State.UnobservedSteps++;
         }
 
-        return false;
+        foreach (var index in adapted.Where(index => results[index].Status == StepStatus.Ok))
+        {
+            steps[index].State.UnobservedSteps = 0;
+        }
     }
 
     private void Fill(StreamState state, in StreamSnapshot.Checked content, ReadOnlySpan<byte> snapshot)
@@ -390,13 +499,51 @@ public sealed class AdaptiveModel : IDisposable
         var read = new OutputTensor[outputs.Length];
         for (var i = 0; i < read.Length; i++)
         {
-            var shape = outputs[i].shape;
-            var values = outputs[i].to_type(ScalarType.Float32).cpu().contiguous();
+            var output = Plan.Outputs[i].FramesFirst(_graph.Outputs[i].Name, outputs[i], frames);
+            var shape = output.shape;
+            var values = output.to_type(ScalarType.Float32).cpu().contiguous();
             read[i] = new OutputTensor(_graph.Outputs[i].Name, Array.ConvertAll(shape, extent => checked((int)extent)), values.data<float>().ToArray());
         }
 
         RunTimes += new PassTimes(Stopwatch.GetElapsedTime(began, uploaded), Stopwatch.GetElapsedTime(uploaded), TimeSpan.Zero);
         return read;
+    }
+
+    /// <summary>Frames that fill a pass of so many up.</summary>
+    internal int Filled(int frames) => Plan.Computed(frames) - frames;
+
+    /// <summary>Runs frames through the graph as it is, for <see cref="PassProbe"/>.</summary>
+    internal Tensor[] Trial(FrameBlock[] blocks, ISiteNormalizer? sites)
+    {
+        using var alone = _threads.Alone();
+        return _graph.Run([_upload.Upload(blocks, blocks.Sum(block => block.Count))], sites);
+    }
+
+    /// <summary>Runs steps with a plan that is being tried, in states of their own that are released behind the call.</summary>
+    internal StepResult[] Trial(PassPlan plan, MethodSettings method, FrameBlock[] frames)
+    {
+        Plan = plan;
+        using var runtime = new MethodRuntime(method, _target, _modelKey, _arenas);
+        var steps = Array.ConvertAll(frames, block =>
+        {
+            var state = new StreamState(method, 0) { Runtime = runtime, Row = runtime.Arena.Rent(), ObservedRow = Observed?.Arena.Rent() ?? -1 };
+            Initialize(state);
+            return new StreamStep(state, block);
+        });
+        try
+        {
+            var results = new StepResult[steps.Length];
+            using var proposed = _runner.Run(steps, [.. Enumerable.Range(0, steps.Length)], results, adapts: true);
+            return results;
+        }
+        finally
+        {
+            foreach (var step in steps)
+            {
+                runtime.Arena.Return(step.State.Row);
+                Observed?.Arena.Return(step.State.ObservedRow);
+            }
+        }
     }
 
     /// <summary>Counts the time until it is disposed as that of committing.</summary>
@@ -454,6 +601,22 @@ public sealed class AdaptiveModel : IDisposable
         {
             throw new ArgumentException("the state belongs to another model", nameof(state));
         }
+    }
+
+    // For what is the same on any model, without what a method prepares for this one.
+    private static INormalizationMethod Unbound(MethodSettings method) => NormalizationMethods.Find(method.Name)!.Create(method, new MethodTarget([]));
+
+    private static ModelCalibration? Calibrated(ModelGraph graph, AdaptiveModelOptions options)
+    {
+        var calibration = options.Calibration ?? (options.CalibrationPath is { } path ? ModelCalibration.Read(path) : null);
+        if (calibration is null)
+        {
+            return null;
+        }
+
+        var (declared, reason) = (ClassScores.Count(graph.Outputs[0].Shape), calibration.WhyUnfit(graph.Digest, graph.Sites));
+        reason ??= declared > 0 && declared != calibration.Classes ? $"the calibration is of {calibration.Classes} classes, the model answers {declared}; calibrate again with tta calibrate" : null;
+        return reason is null ? calibration : throw new CalibrationException(options.CalibrationPath is { } file && options.Calibration is null ? $"{file}: {reason}" : reason);
     }
 
     private static ScalarType ElementType(Precision precision) => precision == Precision.Bf16 ? ScalarType.BFloat16 : ScalarType.Float32;

@@ -1,3 +1,4 @@
+using TtaService.Engine.Calibration;
 using TtaService.Engine.Drift;
 
 namespace TtaService.Engine.Execution;
@@ -25,6 +26,18 @@ public sealed record AdaptiveModelOptions
 
     /// <summary>Observe what the sites see of each stream, which drift is read from. Default null: not.</summary>
     public ObservationOptions? Observation { get; init; }
+
+    /// <summary>What is normal for the model, as measured by <see cref="Calibrator"/>. Default null: uncalibrated, unless <see cref="CalibrationPath"/> names a file.</summary>
+    public ModelCalibration? Calibration { get; init; }
+
+    /// <summary>The file that <see cref="Calibration"/> is read from when it is null.</summary>
+    public string? CalibrationPath { get; init; }
+
+    /// <summary>Height and width of the frames that will come, for a model that leaves them open: what it can do with several frames in a pass is tried with frames of this size. Default null: usual sizes are tried.</summary>
+    public (int Height, int Width)? FrameSize { get; init; }
+
+    /// <summary>The process serves models and nothing else: freed activations stay with it (glibc's mallopt), and torch's number of threads stays as the last pass had it. Default false: both belong to whoever embeds the engine.</summary>
+    public bool OwnsProcess { get; init; }
 
     /// <summary>Take the path of other devices on the CPU, too: for comparing the two.</summary>
     internal bool UsesTorchOperators { get; init; }

@@ -8,15 +8,25 @@ namespace TtaService.Engine.Execution;
 
 /// <summary>A forward pass on any device and in any precision: statistics and the methods' algebra in float32 torch operators, a group of like steps at a time.</summary>
 /// <remarks>Nothing here waits for the device: it is read once, behind the pass.</remarks>
-internal sealed class DevicePass(IReadOnlyList<StepGroup> groups, IReadOnlyList<SiteParameters> parameters) : ISiteNormalizer
+internal sealed class DevicePass(IReadOnlyList<StepGroup> groups, IReadOnlyList<SiteParameters> parameters, bool[]? atSource = null) : ISiteNormalizer
 {
+    private readonly int _frames = groups[^1].FirstFrame + (groups[^1].Steps * groups[^1].Frames);
+
     public Tensor Normalize(NormalizationSite site, Tensor x, bool mayOverwrite, Tensor? residual, Epilogue epilogue)
     {
+        SiteActivations.Check(site, x);
         using var scope = NewDisposeScope();
         var shape = x.shape;
-        var spatial = shape.Length > 2;
+        if (atSource?[site.Index] == true || shape[0] % _frames != 0 || x.numel() == 0)
+        {
+            return AtSource(site, x, residual, epilogue).MoveToOuterDisposeScope();
+        }
+
+        // Frames lie outermost; k rows of a frame are k times its pixels.
+        var rows = shape[0] / _frames;
+        var spatial = shape.Length > 2 || rows > 1;
         var wide = x.to_type(ScalarType.Float32);
-        var flat = wide.reshape(shape[0], shape[1], -1);
+        var flat = rows == 1 ? wide.reshape(shape[0], shape[1], -1) : wide.reshape(_frames, rows, shape[1], -1).transpose(1, 2).reshape(_frames, shape[1], -1);
         (Tensor Mean, Tensor Variance)? statistics = null;
         if (groups.Any(group => group.NeedsStatistics(site)))
         {
@@ -29,9 +39,9 @@ internal sealed class DevicePass(IReadOnlyList<StepGroup> groups, IReadOnlyList<
         var normalizers = groups.Select(group => group.Normalize(site, own, statistics, pixels, spatial)).ToArray();
         long[] perFrame = [shape[0], shape[1], .. Enumerable.Repeat(1L, shape.Length - 2)];
         long[] perChannel = [1, .. perFrame.AsSpan(1)];
-        var scale = (own.Weight * (Joined(normalizers, normalizer => normalizer.Variance) + site.Epsilon).rsqrt()).view(perFrame);
+        var scale = (own.Weight * (PerRow(Joined(normalizers, normalizer => normalizer.Variance)) + site.Epsilon).rsqrt()).view(perFrame);
         // Centred before it is scaled: the difference is where float32 would cancel.
-        var y = addcmul(own.Bias.view(perChannel), wide - Joined(normalizers, normalizer => normalizer.Mean).view(perFrame), scale, 1);
+        var y = addcmul(own.Bias.view(perChannel), wide - PerRow(Joined(normalizers, normalizer => normalizer.Mean)).view(perFrame), scale, 1);
         if (residual is not null)
         {
             y.add_(residual);
@@ -39,6 +49,23 @@ internal sealed class DevicePass(IReadOnlyList<StepGroup> groups, IReadOnlyList<
 
         Fused.Clamp(y, epilogue);
         return y.to_type(x.dtype).MoveToOuterDisposeScope();
+
+        Tensor PerRow(Tensor statistic) => rows == 1 ? statistic : statistic.unsqueeze(1).expand(_frames, rows, site.Channels).reshape(shape[0], site.Channels);
+    }
+
+    // The rows of this site are not frames of single streams: nothing adapts here, and what is observed is the source.
+    private Tensor AtSource(NormalizationSite site, Tensor x, Tensor? residual, Epilogue epilogue)
+    {
+        var own = parameters[site.Index];
+        foreach (var group in groups)
+        {
+            group.Observation?.At(site, PerFrame(own.Mean, group), PerFrame(own.Variance, group));
+        }
+
+        using var wide = x.to_type(ScalarType.Float32);
+        return own.Normalize(wide, site.Epsilon, residual, epilogue).to_type(x.dtype);
+
+        static Tensor PerFrame(Tensor statistic, StepGroup group) => statistic.expand(group.Steps, group.Frames, statistic.shape[0]);
     }
 
     private static Tensor Joined((Tensor Mean, Tensor Variance)[] normalizers, Func<(Tensor Mean, Tensor Variance), Tensor> statistic) =>

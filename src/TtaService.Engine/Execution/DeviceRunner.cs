@@ -1,5 +1,7 @@
 using TorchSharp;
 using TtaService.Engine.Drift;
+using TtaService.Engine.Normalization;
+using TtaService.Engine.Onnx;
 using TtaService.Engine.Streams;
 using static TorchSharp.torch;
 using Tensor = TorchSharp.torch.Tensor;
@@ -7,7 +9,7 @@ using Tensor = TorchSharp.torch.Tensor;
 namespace TtaService.Engine.Execution;
 
 /// <summary>Runs batches on any device, in any precision: a gather of the steps' rows, the pass, a scatter of those that are committed.</summary>
-/// <remarks>The device is waited for once a batch, when the outputs are read.</remarks>
+/// <remarks>The device is waited for once a pass, when the outputs are read.</remarks>
 internal sealed class DeviceRunner : IBatchRunner, IDisposable
 {
     private readonly AdaptiveModel _model;
@@ -20,76 +22,27 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
         _parameters = [.. model.Sites.Select(site => new SiteParameters(site, device))];
     }
 
-    public void Run(IReadOnlyList<StreamStep> steps, List<int> indices, StepResult[] results, bool adapts)
+    public IProposedSteps Run(IReadOnlyList<StreamStep> steps, IReadOnlyList<int> indices, StepResult[] results, bool adapts)
     {
-        using var scope = NewDisposeScope();
-        using var mode = inference_mode();
-
-        // Like steps lie together, so that a site meets few groups.
-        var batches = indices
-            .GroupBy(index => steps[index].State.Runtime!)
-            .Select(group => new RuntimeBatch(group.Key, [.. group.OrderBy(index => steps[index].Frames.Count)]))
-            .ToArray();
-        int[] order = [.. batches.SelectMany(batch => batch.Indices)];
-        var frames = order.Sum(index => steps[index].Frames.Count);
-        var observed = adapts ? _model.Observed : null;
-        var groups = new List<StepGroup>();
-        Rows? observations = observed is null ? null : new Rows((DeviceArena)observed.Arena, order.Select(index => steps[index].State.ObservedRow), _device);
-        if (adapts)
+        var scope = NewDisposeScope();
+        var batch = new Batch([.. indices.Select(index => new ProposedStep(steps[index], index))], results, adapts ? _model.Observed : null, scope);
+        try
         {
-            var (firstStep, firstFrame) = (0, 0);
-            foreach (var batch in batches)
+            using var mode = inference_mode();
+            foreach (var parts in PassSchedule.Of([.. indices.Select(index => steps[index].Frames.Count)], _model.Plan.FramesPerPass))
             {
-                batch.Rows = new Rows((DeviceArena)batch.Runtime.Arena, batch.Indices.Select(index => steps[index].State.Row), _device);
-                foreach (var like in batch.Indices.Select((index, place) => (Step: steps[index], Place: place)).GroupBy(entry => entry.Step.Frames.Count))
-                {
-                    var own = like.ToArray();
-                    groups.Add(Group(batch, [.. own.Select(entry => entry.Step)], own[0].Place, firstStep, firstFrame, observed, observations));
-                    firstStep += own.Length;
-                    firstFrame += own.Length * like.Key;
-                }
-            }
-        }
-
-        var outputs = _model.Forward([.. order.Select(index => steps[index].Frames)], frames, _ => adapts ? new DevicePass(groups, _parameters) : null);
-        using var commit = _model.TimeCommit();
-        var at = 0;
-        var novelty = adapts && observed is not null ? groups.SelectMany(group => ToHost<float>(group.Observation!.Novelty)).ToArray() : [];
-        var observedFinite = observations?.Finite() ?? [];
-        var (taken, watched) = (new List<int>(), new List<int>());
-        var inOrder = 0;
-        foreach (var batch in batches)
-        {
-            var finite = batch.Rows?.Finite();
-            taken.Clear();
-            for (var place = 0; place < batch.Indices.Length; place++, inOrder++)
-            {
-                var (index, proposed) = (batch.Indices[place], place);
-                var step = steps[index];
-                var answer = StepAnswers.Judge(step, at, outputs, frames, () => finite is null || finite[proposed] ? null : batch.Rows!.NotFinite(batch.Runtime.Layout, proposed));
-                if (answer.Status == StepStatus.Ok)
-                {
-                    answer = StepAnswers.Count(step, answer);
-                    if (!step.Freeze)
-                    {
-                        taken.Add(place);
-                    }
-
-                    if (observed is not null && observedFinite[inOrder])
-                    {
-                        watched.Add(inOrder);
-                        StepAnswers.CountObserved(step.State, novelty.AsSpan(at, step.Frames.Count));
-                    }
-                }
-
-                results[index] = answer;
-                at += step.Frames.Count;
+                Run(batch, parts, adapts);
             }
 
-            batch.Rows?.Commit(taken);
+            using var judging = _model.TimeCommit();
+            batch.Judge();
+            return batch;
         }
-
-        observations?.Commit(watched);
+        catch
+        {
+            batch.Dispose();
+            throw;
+        }
     }
 
     public void Dispose()
@@ -100,28 +53,107 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
         }
     }
 
-    private StepGroup Group(RuntimeBatch batch, StreamStep[] steps, int place, int firstStep, int firstFrame, ObservedStatistics? observed, Rows? observations)
+    private void Run(Batch batch, StepPart[] parts, bool adapts)
     {
-        var frames = steps[0].Frames.Count;
-        float[][] figures = Array.ConvertAll(steps, step => batch.Runtime.Method.StepFigures(frames, step.State.Frames));
-        return new StepGroup
+        // Like steps lie together, so that a site meets few groups.
+        var runtimes = parts
+            .GroupBy(part => batch.Steps[part.Step].Runtime)
+            .Select(group => (Runtime: group.Key, Parts: group.OrderBy(part => part.Count).ToArray()))
+            .ToArray();
+        StepPart[] order = [.. runtimes.SelectMany(runtime => runtime.Parts)];
+        var frames = order.Sum(part => part.Count);
+        var groups = new List<StepGroup>();
+        var whole = new List<WholePassParts>();
+        var memories = new PassMemory?[order.Length];
+        if (adapts)
         {
-            Runtime = batch.Runtime,
+            var observations = batch.Observed is null ? null : Rows.Of(batch, order, observed: true, _device);
+            var (firstStep, firstFrame) = (0, 0);
+            foreach (var (runtime, own) in runtimes)
+            {
+                var rows = Rows.Of(batch, own, observed: false, _device);
+                var wholeParts = runtime.Method is IPassMethod ? new WholePassParts(batch, own, rows, memories.AsMemory(firstStep, own.Length)) : null;
+                if (wholeParts is not null)
+                {
+                    whole.Add(wholeParts);
+                }
+
+                foreach (var like in own.Select((part, place) => (Part: part, Place: place)).GroupBy(entry => entry.Part.Count))
+                {
+                    var entries = like.ToArray();
+                    groups.Add(Group(batch, runtime, [.. entries.Select(entry => entry.Part)], rows, entries[0].Place, firstStep, firstFrame, observations, wholeParts));
+                    firstStep += entries.Length;
+                    firstFrame += entries.Length * like.Key;
+                }
+            }
+        }
+
+        var blocks = order.Select(part => batch.Steps[part.Step].Step.Frames.Slice(part.First, part.Count)).ToList();
+        var filled = _model.Filled(frames);
+        if (filled > 0)
+        {
+            blocks.AddRange(Enumerable.Repeat(blocks[^1].Slice(blocks[^1].Count - 1, 1), filled));
+            groups.Add(_model.Filler.InGroup(frames, filled));
+        }
+
+        try
+        {
+            var outputs = _model.Forward([.. blocks], frames + filled, _ => adapts ? new DevicePass(groups, _parameters, _model.Plan.AtSource) : null);
+            var source = PassMemory.Source(_model, memories, i => blocks[i]);
+            foreach (var wholeParts in whole)
+            {
+                wholeParts.Complete(outputs, frames + filled, source);
+            }
+
+            var novelty = batch.Observed is null ? [] : groups.Where(group => group.Observation is not null).SelectMany(group => ToHost<float>(group.Observation!.Novelty)).ToArray();
+            var at = 0;
+            foreach (var part in order)
+            {
+                var step = batch.Steps[part.Step];
+                step.Outputs.Take(outputs, at, part.Count);
+                if (novelty.Length > 0)
+                {
+                    step.Novelty.AddRange(novelty.AsSpan(at, part.Count));
+                }
+
+                at += part.Count;
+            }
+        }
+        catch (PassException impossible)
+        {
+            foreach (var part in order)
+            {
+                batch.Steps[part.Step].Outputs.Failure = impossible.Message;
+            }
+        }
+    }
+
+    private StepGroup Group(Batch batch, MethodRuntime runtime, StepPart[] parts, Rows rows, int place, int firstStep, int firstFrame, Rows? observations, WholePassParts? whole)
+    {
+        var frames = parts[0].Count;
+        var figures = Array.ConvertAll(parts, part => runtime.Method.StepFigures(frames, batch.Steps[part.Step].FramesBefore(part)));
+        var group = new StepGroup
+        {
+            Runtime = runtime,
             FirstFrame = firstFrame,
-            Steps = steps.Length,
+            Steps = parts.Length,
             Frames = frames,
-            State = batch.Rows!.Current.narrow(0, place, steps.Length),
-            Next = batch.Rows.Next.narrow(0, place, steps.Length),
-            Figures = tensor(figures.SelectMany(step => step).ToArray(), [steps.Length, figures[0].Length], device: _device),
-            Observation = observed is null
+            State = rows.Current.narrow(0, place, parts.Length),
+            Next = rows.Next.narrow(0, place, parts.Length),
+            Figures = tensor(figures.SelectMany(step => step).ToArray(), [parts.Length, figures[0].Length], device: _device),
+            Begun = whole?.Begun(place, parts.Length, _device),
+            Kept = whole?.Kept(place, parts.Length, _device),
+            Observation = observations is null
                 ? null
                 : new GroupObservation(
-                    observed,
-                    Array.ConvertAll(steps, step => step.State.ObservedFrames),
+                    batch.Observed!,
+                    Array.ConvertAll(parts, part => batch.Steps[part.Step].Step.State.ObservedFrames + part.First),
                     frames,
-                    observations!.Current.narrow(0, firstStep, steps.Length),
-                    observations.Next.narrow(0, firstStep, steps.Length)),
+                    observations.Current.narrow(0, firstStep, parts.Length),
+                    observations.Next.narrow(0, firstStep, parts.Length)),
         };
+        whole?.Add(group, place, firstStep);
+        return group;
     }
 
     private static T[] ToHost<T>(Tensor values)
@@ -131,14 +163,145 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
         return host.data<T>().ToArray();
     }
 
-    /// <summary>The steps of one method.</summary>
-    private sealed class RuntimeBatch(MethodRuntime runtime, int[] indices)
+    /// <summary>A step with the rows that it proposes.</summary>
+    private sealed class ProposedStep(StreamStep step, int index)
     {
-        public MethodRuntime Runtime => runtime;
+        public StreamStep Step => step;
 
-        public int[] Indices => indices;
+        public int Index => index;
 
-        public Rows? Rows { get; set; }
+        public MethodRuntime Runtime => step.State.Runtime!;
+
+        public StepOutputs Outputs { get; } = new();
+
+        public List<float> Novelty { get; } = [];
+
+        /// <summary>Where its state was proposed last; null before, or where nothing adapts.</summary>
+        public Place? State { get; set; }
+
+        /// <summary>Where its observation was proposed last.</summary>
+        public Place? Observation { get; set; }
+
+        // A frozen stream stays where it is, from part to part, too.
+        public long FramesBefore(StepPart part) => step.State.Frames + (step.Freeze ? 0 : part.First);
+    }
+
+    /// <summary>The steps of a batch, and the scope that their proposals live in.</summary>
+    private sealed class Batch(ProposedStep[] steps, StepResult[] results, ObservedStatistics? observed, DisposeScope scope) : IProposedSteps
+    {
+        public ProposedStep[] Steps => steps;
+
+        public ObservedStatistics? Observed => observed;
+
+        public void Judge()
+        {
+            foreach (var step in steps)
+            {
+                results[step.Index] = step.Outputs.Joined() is { } own
+                    ? step.Outputs.Answer(StepAnswers.Judge(step.Step, own, () => step.State is not { } place || place.IsFinite ? null : place.NotFinite(step.Runtime.Layout)))
+                    : StepAnswers.Unchanged(step.Step.State, StepStatus.Refused, step.Outputs.Failure!);
+            }
+        }
+
+        public void Commit()
+        {
+            var answered = steps.Where(step => results[step.Index].Status == StepStatus.Ok).ToArray();
+            var watched = answered.Where(step => step.Observation is { IsFinite: true }).ToArray();
+            Place[] places = [.. answered.Where(step => !step.Step.Freeze && step.State is not null).Select(step => step.State!.Value), .. watched.Select(step => step.Observation!.Value)];
+            var written = new List<Rows>();
+            try
+            {
+                using var mode = inference_mode();
+                foreach (var rows in places.GroupBy(place => place.Rows))
+                {
+                    written.Add(rows.Key);
+                    rows.Key.Commit([.. rows.Select(place => place.Index)]);
+                }
+            }
+            catch
+            {
+                written.ForEach(rows => rows.Undo());
+                throw;
+            }
+
+            foreach (var step in answered)
+            {
+                StepAnswers.Count(step.Step, results[step.Index]);
+            }
+
+            foreach (var step in watched)
+            {
+                StepAnswers.CountObserved(step.Step.State, [.. step.Novelty]);
+            }
+        }
+
+        // Scopes are the thread's own and nested: the newest is disposed first.
+        public void Dispose() => scope.Dispose();
+    }
+
+    /// <summary>The parts of a pass whose method sees the whole of it: it begins and completes them on the host.</summary>
+    private sealed class WholePassParts
+    {
+        private readonly Batch _batch;
+        private readonly StepPart[] _parts;
+        private readonly Rows _rows;
+        private readonly Memory<PassMemory?> _memories;
+        private readonly float[] _current;
+        private readonly int _floats;
+        private readonly List<(StepGroup Group, int Place, int FirstStep)> _groups = [];
+
+        public WholePassParts(Batch batch, StepPart[] parts, Rows rows, Memory<PassMemory?> memories)
+        {
+            (_batch, _parts, _rows, _memories) = (batch, parts, rows, memories);
+            _current = ToHost<float>(rows.Current);
+            _floats = _current.Length / parts.Length;
+            for (var place = 0; place < parts.Length; place++)
+            {
+                var step = batch.Steps[parts[place].Step];
+                memories.Span[place] = PassMemory.Begin(step.Runtime, parts[place].Count, step.FramesBefore(parts[place]), step.Step.Freeze, _current.AsSpan(place * _floats, _floats));
+            }
+        }
+
+        /// <summary>What sites read, [S,floats].</summary>
+        public Tensor Begun(int place, int count, Device device) => ToDevice(place, count, memory => memory.Begun.ToArray(), device);
+
+        /// <summary>What sites keep, [S,floats].</summary>
+        public Tensor Kept(int place, int count, Device device) => zeros([count, _memories.Span[place]!.Kept.Length], device: device);
+
+        public void Add(StepGroup group, int place, int firstStep) => _groups.Add((group, place, firstStep));
+
+        public void Complete(OutputTensor[] outputs, int frames, ArraySegment<float>[] source)
+        {
+            var next = new float[_current.Length];
+            foreach (var (group, first, firstStep) in _groups)
+            {
+                var kept = ToHost<float>(group.Kept!);
+                for (var i = 0; i < group.Steps; i++)
+                {
+                    var place = first + i;
+                    using var memory = _memories.Span[place]!;
+                    kept.AsSpan(i * memory.Kept.Length, memory.Kept.Length).CopyTo(memory.Kept);
+                    memory.Complete(_current.AsSpan(place * _floats, _floats), next.AsSpan(place * _floats, _floats), outputs, group.FirstFrame + (i * group.Frames), frames, source[firstStep + i]);
+                    _batch.Steps[_parts[place].Step].Outputs.TakeUnfiltered(memory.Unfiltered);
+                }
+            }
+
+            _rows.Next.copy_(tensor(next).view_as(_rows.Next));
+        }
+
+        private Tensor ToDevice(int place, int count, Func<PassMemory, float[]> content, Device device)
+        {
+            float[][] rows = [.. Enumerable.Range(place, count).Select(at => content(_memories.Span[at]!))];
+            return tensor(rows.SelectMany(row => row).ToArray(), [count, rows[0].Length], device: device);
+        }
+    }
+
+    /// <summary>A step's row among those that a pass proposes.</summary>
+    private readonly record struct Place(Rows Rows, int Index)
+    {
+        public bool IsFinite => Rows.Finite[Index];
+
+        public string? NotFinite(StateLayout layout) => StepAnswers.NotFinite(layout, ToHost<float>(Rows.Next[Index]));
     }
 
     /// <summary>Rows of an arena as the pass found them and as it proposes them.</summary>
@@ -146,12 +309,14 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
     {
         private readonly DeviceArena _arena;
         private readonly Tensor _places;
+        private bool[]? _finite;
+        private (Tensor Places, Tensor Values)? _before;
 
-        public Rows(DeviceArena arena, IEnumerable<int> rows, Device device)
+        private Rows(DeviceArena arena, int[] rows, Tensor[]? current, Device device)
         {
             _arena = arena;
-            _places = tensor(rows.Select(row => (long)row).ToArray(), device: device);
-            Current = arena.Gather(_places);
+            _places = tensor(Array.ConvertAll(rows, row => (long)row), device: device);
+            Current = current is null ? arena.Gather(_places) : stack(current);
             Next = Current.clone();
         }
 
@@ -159,20 +324,56 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
 
         public Tensor Next { get; }
 
-        public bool[] Finite() => ToHost<bool>(Next.isfinite().all(1));
+        public bool[] Finite => _finite ??= ToHost<bool>(Next.isfinite().all(1));
 
-        public string? NotFinite(StateLayout layout, int place) => StepAnswers.NotFinite(layout, ToHost<float>(Next[place]));
-
-        public void Commit(List<int> taken)
+        /// <summary>The rows of parts, one behind another: those that the parts before them proposed, else those of the arena.</summary>
+        public static Rows Of(Batch batch, StepPart[] parts, bool observed, Device device)
         {
-            if (taken.Count == _places.shape[0])
+            var steps = Array.ConvertAll(parts, part => batch.Steps[part.Step]);
+            var arena = (DeviceArena)(observed ? batch.Observed!.Arena : steps[0].Runtime.Arena);
+            var committed = Array.ConvertAll(steps, step => observed ? step.Step.State.ObservedRow : step.Step.State.Row);
+            var earlier = Array.ConvertAll(steps, step => observed ? step.Observation : step.Step.Freeze ? null : step.State);
+            Tensor[]? current = null;
+            if (Array.Exists(earlier, place => place is not null))
             {
-                _arena.Scatter(_places, Next);
+                var gathered = arena.Gather(tensor(Array.ConvertAll(committed, row => (long)row), device: device));
+                current = [.. earlier.Select((place, i) => place is { } proposed ? proposed.Rows.Next[proposed.Index] : gathered[i])];
             }
-            else if (taken.Count > 0)
+
+            var rows = new Rows(arena, committed, current, device);
+            for (var i = 0; i < steps.Length; i++)
             {
-                var chosen = tensor(taken.Select(place => (long)place).ToArray(), device: _places.device);
-                _arena.Scatter(_places.index_select(0, chosen), Next.index_select(0, chosen));
+                if (observed)
+                {
+                    steps[i].Observation = new Place(rows, i);
+                }
+                else
+                {
+                    steps[i].State = new Place(rows, i);
+                }
+            }
+
+            return rows;
+        }
+
+        public void Commit(int[] taken)
+        {
+            var (places, values) = (_places, Next);
+            if (taken.Length < _places.shape[0])
+            {
+                var chosen = tensor(Array.ConvertAll(taken, place => (long)place), device: _places.device);
+                (places, values) = (_places.index_select(0, chosen), Next.index_select(0, chosen));
+            }
+
+            _before = (places, _arena.Gather(places));
+            _arena.Scatter(places, values);
+        }
+
+        public void Undo()
+        {
+            if (_before is { } before)
+            {
+                _arena.Scatter(before.Places, before.Values);
             }
         }
     }

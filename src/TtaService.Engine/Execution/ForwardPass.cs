@@ -19,31 +19,36 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
 
     private readonly IReadOnlyList<StepInPass> _steps;
     private readonly int _threads;
+    private readonly int _frames;
+    private readonly bool[]? _atSource;
 
-    public ForwardPass(IReadOnlyList<StepInPass> steps, int threads)
+    /// <param name="steps">They cover the frames of the pass, in order.</param>
+    /// <param name="threads">Threads that share a site's work.</param>
+    /// <param name="atSource">By site: whether it stays at its source statistics, because its rows are not the frames of the pass; null when none does.</param>
+    public ForwardPass(IReadOnlyList<StepInPass> steps, int threads, bool[]? atSource = null)
     {
         _steps = steps;
         _threads = threads;
+        _frames = steps[^1].FirstFrame + steps[^1].FrameCount;
+        _atSource = atSource;
     }
 
     public Tensor Normalize(NormalizationSite site, Tensor x, bool mayOverwrite, Tensor? residual, Epilogue epilogue)
     {
-        var shape = x.shape;
-        var frames = checked((int)shape[0]);
-        var channels = site.Channels;
-        var pixels = 1;
-        for (var i = 2; i < shape.Length; i++)
+        SiteActivations.Check(site, x);
+        if (_atSource?[site.Index] == true || x.shape[0] % _frames != 0 || x.numel() == 0)
         {
-            pixels = checked(pixels * (int)shape[i]);
+            return AtSource(site, x, residual, epilogue);
         }
 
-        var rented = ArrayPool<float>.Shared.Rent(4 * frames * channels);
+        using var activations = new SiteActivations(site, x, residual, _frames, mayOverwrite);
+        var rented = ArrayPool<float>.Shared.Rent(checked(4 * _frames * site.Channels));
         try
         {
             fixed (float* statistics = rented, bias = site.Bias)
             {
-                var work = new SiteWork(this, site, shape.Length > 2, frames, pixels, statistics, bias);
-                return Normalize(work, x, mayOverwrite, residual, epilogue);
+                new SiteWork(this, site, activations, statistics, bias, epilogue).Run(_threads);
+                return activations.Output;
             }
         }
         finally
@@ -52,88 +57,45 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
         }
     }
 
-    private Tensor Normalize(SiteWork work, Tensor x, bool mayOverwrite, Tensor? residual, Epilogue epilogue)
+    // The rows of this site are not frames of single streams: nothing adapts here, and what is observed is the source.
+    private Tensor AtSource(NormalizationSite site, Tensor x, Tensor? residual, Epilogue epilogue)
     {
-        var channelsLast = IsChannelsLast(x);
-        var input = channelsLast || x.is_contiguous() ? x : x.contiguous();
-        var aligned = residual is null ? null : SameLayout(residual, channelsLast);
-        var output = mayOverwrite ? input : empty_like(input);
-        work.Input = Pointer(input);
-        work.Output = Pointer(output);
-        work.Residual = aligned is null ? null : Pointer(aligned);
-        work.ChannelsLast = channelsLast;
-        work.Epilogue = epilogue;
-        work.Run(_threads);
-        if (aligned is not null && !ReferenceEquals(aligned, residual))
+        foreach (var step in _steps)
         {
-            aligned.Dispose();
+            var (offset, floats) = step.Runtime.Layout.At(site);
+            new ReadOnlySpan<float>(step.Row + offset, floats).CopyTo(new Span<float>(step.NextRow + offset, floats));
+            if (step.Observation.Observes)
+            {
+                float[] mean = [.. Enumerable.Repeat(site.Mean, step.FrameCount).SelectMany(values => values)];
+                float[] variance = [.. Enumerable.Repeat(site.Variance, step.FrameCount).SelectMany(values => values)];
+                step.Observation.At(site, mean, variance, step.FrameCount);
+            }
         }
 
-        if (!ReferenceEquals(input, x) && !ReferenceEquals(input, output))
-        {
-            input.Dispose();
-        }
-
-        return output;
-    }
-
-    private static bool IsChannelsLast(Tensor x)
-    {
-        var shape = x.shape;
-        var strides = x.stride();
-        if (shape.Length != 4 || strides[1] != 1)
-        {
-            return shape.Length == 2 && x.is_contiguous();
-        }
-
-        return strides[3] == shape[1] && strides[2] == shape[1] * shape[3] && strides[0] == shape[1] * shape[2] * shape[3];
-    }
-
-    private static Tensor SameLayout(Tensor tensor, bool channelsLast)
-    {
-        if (channelsLast ? IsChannelsLast(tensor) : tensor.is_contiguous())
-        {
-            return tensor;
-        }
-
-        return channelsLast && tensor.dim() == 4 ? tensor.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2) : tensor.contiguous();
-    }
-
-    private static float* Pointer(Tensor tensor)
-    {
-        // The storage pointer ignores the offset of a view.
-        using var storage = tensor.storage<float>();
-        return (float*)storage.data_ptr() + tensor.storage_offset();
+        using var parameters = new SiteParameters(site, x.device);
+        return parameters.Normalize(x, site.Epsilon, residual, epilogue);
     }
 
     /// <summary>The passes over one site's activations, shared by the threads that work on it.</summary>
-    private sealed class SiteWork(ForwardPass pass, NormalizationSite site, bool spatial, int frames, int pixels, float* memory, float* bias)
+    private sealed class SiteWork(ForwardPass pass, NormalizationSite site, SiteActivations activations, float* memory, float* bias, Epilogue epilogue)
     {
         private readonly int _channels = site.Channels;
+        private readonly int _frames = activations.Frames;
+        private readonly int _pixels = activations.Pixels;
 
-        public float* Input { get; set; }
+        private float* InstanceMean => memory;
 
-        public float* Output { get; set; }
+        private float* InstanceVariance => memory + ((long)_frames * _channels);
 
-        public float* Residual { get; set; }
-
-        public bool ChannelsLast { get; set; }
-
-        public Epilogue Epilogue { get; set; }
-
-        public float* InstanceMean => memory;
-
-        public float* InstanceVariance => memory + ((long)frames * _channels);
-
-        public float* Mean => memory + (2L * frames * _channels);
+        private float* Mean => memory + (2L * _frames * _channels);
 
         // The methods' variance becomes the scale in place.
-        public float* Scale => memory + (3L * frames * _channels);
+        private float* Scale => memory + (3L * _frames * _channels);
 
         public void Run(int threads)
         {
             var steps = pass._steps.Count;
-            var size = (long)frames * pixels * _channels;
+            var size = (long)_frames * _pixels * _channels;
             if (threads == 1 || size < ParallelThreshold)
             {
                 for (var i = 0; i < steps; i++)
@@ -178,7 +140,7 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
             RunMethod(step);
             for (var frame = step.FirstFrame; frame < step.FirstFrame + step.FrameCount; frame++)
             {
-                Apply(frame, 0, pixels);
+                Apply(frame, 0, _pixels);
             }
         }
 
@@ -187,7 +149,7 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
         {
             Parallel.For(0, threads, t =>
             {
-                for (var frame = t * frames / threads; frame < (t + 1) * frames / threads; frame++)
+                for (var frame = t * _frames / threads; frame < (t + 1) * _frames / threads; frame++)
                 {
                     if (pass.StepOf(frame).NeedsStatistics(site))
                     {
@@ -198,35 +160,35 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
             RunMethods();
             Parallel.For(0, threads, t =>
             {
-                if (frames >= threads || !ChannelsLast)
+                if (_frames >= threads || !activations.ChannelsLast)
                 {
-                    for (var frame = t * frames / threads; frame < (t + 1) * frames / threads; frame++)
+                    for (var frame = t * _frames / threads; frame < (t + 1) * _frames / threads; frame++)
                     {
-                        Apply(frame, 0, pixels);
+                        Apply(frame, 0, _pixels);
                     }
 
                     return;
                 }
 
-                for (var frame = 0; frame < frames; frame++)
+                for (var frame = 0; frame < _frames; frame++)
                 {
-                    Apply(frame, (int)((long)t * pixels / threads), (int)((t + 1L) * pixels / threads));
+                    Apply(frame, (int)((long)t * _pixels / threads), (int)((t + 1L) * _pixels / threads));
                 }
             });
         }
 
         private void Statistics(int frame)
         {
-            var x = Input + ((long)frame * pixels * _channels);
+            var x = activations.Input(frame);
             var mean = InstanceMean + ((long)frame * _channels);
             var variance = InstanceVariance + ((long)frame * _channels);
-            if (ChannelsLast)
+            if (activations.ChannelsLast)
             {
-                SiteKernels.StatisticsChannelsLast(x, pixels, _channels, mean, variance);
+                SiteKernels.StatisticsChannelsLast(x, _pixels, _channels, mean, variance);
             }
             else
             {
-                SiteKernels.StatisticsChannelsFirst(x, pixels, _channels, mean, variance);
+                SiteKernels.StatisticsChannelsFirst(x, _pixels, _channels, mean, variance);
             }
         }
 
@@ -241,8 +203,8 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
             {
                 Site = site,
                 Frames = step.FrameCount,
-                Pixels = pixels,
-                Spatial = spatial,
+                Pixels = _pixels,
+                Spatial = activations.Spatial,
                 FramesBefore = step.FramesBefore,
                 InstanceMean = new ReadOnlySpan<float>(InstanceMean + at, length),
                 InstanceVariance = new ReadOnlySpan<float>(InstanceVariance + at, length),
@@ -250,6 +212,8 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
                 NextState = new Span<float>(step.NextRow + offset, floats),
                 Mean = mean,
                 Variance = variance,
+                Begun = step.Memory is null ? [] : step.Memory.Begun,
+                Kept = step.Memory is null ? [] : step.Memory.Kept,
             };
             if (step.Runtime.Adapts(site))
             {
@@ -277,17 +241,20 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
 
         private void Apply(int frame, int firstPixel, int lastPixel)
         {
-            var at = (long)frame * pixels * _channels;
+            var at = activations.ChannelsLast ? (long)firstPixel * _channels : 0;
+            var x = activations.Input(frame) + at;
+            var y = activations.Result(frame) + at;
+            var residual = activations.Residual(frame) is var own && own is null ? null : own + at;
             var scale = Scale + ((long)frame * _channels);
             var mean = Mean + ((long)frame * _channels);
-            if (!ChannelsLast)
+            if (activations.ChannelsLast)
             {
-                SiteKernels.ApplyChannelsFirst(Input + at, Output + at, Residual is null ? null : Residual + at, pixels, _channels, mean, scale, bias, Epilogue);
-                return;
+                SiteKernels.ApplyChannelsLast(x, y, residual, lastPixel - firstPixel, _channels, mean, scale, bias, epilogue);
             }
-
-            at += (long)firstPixel * _channels;
-            SiteKernels.ApplyChannelsLast(Input + at, Output + at, Residual is null ? null : Residual + at, lastPixel - firstPixel, _channels, mean, scale, bias, Epilogue);
+            else
+            {
+                SiteKernels.ApplyChannelsFirst(x, y, residual, _pixels, _channels, mean, scale, bias, epilogue);
+            }
         }
     }
 
@@ -322,6 +289,9 @@ internal sealed unsafe class StepInPass(MethodRuntime runtime, int firstFrame, i
 
     /// <summary>Where the step is observed for drift; observes nothing by default.</summary>
     public StepObservation Observation { get; init; }
+
+    /// <summary>What an <see cref="IPassMethod"/> carries through the pass; null for other methods.</summary>
+    public PassMemory? Memory { get; init; }
 
     /// <summary>Whether the step's instance statistics are read at a site.</summary>
     public bool NeedsStatistics(NormalizationSite site) => Observation.Observes || runtime.Adapts(site);

@@ -57,6 +57,20 @@ public sealed class FrameBlock
             : FromPixels(Pixels.Slice(frame * size, size).ToArray(), 1, Channels, Height, Width);
     }
 
+    /// <summary>Some of the frames, over the same memory.</summary>
+    internal FrameBlock Slice(int first, int count)
+    {
+        if (first == 0 && count == Count)
+        {
+            return this;
+        }
+
+        var size = Channels * Height * Width;
+        return Pixels.IsEmpty
+            ? FromValues(Values.Slice(first * size, count * size), count, Channels, Height, Width)
+            : FromPixels(Pixels.Slice(first * size, count * size), count, Channels, Height, Width);
+    }
+
     private long Elements => checked((long)Count * Channels * Height * Width);
 }
 

@@ -6,7 +6,9 @@ namespace TtaService.Engine.Execution;
 
 /// <summary>How many threads a pass gets: one or all, whichever was faster lately for passes of about this size.</summary>
 /// <remarks>Which it is depends on the neighbours as much as on the model: on a busy machine a pass that waits for its second thread can take ten times as long. The slower choice is tried again now and then, ever more rarely while it loses.</remarks>
-internal sealed class PassThreads(int maximum)
+/// <param name="maximum">Most threads of a pass; 0 for torch's.</param>
+/// <param name="ownsProcess">Whether torch's number of threads, which is the process's, may stay as a pass had it.</param>
+internal sealed class PassThreads(int maximum, bool ownsProcess)
 {
     private static readonly Lazy<int> Available = new(torch.get_num_threads);
 
@@ -21,15 +23,63 @@ internal sealed class PassThreads(int maximum)
         var choice = _choices[BitOperations.Log2((ulong)pixels)] ??= new Choice();
         var alone = _maximum == 1 || choice.NextAlone();
         var threads = alone ? 1 : _maximum;
+        using var scope = Use(threads);
+        var began = Stopwatch.GetTimestamp();
+        var result = pass(threads);
+        choice.Learn(alone, Stopwatch.GetElapsedTime(began).TotalSeconds / pixels);
+        return result;
+    }
+
+    /// <summary>Torch gets one thread until this is disposed: for a few passes of any size, which teach nothing.</summary>
+    public IDisposable Alone() => Use(1);
+
+    private ThreadCountScope Use(int threads)
+    {
+        var scope = ownsProcess ? default : ThreadCountScope.Enter();
         if (torch.get_num_threads() != threads)
         {
             torch.set_num_threads(threads);
         }
 
-        var began = Stopwatch.GetTimestamp();
-        var result = pass(threads);
-        choice.Learn(alone, Stopwatch.GetElapsedTime(began).TotalSeconds / pixels);
-        return result;
+        return scope;
+    }
+
+    /// <summary>Restores torch's number of threads once no pass of the process is running.</summary>
+    private readonly struct ThreadCountScope : IDisposable
+    {
+        private static readonly Lock Gate = new();
+        private static int _passes;
+        private static int _before;
+
+        private readonly bool _entered;
+
+        private ThreadCountScope(bool entered) => _entered = entered;
+
+        public static ThreadCountScope Enter()
+        {
+            lock (Gate)
+            {
+                _before = _passes++ == 0 ? torch.get_num_threads() : _before;
+            }
+
+            return new ThreadCountScope(entered: true);
+        }
+
+        public void Dispose()
+        {
+            if (!_entered)
+            {
+                return;
+            }
+
+            lock (Gate)
+            {
+                if (--_passes == 0 && torch.get_num_threads() != _before)
+                {
+                    torch.set_num_threads(_before);
+                }
+            }
+        }
     }
 
     private sealed class Choice

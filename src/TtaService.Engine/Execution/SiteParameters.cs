@@ -1,5 +1,6 @@
 using TorchSharp;
 using TtaService.Engine.Normalization;
+using TtaService.Engine.Onnx;
 using static TorchSharp.torch;
 
 namespace TtaService.Engine.Execution;
@@ -14,6 +15,15 @@ internal sealed class SiteParameters(NormalizationSite site, Device device) : ID
     public Tensor Mean { get; } = Place(site.Mean, device);
 
     public Tensor Variance { get; } = Place(site.Variance, device);
+
+    /// <summary>Evaluation BatchNorm: float32 rows with the source statistics, plus a residual, clamped.</summary>
+    public Tensor Normalize(Tensor x, float epsilon, Tensor? residual, Epilogue epilogue)
+    {
+        var y = nn.functional.batch_norm(x, Mean, Variance, Weight, Bias, training: false, eps: epsilon);
+        y = residual is null ? y : Fused.Add(y, residual.to_type(ScalarType.Float32));
+        Fused.Clamp(y, epilogue);
+        return y;
+    }
 
     public void Dispose()
     {

@@ -10,43 +10,37 @@ internal static class StepAnswers
     public static StepResult Unchanged(StreamState state, StepStatus status, string message) =>
         new() { Status = status, Message = message, Steps = state.Steps, Frames = state.Frames };
 
-    /// <summary>The step's share of the outputs, or why it must not be committed.</summary>
+    /// <summary>The step's answer, or why it must not be committed.</summary>
     /// <param name="step">The step.</param>
-    /// <param name="firstFrame">Its first frame in the batch.</param>
-    /// <param name="outputs">Of the whole batch.</param>
-    /// <param name="frames">Frames of the batch.</param>
+    /// <param name="own">Its share of the outputs.</param>
     /// <param name="notFinite">Names a proposed tensor that is not finite; null when all are.</param>
-    public static StepResult Judge(StreamStep step, int firstFrame, OutputTensor[] outputs, int frames, Func<string?> notFinite)
+    public static StepResult Judge(StreamStep step, OutputTensor[] own, Func<string?> notFinite)
     {
-        var own = Array.ConvertAll(outputs, output => Slice(output, firstFrame, step.Frames.Count, frames));
         if (!Array.TrueForAll(own, output => TensorPrimitives.IsFiniteAll<float>(output.Values)))
         {
             return Unchanged(step.State, StepStatus.NotFinite, "the model's outputs for this step are not finite; check the frames");
         }
 
-        return notFinite() is { } tensor
-            ? Unchanged(step.State, StepStatus.NotFinite, $"the proposed statistics of {tensor} are not finite; check the frames")
-            : new StepResult { Status = StepStatus.Ok, Outputs = own };
+        if (notFinite() is { } tensor)
+        {
+            return Unchanged(step.State, StepStatus.NotFinite, $"the proposed statistics of {tensor} are not finite; check the frames");
+        }
+
+        // As they will be once the step is committed.
+        var (steps, frames) = step.Freeze ? (0, 0) : (1, step.Frames.Count);
+        return new StepResult { Status = StepStatus.Ok, Outputs = own, Steps = StreamState.Counted(step.State.Steps, steps), Frames = StreamState.Counted(step.State.Frames, frames) };
     }
 
     /// <summary>Counts a step whose state was committed, or left alone when it is frozen.</summary>
-    public static StepResult Count(StreamStep step, StepResult answer)
-    {
-        if (!step.Freeze)
-        {
-            step.State.Steps++;
-            step.State.Frames += step.Frames.Count;
-        }
-
-        return answer with { Steps = step.State.Steps, Frames = step.State.Frames };
-    }
+    public static void Count(StreamStep step, StepResult answer) => (step.State.Steps, step.State.Frames) = (answer.Steps, answer.Frames);
 
     /// <summary>Counts the frames that were observed, with how new each of them was.</summary>
     public static void CountObserved(StreamState state, ReadOnlySpan<float> novelty)
     {
         foreach (var distance in novelty)
         {
-            state.Changes.Observe(++state.ObservedFrames, state.Steps, distance);
+            state.ObservedFrames = StreamState.Counted(state.ObservedFrames, 1);
+            state.Changes.Observe(state.ObservedFrames, state.Steps, distance);
         }
     }
 
@@ -62,17 +56,5 @@ internal static class StepAnswers
         }
 
         return null;
-    }
-
-    private static OutputTensor Slice(OutputTensor output, int firstFrame, int count, int frames)
-    {
-        if (output.Shape.Length == 0 || output.Shape[0] != frames)
-        {
-            throw new InvalidOperationException($"output {output.Name} has shape [{string.Join(',', output.Shape)}] for {frames} frames; its first axis must be the batch");
-        }
-
-        var floats = output.Values.Length / frames;
-        int[] shape = [count, .. output.Shape.AsSpan(1)];
-        return new OutputTensor(output.Name, shape, output.Values.AsSpan(firstFrame * floats, count * floats).ToArray());
     }
 }

@@ -29,6 +29,12 @@ internal sealed class StepGroup
     /// <summary>[S,figures].</summary>
     public required Tensor Figures { get; init; }
 
+    /// <summary>What an <see cref="IPassMethod"/> wrote before the pass, [S,floats]; null for other methods.</summary>
+    public Tensor? Begun { get; init; }
+
+    /// <summary>What an <see cref="IPassMethod"/> keeps during the pass, [S,floats]; null for other methods.</summary>
+    public Tensor? Kept { get; init; }
+
     /// <summary>Null when the steps are not observed.</summary>
     public required GroupObservation? Observation { get; init; }
 
@@ -63,6 +69,8 @@ internal sealed class StepGroup
                     State = State.narrow(1, offset, floats),
                     NextState = Next.narrow(1, offset, floats),
                     Figures = Figures,
+                    Begun = Begun,
+                    Kept = Kept,
                 });
             }
 

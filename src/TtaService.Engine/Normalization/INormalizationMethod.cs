@@ -76,6 +76,12 @@ internal readonly ref struct SiteStep
     /// <summary>The variance that normalizes each frame, [n,C].</summary>
     public required Span<float> Variance { get; init; }
 
+    /// <summary>What an <see cref="IPassMethod"/> wrote before the pass; empty for other methods.</summary>
+    public ReadOnlySpan<float> Begun { get; init; }
+
+    /// <summary>Where an <see cref="IPassMethod"/> keeps what it needs behind the pass; empty for other methods.</summary>
+    public Span<float> Kept { get; init; }
+
     public int Channels => Site.Channels;
 
     /// <summary>Gives every frame the statistics of the first row.</summary>

@@ -6,6 +6,9 @@ namespace TtaService.Engine.Normalization;
 /// <summary>A method with all its hyperparameters, validated. Immutable; equal when name and values are.</summary>
 public sealed class MethodSettings : IEquatable<MethodSettings>
 {
+    // Who sends a hundred wrong names is helped by the first few.
+    private const int NamedProblems = 3;
+
     private readonly JsonObject _values;
     private readonly string _key;
 
@@ -29,15 +32,14 @@ public sealed class MethodSettings : IEquatable<MethodSettings>
     public static MethodSettings Create(string name, JsonObject? hyperparameters = null)
     {
         var method = NormalizationMethods.Find(name)
-            ?? throw new MethodSettingsException($"method '{Clip(name)}' does not exist; the methods are {string.Join(", ", NormalizationMethods.Names)}");
+            ?? throw new MethodSettingsException($"method '{ForeignText.Clip(name)}' does not exist; the methods are {string.Join(", ", NormalizationMethods.Names)}");
         var problems = new List<string>();
         var known = method.Hyperparameters.ToDictionary(h => h.Name, StringComparer.Ordinal);
-        foreach (var (given, _) in hyperparameters ?? [])
+        string[] unknown = [.. (hyperparameters ?? []).Select(pair => pair.Key).Where(given => !known.ContainsKey(given))];
+        if (unknown.Length > 0)
         {
-            if (!known.ContainsKey(given))
-            {
-                problems.Add($"'{Clip(given)}' is not a hyperparameter of {name}; it has {string.Join(", ", known.Keys)}");
-            }
+            var (named, more) = (unknown.Take(NamedProblems).Select(given => $"'{ForeignText.Clip(given)}'"), unknown.Length - NamedProblems);
+            problems.Add($"{string.Join(", ", named)}{(more > 0 ? $" and {more} more are" : unknown.Length > 1 ? " are" : " is")} not a hyperparameter of {name}; it has {string.Join(", ", known.Keys)}");
         }
 
         var values = new JsonObject();
@@ -53,7 +55,7 @@ public sealed class MethodSettings : IEquatable<MethodSettings>
             values[hyperparameter.Name] = hyperparameter.Parse(given, out var problem);
             if (problem is not null)
             {
-                problems.Add($"{name}: {hyperparameter.Name} {problem}, not {Clip(given?.ToJsonString() ?? "null")}");
+                problems.Add($"{name}: {hyperparameter.Name} {problem}, not {ForeignText.Clip(given?.ToJsonString() ?? "null")}");
             }
         }
 
@@ -77,9 +79,6 @@ public sealed class MethodSettings : IEquatable<MethodSettings>
     internal int Integer(string name) => checked((int)_values[name]!.GetValue<long>());
 
     internal string Text(string name) => _values[name]!.GetValue<string>();
-
-    // Wire text goes into messages, so its length is bounded.
-    private static string Clip(string text) => text.Length <= 64 ? text : string.Concat(text.AsSpan(0, 64), "…");
 }
 
 /// <summary>Settings that no method accepts.</summary>

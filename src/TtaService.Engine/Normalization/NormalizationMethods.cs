@@ -1,3 +1,5 @@
+using TtaService.Engine.Normalization.Auto;
+
 namespace TtaService.Engine.Normalization;
 
 /// <summary>The methods that exist. A new method is one file and one line here.</summary>
@@ -14,6 +16,7 @@ public static class NormalizationMethods
         Adaptive.Definition,
         UnmixTns.Definition,
         Iabn.Definition,
+        AutoMethod.Definition,
     ];
 
     private static readonly Dictionary<string, MethodDefinition> ByName = Definitions.ToDictionary(d => d.Name, StringComparer.Ordinal);
@@ -44,9 +47,15 @@ internal sealed record MethodDefinition(
     string Summary,
     string Source,
     IReadOnlyList<Hyperparameter> Own,
-    Func<MethodSettings, INormalizationMethod> Create,
+    Func<MethodSettings, MethodTarget, INormalizationMethod> Create,
     string? Warning = null)
 {
+    /// <summary>A method that needs to know nothing of the model but its sites, one at a time.</summary>
+    public MethodDefinition(string name, string summary, string source, IReadOnlyList<Hyperparameter> own, Func<MethodSettings, INormalizationMethod> create, string? warning = null)
+        : this(name, summary, source, own, (settings, _) => create(settings), warning)
+    {
+    }
+
     /// <summary>The method's own hyperparameters and the site filter, which every method has.</summary>
     public IReadOnlyList<Hyperparameter> Hyperparameters { get; } = [.. Own, .. SiteFilter.Hyperparameters];
 }

@@ -39,6 +39,12 @@ internal sealed class SiteTensors
     /// <summary>What <see cref="INormalizationMethod.StepFigures"/> gave for each step, [S,figures].</summary>
     public required Tensor Figures { get; init; }
 
+    /// <summary>What an <see cref="IPassMethod"/> wrote before the pass, [S,floats]; null for other methods.</summary>
+    public Tensor? Begun { get; init; }
+
+    /// <summary>Where an <see cref="IPassMethod"/> keeps what it needs behind the pass, [S,floats]; null for other methods.</summary>
+    public Tensor? Kept { get; init; }
+
     public int Channels => Site.Channels;
 
     /// <summary>The source statistics, for every frame.</summary>

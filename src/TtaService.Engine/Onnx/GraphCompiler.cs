@@ -9,8 +9,8 @@ namespace TtaService.Engine.Onnx;
 /// <summary>Turns a checked graph into programs: folds constants, finds the sites, fuses what follows them, and plans when values die.</summary>
 internal sealed class GraphCompiler : IDisposable
 {
-    // Operators whose result is memory of its own, which a site behind them may overwrite.
-    private static readonly HashSet<string> Fresh = ["Conv", "ConvTranspose", "Gemm", "MatMul", "Concat", "MaxPool", "AveragePool"];
+    // Constants that were computed at load, together: 512 MiB of float32. Weights come as initializers; what a graph computes from its constants are shapes, anchors and masks.
+    private const long MaxFoldedElements = 1L << 27;
 
     private readonly GraphProto _graph;
     private readonly Device _device;
@@ -24,6 +24,7 @@ internal sealed class GraphCompiler : IDisposable
     private readonly PackedConvolutions _convolutions = new();
     private readonly List<string> _problems = [];
     private int _slotCount;
+    private long _folded;
 
     public GraphCompiler(string path, GraphProto graph, long opset, Device device, ScalarType precision)
     {
@@ -79,6 +80,9 @@ internal sealed class GraphCompiler : IDisposable
 
     public int[] OutputSlots { get; } = [];
 
+    /// <summary>The convolutions that keep their weights in oneDNN's layout.</summary>
+    public PackedConvolutions Convolutions => _convolutions;
+
     /// <summary>A program that asks at the sites, or one with the source statistics folded into the convolutions before them.</summary>
     public Program Compile(bool foldsBatchNorm)
     {
@@ -112,11 +116,12 @@ internal sealed class GraphCompiler : IDisposable
             }
             else if (!swallowed.Contains(node) && !foldedConvolutions.ContainsKey(node))
             {
-                instructions.Add(Packed(node) ?? new KernelInstruction(node.Kernel!, Relaid(node, constants), [.. node.Proto.Output.Select(OutputSlot)]));
+                instructions.Add(Packed(node) ?? new KernelInstruction(node.Kernel!, Relaid(node, constants), [.. node.Proto.Output.Select(OutputSlot)], BufferPlan.MakesMemory(node.Proto)));
             }
         }
 
         PlanDeaths(instructions, constants);
+        BufferPlan.Overwrite(instructions, OutputSlots, constants.ContainsKey);
         var filled = new Tensor?[_slotCount];
         foreach (var (slot, constant) in constants)
         {
@@ -203,7 +208,7 @@ internal sealed class GraphCompiler : IDisposable
             node.Refuse($"attribute '{attribute}' is not supported");
         }
 
-        var kernel = op.Compile(node);
+        var kernel = SizeLimit.Guard(node, op.Compile(node));
         if (_problems.Count == before && _problems.Count == 0 && proto.Input.All(input => input.Length == 0 || _constants.ContainsKey(input)))
         {
             Fold(proto, node, kernel);
@@ -218,10 +223,18 @@ internal sealed class GraphCompiler : IDisposable
     {
         try
         {
-            var results = kernel([.. proto.Input.Select(input => input.Length == 0 ? null : _constants[input])]);
+            Tensor?[] inputs = [.. proto.Input.Select(input => input.Length == 0 ? null : _constants[input])];
+            if (_folded + SizeLimit.Elements(node, inputs) > MaxFoldedElements)
+            {
+                node.Refuse($"would be a constant of {SizeLimit.Elements(node, inputs):N0} values; constants computed at load may have {MaxFoldedElements:N0} in all");
+                return;
+            }
+
+            var results = kernel(inputs);
             for (var i = 0; i < proto.Output.Count; i++)
             {
                 _constants[proto.Output[i]] = results[i];
+                _folded += results[i].numel();
             }
         }
         catch (Exception e) when (e is not OutOfMemoryException)
@@ -262,6 +275,12 @@ internal sealed class GraphCompiler : IDisposable
             return null;
         }
 
+        if (ChannelsBefore(proto.Input[0]) is { } channels && channels != parameters[0].Length)
+        {
+            node.Refuse($"its parameters have {parameters[0].Length} values, its input '{proto.Input[0]}' has {channels} channels");
+            return null;
+        }
+
         if (parameters[3].Any(variance => !(variance >= 0)) || parameters.Any(parameter => parameter.Any(value => !float.IsFinite(value))))
         {
             node.Refuse("its statistics are not finite, or a variance is negative");
@@ -277,6 +296,24 @@ internal sealed class GraphCompiler : IDisposable
         }
 
         return new NormalizationSite(index, unique, node.Float("epsilon", 1e-5f), 1 - node.Float("momentum", 0.9f), parameters[0], parameters[1], parameters[2], parameters[3]);
+    }
+
+    // Channels of a value as far as the weights of the node that makes it tell.
+    private long? ChannelsBefore(string value)
+    {
+        var producer = _nodes.LastOrDefault(node => node.Proto.Output.Contains(value))?.View;
+        if (producer?.Constant(1)?.shape is not { Length: >= 2 } weight)
+        {
+            return null;
+        }
+
+        return producer.Type switch
+        {
+            "Conv" => weight[0],
+            "ConvTranspose" => weight[1] * producer.Int("group", 1),
+            "Gemm" => producer.Int("transB", 0) != 0 ? weight[0] : weight[1],
+            _ => null,
+        };
     }
 
     // A site and what can be done in its pass: the sum with a shortcut, then a clamp.
@@ -359,9 +396,7 @@ internal sealed class GraphCompiler : IDisposable
         var output = Slot(chain.Output);
         if (!folds)
         {
-            // A concatenation of one tensor is that tensor.
-            var owns = producers.TryGetValue(input, out var producer) && Fresh.Contains(producer.Proto.OpType) && (producer.Proto.OpType != "Concat" || producer.Proto.Input.Count > 1);
-            return new SiteInstruction(site, Slot(input), residual, output, chain.Epilogue, owns);
+            return new SiteInstruction(site, Slot(input), residual, output, chain.Epilogue);
         }
 
         int[] sources = residual < 0 ? [] : [residual];
@@ -371,12 +406,12 @@ internal sealed class GraphCompiler : IDisposable
             var (weight, bias) = FoldInto(convolution, site);
             if (Pack(convolution, weight, bias) is { } packed)
             {
-                return new KernelInstruction(arguments => [packed.Run(arguments[0]!)], [Slot(convolution.Proto.Input[0]), .. sources], [output], residual, chain.Epilogue);
+                return new KernelInstruction(arguments => [packed.Run(arguments[0]!)], [Slot(convolution.Proto.Input[0]), .. sources], [output], makesMemory: true, residual, chain.Epilogue);
             }
 
             var kernel = convolution.Kernel!;
             int[] slots = [Slot(convolution.Proto.Input[0]), New(Place(ChannelsLast(weight)), constants), New(bias, constants)];
-            return new KernelInstruction(arguments => kernel(arguments.AsSpan(0, 3).ToArray()), [.. slots, .. sources], [output], residual, chain.Epilogue);
+            return new KernelInstruction(arguments => kernel(arguments.AsSpan(0, 3).ToArray()), [.. slots, .. sources], [output], makesMemory: true, residual, chain.Epilogue);
         }
 
         var (mean, variance, gamma, beta) = (Place(tensor(site.Mean)), Place(tensor(site.Variance)), Place(tensor(site.Weight)), Place(tensor(site.Bias)));
@@ -384,6 +419,7 @@ internal sealed class GraphCompiler : IDisposable
             arguments => [nn.functional.batch_norm(arguments[0]!, mean, variance, gamma, beta, training: false, eps: site.Epsilon)],
             [Slot(input), .. sources],
             [output],
+            makesMemory: true,
             residual,
             chain.Epilogue);
     }
@@ -408,7 +444,7 @@ internal sealed class GraphCompiler : IDisposable
         }
 
         return Pack(node, weight, node.View.Constant(2) is { } bias ? Place(bias) : null) is { } packed
-            ? new KernelInstruction(arguments => [packed.Run(arguments[0]!)], [Slot(node.Proto.Input[0])], [Slot(node.Proto.Output[0])])
+            ? new KernelInstruction(arguments => [packed.Run(arguments[0]!)], [Slot(node.Proto.Input[0])], [Slot(node.Proto.Output[0])], makesMemory: true)
             : null;
     }
 

@@ -44,6 +44,12 @@ public sealed class ModelGraph : IDisposable
     /// <summary>The BatchNormalization nodes, in execution order.</summary>
     public IReadOnlyList<NormalizationSite> Sites { get; }
 
+    /// <summary>While set, frames are of no size that will come again, so that nothing is laid out for it.</summary>
+    internal bool IsTrial
+    {
+        set => _compiler.Convolutions.Deferred = value;
+    }
+
     /// <summary>Reads and compiles a model.</summary>
     /// <exception cref="ModelLoadException">The message lists everything that can't be run, with node names.</exception>
     public static ModelGraph Load(string path, Device device, ScalarType precision = ScalarType.Float32)

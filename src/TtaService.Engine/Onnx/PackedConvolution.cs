@@ -6,7 +6,7 @@ namespace TtaService.Engine.Onnx;
 
 /// <summary>A 2-D convolution that owns its weight, in the layout that oneDNN reads. Not thread-safe.</summary>
 /// <remarks>torch's conv2d lays the weight anew at every call: a seventh of the time of a ResNet's pass of one frame (Benchmarks, pass).</remarks>
-internal sealed class PackedConvolution(ConvolutionScript script, Kernel kernel, Tensor weight, Tensor? bias) : IDisposable
+internal sealed class PackedConvolution(PackedConvolutions owner, ConvolutionScript script, Kernel kernel, Tensor weight, Tensor? bias) : IDisposable
 {
     // In multiplications a frame. Asking oneDNN directly takes some 30 us more than conv2d, which runs small convolutions otherwise.
     private const long LeastWork = 4_000_000;
@@ -19,7 +19,7 @@ internal sealed class PackedConvolution(ConvolutionScript script, Kernel kernel,
     /// <summary>Convolves x [B,C,H,W], float32, C as the weight's.</summary>
     public Tensor Run(Tensor x)
     {
-        if (!_decided)
+        if (!_decided && !owner.Deferred)
         {
             Decide(x.shape);
         }

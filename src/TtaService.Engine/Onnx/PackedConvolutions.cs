@@ -10,6 +10,9 @@ internal sealed class PackedConvolutions : IDisposable
     private readonly Dictionary<(ConvolutionGeometry Geometry, bool HasBias), ConvolutionScript> _scripts = [];
     private readonly List<PackedConvolution> _convolutions = [];
 
+    /// <summary>While set, frames do not decide on layouts yet: theirs is not the size of those that will come.</summary>
+    public bool Deferred { get; set; }
+
     /// <summary>A convolution that owns the weight (channels-last) and reads the bias.</summary>
     public PackedConvolution Add(ConvolutionGeometry geometry, Kernel kernel, Tensor weight, Tensor? bias)
     {
@@ -19,7 +22,7 @@ internal sealed class PackedConvolutions : IDisposable
             _scripts.Add(key, script = new ConvolutionScript(geometry, bias is not null));
         }
 
-        var convolution = new PackedConvolution(script, kernel, weight.DetachFromDisposeScope(), bias);
+        var convolution = new PackedConvolution(this, script, kernel, weight.DetachFromDisposeScope(), bias);
         _convolutions.Add(convolution);
         return convolution;
     }

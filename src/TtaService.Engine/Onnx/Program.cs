@@ -9,7 +9,7 @@ namespace TtaService.Engine.Onnx;
 internal sealed record Program(IReadOnlyList<Instruction> Instructions, Tensor?[] Constants);
 
 /// <summary>One step of a program.</summary>
-internal abstract class Instruction(int[] inputs, int[] outputs)
+internal abstract class Instruction(int[] inputs, int[] outputs, bool makesMemory)
 {
     /// <summary>Slots read; -1 for an omitted input.</summary>
     public int[] Inputs => inputs;
@@ -17,14 +17,17 @@ internal abstract class Instruction(int[] inputs, int[] outputs)
     /// <summary>Slots written; -1 for an output that nobody wants.</summary>
     public int[] Outputs => outputs;
 
+    /// <summary>Whether the outputs lie in memory of their own; false where they may be views of an input.</summary>
+    public bool MakesMemory => makesMemory;
+
     /// <summary>Slots that nobody reads afterwards.</summary>
     public int[] Dying { get; set; } = [];
 
     public abstract void Run(Tensor?[] values, ISiteNormalizer? sites);
 }
 
-/// <summary>Runs an operator's kernel, and what was fused behind it in place.</summary>
-internal sealed class KernelInstruction(Kernel kernel, int[] inputs, int[] outputs, int residual = -1, Epilogue? epilogue = null) : Instruction(inputs, outputs)
+/// <summary>Runs an operator's kernel, and what was fused behind it, in place where the kernel made the memory.</summary>
+internal sealed class KernelInstruction(Kernel kernel, int[] inputs, int[] outputs, bool makesMemory, int residual = -1, Epilogue? epilogue = null) : Instruction(inputs, outputs, makesMemory)
 {
     private readonly Tensor?[] _arguments = new Tensor?[inputs.Length];
 
@@ -39,7 +42,7 @@ internal sealed class KernelInstruction(Kernel kernel, int[] inputs, int[] outpu
         Array.Clear(_arguments);
         if (residual >= 0)
         {
-            results[0].add_(values[residual]!);
+            results[0] = Fused.Add(results[0], values[residual]!);
         }
 
         if (epilogue is { Clamps: true } bounds)
@@ -62,21 +65,29 @@ internal sealed class KernelInstruction(Kernel kernel, int[] inputs, int[] outpu
 }
 
 /// <summary>Asks the pass how to normalize at a site.</summary>
-internal sealed class SiteInstruction(NormalizationSite site, int input, int residual, int output, Epilogue epilogue, bool ownsInput)
-    : Instruction(residual < 0 ? [input] : [input, residual], [output])
+internal sealed class SiteInstruction(NormalizationSite site, int input, int residual, int output, Epilogue epilogue)
+    : Instruction(residual < 0 ? [input] : [input, residual], [output], makesMemory: true)
 {
+    /// <summary>Slot of what is normalized.</summary>
+    public int Input => input;
+
+    /// <summary>Slot of what is added behind the normalization; -1 for none.</summary>
+    public int Residual => residual;
+
+    /// <summary>Whether the input's memory may be overwritten: nobody reads it afterwards, through no view either.</summary>
+    public bool MayOverwrite { get; set; }
+
     public override void Run(Tensor?[] values, ISiteNormalizer? sites)
     {
         var x = values[input]!;
         var other = residual < 0 ? null : values[residual];
 
         // A residual that broadcasts is added behind the site.
-        var fused = other is null || other.shape.AsSpan().SequenceEqual(x.shape);
-        var y = sites!.Normalize(site, x, ownsInput && Array.IndexOf(Dying, input) >= 0, fused ? other : null, fused ? epilogue : Epilogue.None);
+        var fused = other is null || (other.dtype == x.dtype && other.shape.AsSpan().SequenceEqual(x.shape));
+        var y = sites!.Normalize(site, x, MayOverwrite, fused ? other : null, fused ? epilogue : Epilogue.None);
         if (!fused)
         {
-            using var unfused = y;
-            y = unfused + other!;
+            y = Fused.Add(y, other!);
             Fused.Clamp(y, epilogue);
         }
 
@@ -86,6 +97,18 @@ internal sealed class SiteInstruction(NormalizationSite site, int input, int res
 
 internal static class Fused
 {
+    /// <summary>The sum, in place of y where its shape and type allow; y is disposed otherwise.</summary>
+    public static Tensor Add(Tensor y, Tensor other)
+    {
+        if (y.dtype == other.dtype && y.shape.AsSpan().SequenceEqual(other.shape))
+        {
+            return y.add_(other);
+        }
+
+        using var narrow = y;
+        return narrow + other;
+    }
+
     /// <summary>Clamps in place.</summary>
     public static void Clamp(Tensor x, Epilogue epilogue)
     {

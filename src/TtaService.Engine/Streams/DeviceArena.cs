@@ -7,9 +7,18 @@ namespace TtaService.Engine.Streams;
 /// <remarks>A step's proposed state lies in a tensor of the pass's own; a failed step is left out of the scatter.</remarks>
 internal sealed class DeviceArena(int rowFloats, Device device) : StateArena(rowFloats)
 {
-    private const int FirstRows = 16;
+    // Below this a smaller tensor would hardly save anything.
+    private const int FewRows = 16;
 
+    private readonly Stack<int> _free = [];
     private Tensor? _rows;
+    private int _capacity;
+    private int _used;
+
+    public override long Bytes => _capacity * RowBytes;
+
+    /// <summary>Whether most rows are free, so that <see cref="Compact"/> gives much of the memory back.</summary>
+    public bool IsSparse => _capacity > FewRows && Leased < _capacity / 4;
 
     /// <summary>Copies of rows, [rows, floats], in the order given.</summary>
     public Tensor Gather(Tensor rows) => RowFloats == 0 ? zeros([rows.shape[0], 0], device: device) : _rows!.index_select(0, rows);
@@ -51,23 +60,51 @@ internal sealed class DeviceArena(int rowFloats, Device device) : StateArena(row
 
     public override void Dispose() => _rows?.Dispose();
 
-    // Doubled, and copied on the device: a gather needs one tensor.
-    protected override void Grow()
+    /// <summary>Moves the rows in use together, in the order given, to the places 0, 1, …; all others must be free.</summary>
+    public void Compact(IReadOnlyList<int> rows)
     {
-        var capacity = Math.Max(FirstRows, 2 * Capacity);
-        if (RowFloats > 0)
-        {
-            var grown = empty([capacity, RowFloats], ScalarType.Float32, device).DetachFromDisposeScope();
-            if (_rows is not null)
-            {
-                using var kept = grown.narrow(0, 0, Capacity);
-                kept.copy_(_rows);
-                _rows.Dispose();
-            }
+        using var places = tensor(rows.Select(row => (long)row).ToArray(), device: device);
+        Hold(Math.Max(1, rows.Count), () => rows.Count == 0 ? null : _rows?.index_select(0, places));
+        _free.Clear();
+        _used = rows.Count;
+    }
 
-            _rows = grown;
+    protected override int Take()
+    {
+        if (_free.TryPop(out var row))
+        {
+            return row;
         }
 
-        Capacity = capacity;
+        if (_used == _capacity)
+        {
+            // By a quarter, and copied on the device: a gather needs one tensor.
+            Hold(_capacity + Math.Max(1, _capacity / 4), () => _rows?.alias());
+        }
+
+        return _used++;
+    }
+
+    protected override void GiveBack(int row) => _free.Push(row);
+
+    private void Hold(int capacity, Func<Tensor?> kept)
+    {
+        if (RowFloats > 0)
+        {
+            var held = empty([capacity, RowFloats], ScalarType.Float32, device).DetachFromDisposeScope();
+            using (var old = kept())
+            {
+                if (old is not null)
+                {
+                    using var start = held.narrow(0, 0, old.shape[0]);
+                    start.copy_(old);
+                }
+            }
+
+            _rows?.Dispose();
+            _rows = held;
+        }
+
+        _capacity = capacity;
     }
 }

@@ -1,5 +1,4 @@
 using TtaService.Engine.Normalization;
-using static TorchSharp.torch;
 
 namespace TtaService.Engine.Streams;
 
@@ -10,17 +9,28 @@ internal sealed class MethodRuntime : IDisposable
     private readonly bool[] _selected;
     private readonly ulong _modelKey;
 
-    public MethodRuntime(MethodSettings settings, IReadOnlyList<NormalizationSite> sites, ulong modelKey, Device? device = null)
+    private readonly ArenaPool _arenas;
+
+    /// <param name="settings">The method and its hyperparameters.</param>
+    /// <param name="model">The model, with all its sites.</param>
+    /// <param name="modelKey">Seeds what the method draws at random, with the stream's seed.</param>
+    /// <param name="arenas">Where rows come from; a pool in the host's memory of its own when null.</param>
+    public MethodRuntime(MethodSettings settings, MethodTarget model, ulong modelKey, ArenaPool? arenas = null)
     {
         Settings = settings;
-        Method = NormalizationMethods.Find(settings.Name)!.Create(settings);
+        Method = Bind(settings, model);
         var filter = new SiteFilter(settings);
-        _sites = sites;
+        _sites = model.Sites;
         _modelKey = modelKey;
-        _selected = [.. sites.Select(filter.Selects)];
-        Layout = new StateLayout(sites, Method, filter);
-        Arena = StateArena.Create(Layout.RowFloats, device);
+        _selected = [.. _sites.Select(filter.Selects)];
+        Layout = new StateLayout(_sites, Method, filter);
+        _arenas = arenas ?? new ArenaPool(device: null);
+        Arena = _arenas.Rent(Layout.RowFloats);
     }
+
+    /// <summary>The method on the sites of a model that its settings choose.</summary>
+    public static INormalizationMethod Bind(MethodSettings settings, MethodTarget model) =>
+        NormalizationMethods.Find(settings.Name)!.Create(settings, model with { Sites = [.. model.Sites.Where(new SiteFilter(settings).Selects)] });
 
     public MethodSettings Settings { get; }
 
@@ -28,10 +38,14 @@ internal sealed class MethodRuntime : IDisposable
 
     public StateLayout Layout { get; }
 
+    /// <summary>The rows of its streams, and of others whose rows are as long.</summary>
     public StateArena Arena { get; }
 
+    /// <summary>Streams that are resident.</summary>
+    public int Streams { get; set; }
+
     /// <summary>Bytes of a stream's row.</summary>
-    public long RowBytes => (long)Layout.RowFloats * sizeof(float);
+    public long RowBytes => Arena.RowBytes;
 
     /// <summary>Whether the method decides at this site; elsewhere the source statistics do.</summary>
     public bool Adapts(NormalizationSite site) => _selected[site.Index] && Method.ReadsFrames;
@@ -48,7 +62,13 @@ internal sealed class MethodRuntime : IDisposable
                 Method.Initialize(site, SiteSeed.Create(_modelKey, site.Index, seed), row.Slice(offset, length));
             }
         }
+
+        (Method as IPassMethod)?.InitializeStream(row.Slice(Layout.Stream.Offset, Layout.Stream.Length));
     }
 
-    public void Dispose() => Arena.Dispose();
+    public void Dispose()
+    {
+        (Method as IDisposable)?.Dispose();
+        _arenas.Return(Arena);
+    }
 }

@@ -11,6 +11,11 @@ public sealed class Safetensors
     /// <summary>Longest header that is read.</summary>
     public const int MaxHeaderBytes = 16 << 20;
 
+    // A hundred times what the largest models have; without a bound a header of empty entries takes ten times its size.
+    private const int MaxTensors = 65_536;
+    private const int MaxMetadata = 256;
+    private const int MaxAxes = 16;
+
     private const string Float32 = "F32";
     private const string UInt8 = "U8";
 
@@ -80,7 +85,7 @@ public sealed class Safetensors
     {
         if (_tensors[name].Type != Float32)
         {
-            throw new SnapshotException($"tensor '{name}' is {_tensors[name].Type}, expected {Float32}");
+            throw new SnapshotException($"tensor '{ForeignText.Clip(name)}' is {_tensors[name].Type}, expected {Float32}");
         }
 
         var data = Bytes(file, name);
@@ -216,7 +221,15 @@ public sealed class Safetensors
             {
                 foreach (var pair in entry.Value.EnumerateObject())
                 {
-                    metadata[pair.Name] = pair.Value.GetString() ?? "";
+                    if (metadata.Count == MaxMetadata)
+                    {
+                        throw new SnapshotException($"the metadata has more than {MaxMetadata} entries");
+                    }
+
+                    if (!metadata.TryAdd(pair.Name, pair.Value.GetString() ?? ""))
+                    {
+                        throw new SnapshotException($"the metadata has '{ForeignText.Clip(pair.Name)}' twice");
+                    }
                 }
 
                 continue;
@@ -225,7 +238,12 @@ public sealed class Safetensors
             var dtype = entry.Value.GetProperty("dtype").GetString();
             if (dtype is not (Float32 or UInt8))
             {
-                throw new SnapshotException($"tensor '{entry.Name}' is {dtype}; only {Float32} and {UInt8} are read");
+                throw new SnapshotException($"tensor '{ForeignText.Clip(entry.Name)}' is {ForeignText.Clip(dtype ?? "null")}; only {Float32} and {UInt8} are read");
+            }
+
+            if (tensors.Count == MaxTensors || entry.Value.GetProperty("shape").GetArrayLength() > MaxAxes)
+            {
+                throw new SnapshotException($"the file has more than {MaxTensors} tensors, or one of more than {MaxAxes} axes");
             }
 
             int[] shape = [.. entry.Value.GetProperty("shape").EnumerateArray().Select(extent => extent.GetInt32())];
@@ -234,13 +252,13 @@ public sealed class Safetensors
             var bytes = shape.Aggregate(dtype == Float32 ? 4L : 1L, (product, extent) => checked(product * extent));
             if (start != expected || end - (long)start != bytes || end > dataLength || bytes < 0)
             {
-                throw new SnapshotException($"tensor '{entry.Name}' lies at bytes {start} to {end} of {dataLength}, which does not fit its shape: the file is cut short or damaged");
+                throw new SnapshotException($"tensor '{ForeignText.Clip(entry.Name)}' lies at bytes {start} to {end} of {dataLength}, which does not fit its shape: the file is cut short or damaged");
             }
 
             expected = end;
             if (!tensors.TryAdd(entry.Name, (dtype, shape, start, end)))
             {
-                throw new SnapshotException($"tensor '{entry.Name}' occurs twice");
+                throw new SnapshotException($"tensor '{ForeignText.Clip(entry.Name)}' occurs twice");
             }
         }
 

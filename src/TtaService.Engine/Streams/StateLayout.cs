@@ -11,37 +11,47 @@ internal sealed class StateLayout
     private readonly (int Offset, int Length)[] _sites;
 
     public StateLayout(IReadOnlyList<NormalizationSite> sites, INormalizationMethod method, SiteFilter filter)
-        : this(sites, site => filter.Selects(site) ? method.StateAt(site) : [])
+        : this(sites, site => filter.Selects(site) ? method.StateAt(site) : [], (method as IPassMethod)?.StreamState ?? [])
     {
     }
 
     /// <summary>A layout of the tensors that are named for each site.</summary>
-    public StateLayout(IReadOnlyList<NormalizationSite> sites, Func<NormalizationSite, IReadOnlyList<StateTensor>> tensorsAt)
+    public StateLayout(IReadOnlyList<NormalizationSite> sites, Func<NormalizationSite, IReadOnlyList<StateTensor>> tensorsAt, IReadOnlyList<StateTensor>? ofStream = null)
     {
         _sites = new (int, int)[sites.Count];
         var tensors = new List<LayoutTensor>();
         var offset = 0;
         foreach (var site in sites)
         {
+            _sites[site.Index] = Place(site.Name, tensorsAt(site));
+        }
+
+        Stream = Place("stream", ofStream ?? []);
+        RowFloats = offset;
+        Tensors = tensors;
+
+        (int, int) Place(string owner, IReadOnlyList<StateTensor> own)
+        {
             var start = offset;
-            foreach (var tensor in tensorsAt(site))
+            foreach (var tensor in own)
             {
-                tensors.Add(new LayoutTensor($"{site.Name}.{tensor.Name}", tensor.Shape, offset, tensor.Length));
+                tensors.Add(new LayoutTensor($"{owner}.{tensor.Name}", tensor.Shape, offset, tensor.Length));
                 offset = checked(offset + tensor.Length);
             }
 
-            _sites[site.Index] = (start, offset - start);
+            var length = offset - start;
             offset = checked((offset + Alignment - 1) / Alignment * Alignment);
+            return (start, length);
         }
-
-        RowFloats = offset;
-        Tensors = tensors;
     }
 
     /// <summary>Floats of a row.</summary>
     public int RowFloats { get; }
 
-    /// <summary>Every tensor of a row, in site order.</summary>
+    /// <summary>Where what a stream keeps besides its sites' state lies in a row.</summary>
+    public (int Offset, int Length) Stream { get; }
+
+    /// <summary>Every tensor of a row, in site order; the stream's own at the end.</summary>
     public IReadOnlyList<LayoutTensor> Tensors { get; }
 
     /// <summary>Where a site's state lies in a row.</summary>

@@ -13,6 +13,8 @@ internal static class StreamSnapshot
     private const string Format = "tta.stream.v1";
     private const string ObservedFramesKey = "observed_frames";
     private const string ChangesKey = "change_detector";
+
+    private static readonly JsonDocumentOptions Strict = new() { AllowDuplicateProperties = false };
     private static readonly string[] NeverNegative = ["_var", "_std", "_occupancy"];
 
     /// <summary>The committed state as bytes.</summary>
@@ -49,23 +51,23 @@ internal static class StreamSnapshot
         var format = Required(content, "format");
         if (format != Format)
         {
-            throw new SnapshotException($"the snapshot's format is '{format}'; this version reads '{Format}'");
+            throw new SnapshotException($"the snapshot's format is '{ForeignText.Clip(format)}'; this version reads '{Format}'");
         }
 
         var model = Required(content, "model");
         if (model != modelDigest)
         {
-            throw new SnapshotException($"the snapshot belongs to model {model}, this model is {modelDigest}");
+            throw new SnapshotException($"the snapshot belongs to model {ForeignText.Clip(model)}, this model is {modelDigest}");
         }
 
         try
         {
-            var method = MethodSettings.Create(Required(content, "method"), JsonNode.Parse(Required(content, "hyperparameters")) as JsonObject);
+            var method = MethodSettings.Create(Required(content, "method"), Hyperparameters(Required(content, "hyperparameters")));
             return new Checked(content, method, ulong.Parse(Required(content, "seed"), CultureInfo.InvariantCulture), Counter(content, "step"), Counter(content, "frames"), content.Metadata.ContainsKey(ObservedFramesKey) ? Counter(content, ObservedFramesKey) : 0);
         }
-        catch (Exception e) when (e is MethodSettingsException or JsonException or FormatException or OverflowException)
+        catch (Exception e) when (e is MethodSettingsException or JsonException or FormatException or OverflowException or InvalidOperationException or ArgumentException)
         {
-            throw new SnapshotException($"the snapshot's metadata can't be read: {e.Message}");
+            throw new SnapshotException($"the snapshot's metadata can't be read: {ForeignText.Clip(e.Message, 400)}");
         }
     }
 
@@ -77,7 +79,7 @@ internal static class StreamSnapshot
         var known = layout.Tensors.Select(tensor => tensor.Name).ToHashSet(StringComparer.Ordinal);
         if (snapshot.Content.Names.FirstOrDefault(name => !known.Contains(name) && !ObservedStatistics.IsTensor(name)) is { } unknown)
         {
-            throw new SnapshotException($"the snapshot holds tensor '{unknown}', which its method does not have");
+            throw new SnapshotException($"the snapshot holds tensor '{ForeignText.Clip(unknown)}', which its method does not have");
         }
     }
 
@@ -130,10 +132,17 @@ internal static class StreamSnapshot
         ? value
         : throw new SnapshotException($"the snapshot's metadata lacks '{key}'");
 
+    private static JsonObject? Hyperparameters(string json) => JsonNode.Parse(json, documentOptions: Strict) switch
+    {
+        null => null,
+        JsonObject values => values,
+        _ => throw new FormatException("the hyperparameters are no JSON object"),
+    };
+
     private static long Counter(Safetensors content, string key)
     {
         var value = long.Parse(Required(content, key), NumberStyles.None, CultureInfo.InvariantCulture);
-        return value >= 0 ? value : throw new FormatException(key);
+        return value <= StreamState.MaxCount ? value : throw new FormatException($"{key} is {value}, at most {StreamState.MaxCount} is read");
     }
 
     internal readonly record struct Checked(Safetensors Content, MethodSettings Method, ulong Seed, long Steps, long Frames, long ObservedFrames);

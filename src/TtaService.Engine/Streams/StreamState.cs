@@ -6,6 +6,9 @@ namespace TtaService.Engine.Streams;
 /// <summary>The adaptation state of one stream of one model. Made, stepped, reset, evicted and released by <see cref="Execution.AdaptiveModel"/>, on its thread.</summary>
 public sealed class StreamState
 {
+    /// <summary>What steps and frames are counted to, where they stay: every reader of a snapshot holds it exactly, a double included, and it is ten million years of 30 frames a second.</summary>
+    internal const long MaxCount = 1L << 53;
+
     internal StreamState(MethodSettings method, ulong seed)
     {
         Method = method;
@@ -43,4 +46,7 @@ public sealed class StreamState
 
     /// <summary>Notices when the stream's domain switches.</summary>
     internal ChangeDetector Changes { get; } = new();
+
+    /// <summary>A count and some more, as far as is counted.</summary>
+    internal static long Counted(long count, int more) => Math.Min(checked(count + more), MaxCount);
 }

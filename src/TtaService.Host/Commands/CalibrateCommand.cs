@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Globalization;
 using Spectre.Console;
+using TtaService.Engine.Calibration;
 using TtaService.Engine.Drift;
 using TtaService.Engine.Evaluation;
 using TtaService.Engine.Execution;
@@ -9,14 +10,17 @@ using TtaService.Host.Commands.Evaluation;
 
 namespace TtaService.Host.Commands;
 
-/// <summary><c>tta calibrate</c>: what is normal for a model, from in-distribution frames in stream order, stored beside it.</summary>
+/// <summary><c>tta calibrate</c>: what is normal for a model, from ordinary frames, stored beside it: what its sites see of single frames, and how far streams drift.</summary>
 internal static class CalibrateCommand
 {
     public static Command Build()
     {
         var model = new Option<string>("--model") { Description = "A name in the model repository, a model folder, or its .onnx file.", Required = true };
         var models = ModelLocation.RepositoryOption();
-        var data = new Option<string?>("--data") { Description = "In-distribution labelled data: a folder a class, IDX files, or images.npy and labels.npy; the model's own sample when not given.", HelpName = "PATH" };
+        var data = new Option<string?>("--data") { Description = "Ordinary frames: a folder of images in the order of their names, or labelled data (a folder a class, IDX files, images.npy and labels.npy); the model's own sample when not given.", HelpName = "PATH" };
+        var frameCount = NumberOption.Integer("--frames", $"Frames that {ModelCalibration.FileName} is measured on, spread evenly over the data; how sure it is, is printed", 2000, Calibrator.MinFrames, int.MaxValue);
+        var only = new Option<string?>("--only") { Description = $"Write one file only: calibration ({ModelCalibration.FileName}) or drift ({DriftReference.FileName}).", HelpName = "FILE" };
+        only.AcceptOnlyFromAmong("calibration", "drift");
         var methods = new Option<string?>("--method") { Description = "The methods that streams will run with; source and the model's default when not given.", HelpName = "LIST" };
         var first = NumberOption.Integer("--first", "Use only the first so many images", int.MaxValue, 1, int.MaxValue);
         var length = NumberOption.Integer("--stream-length", "Frames a stream: the data are cut into streams of so many", 1000, 64, int.MaxValue);
@@ -25,39 +29,92 @@ internal static class CalibrateCommand
         var batch = NumberOption.Integer("--batch-size", "Frames a step", 8, 1, 4096);
         var tau = NumberOption.Integer("--tau", "Window of the observed statistics in frames (Drift:Tau)", new ObservationOptions().Tau, 16, 65_536);
         var seed = NumberOption.Integer("--seed", "Seed of the orders", 0, 0, int.MaxValue);
-        var output = new Option<string?>("--output") { Description = $"Where to write; {DriftReference.FileName} beside the model when not given.", HelpName = "FILE" };
-        var command = new Command("calibrate", $"Makes {DriftReference.FileName}, what is normal for a model, from in-distribution frames in stream order.") { model, models, data, methods, first, length, asIs, delta, batch, tau, seed, output };
+        var output = new Option<string?>("--output") { Description = $"Where to write {DriftReference.FileName}, and {ModelCalibration.FileName} beside it; the model's folder when not given.", HelpName = "FILE" };
+        var command = new Command("calibrate", $"Makes {ModelCalibration.FileName} and {DriftReference.FileName}, what is normal for a model, from ordinary frames; labels are not needed.") { model, models, data, frameCount, only, methods, first, length, asIs, delta, batch, tau, seed, output };
         command.SetAction((parsed, cancel) =>
         {
             var location = ModelLocation.Resolve(parsed.GetRequiredValue(model), parsed.GetValue(models));
-            // Every frame counts here, also those of source.
-            var options = location.LoadOptions with { Observation = new ObservationOptions { Tau = parsed.GetValue(tau), SourceInterval = 1 } };
-            using var loaded = AdaptiveModel.Load(location.OnnxPath, options);
-            if (loaded.Sites.Count == 0)
+            var path = parsed.GetValue(output) ?? Path.Combine(Path.GetDirectoryName(Path.GetFullPath(location.OnnxPath))!, DriftReference.FileName);
+            var terminal = new Terminal(parsed.InvocationConfiguration);
+
+            // Every frame counts here, also those of source. An old calibration is not read: it may be why this one is made.
+            var options = location.LoadOptions with { CalibrationPath = null, Observation = new ObservationOptions { Tau = parsed.GetValue(tau), SourceInterval = 1 } };
+            var (chosenFile, made) = (parsed.GetValue(only), TimeProvider.System.GetUtcNow());
+            ModelCalibration? calibration = null;
+            double error = 0;
+            if (chosenFile != "drift")
             {
-                throw new CommandException("the model has no normalization sites, so there is nothing to observe; tta inspect says more");
+                using var plain = Load(location, options);
+                var frames = EvaluationData.OpenFrames(location, plain, parsed.GetValue(data));
+                (calibration, error) = Measure(plain, frames, Math.Min(parsed.GetValue(first), frames.Labels.Count), parsed.GetValue(frameCount), made, cancel);
             }
 
-            var frames = EvaluationData.Open(location, loaded, parsed.GetValue(data), [new EvaluationDomain(null, 1)]);
-            var streams = Streams(frames.Labels, parsed.GetValue(first), parsed.GetValue(length), parsed.GetValue(asIs), parsed.GetValue(delta), parsed.GetValue(seed));
-            var terminal = new Terminal(parsed.InvocationConfiguration);
-            var chosen = Methods(location, loaded, parsed.GetValue(methods));
-            try
+            if (chosenFile != "calibration")
             {
-                var reference = new DriftCalibration(loaded, frames).Run(streams, chosen, parsed.GetValue(batch), TimeProvider.System.GetUtcNow(), progress: null, cancel);
-                var path = parsed.GetValue(output) ?? Path.Combine(Path.GetDirectoryName(Path.GetFullPath(location.OnnxPath))!, DriftReference.FileName);
-                reference.Write(path);
-                Write(terminal, reference, path);
+                using var loaded = Load(location, calibration is null ? options with { CalibrationPath = location.LoadOptions.CalibrationPath } : options with { Calibration = calibration });
+                var frames = EvaluationData.OpenFrames(location, loaded, parsed.GetValue(data));
+                var streams = Streams(frames.Labels, parsed.GetValue(first), parsed.GetValue(length), parsed.GetValue(asIs) || !frames.AreLabelled, parsed.GetValue(delta), parsed.GetValue(seed));
+                var chosen = Methods(location, loaded, parsed.GetValue(methods));
+                try
+                {
+                    var reference = new DriftCalibration(loaded, frames).Run(streams, chosen, parsed.GetValue(batch), made, progress: null, cancel);
+                    reference.Write(path);
+                    Write(terminal, reference, path);
+                }
+                catch (DriftReferenceException refused)
+                {
+                    throw new CommandException($"{refused.Message}{(calibration is null ? string.Empty : $"; --only calibration writes {ModelCalibration.FileName} alone")}");
+                }
             }
-            catch (DriftReferenceException refused)
+
+            if (calibration is not null)
             {
-                throw new CommandException(refused.Message);
+                Write(terminal, calibration, error, Path.Combine(Path.GetDirectoryName(Path.GetFullPath(path))!, ModelCalibration.FileName));
             }
 
             return Task.FromResult(0);
         });
         return command;
     }
+
+    private static AdaptiveModel Load(ModelLocation location, AdaptiveModelOptions options)
+    {
+        var loaded = AdaptiveModel.Load(location.OnnxPath, options);
+        if (loaded.Sites.Count > 0)
+        {
+            return loaded;
+        }
+
+        loaded.Dispose();
+        throw new CommandException("the model has no normalization sites, so there is nothing to observe; tta inspect says more");
+    }
+
+    // Frames that lie as far apart as the data allow: neighbours of a video are alike.
+    private static (ModelCalibration Calibration, double Error) Measure(AdaptiveModel model, EvaluationFrames frames, int available, int wanted, DateTimeOffset created, CancellationToken cancel)
+    {
+        var calibrator = new Calibrator(model);
+        var count = Math.Min(available, wanted);
+        foreach (var samples in Enumerable.Range(0, count).Select(i => new EvaluationSample(0, (int)((long)i * available / count))).Chunk(FramesInPass))
+        {
+            cancel.ThrowIfCancellationRequested();
+            calibrator.Observe(frames.Read(samples));
+        }
+
+        return (calibrator.Complete(created), calibrator.StandardError);
+    }
+
+    private static void Write(Terminal terminal, ModelCalibration calibration, double error, string path)
+    {
+        calibration.Write(path);
+        var enough = Math.Ceiling(calibration.Frames * Math.Pow(error / Calibrator.EnoughError, 2));
+        var advice = error <= Calibrator.EnoughError
+            ? "more frames would not help"
+            : string.Create(CultureInfo.InvariantCulture, $"more frames help until {Calibrator.EnoughError}, about {enough:N0} frames like these");
+        terminal.Line($"{calibration.Frames:N0} frames, {calibration.Sites.Count} sites, {calibration.Classes} classes; largest standard error {error:0.000} of a frame's deviation: {advice}");
+        terminal.Line($"written to {path}");
+    }
+
+    private const int FramesInPass = 32;
 
     /// <summary>Neighbouring images cut into streams, each in its own order.</summary>
     internal static IReadOnlyList<EvaluationSample[]> Streams(IReadOnlyList<int> labels, int first, int length, bool asIs, double delta, int seed)

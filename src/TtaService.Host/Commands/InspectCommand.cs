@@ -45,14 +45,17 @@ internal static class InspectCommand
     private static ModelReport Report(ModelLocation location, IReadOnlyList<MethodChoice> choices)
     {
         using var model = AdaptiveModel.Load(location.OnnxPath, location.LoadOptions);
-        var sites = model.Sites.Select(site => new SiteReport(site.Index, site.Name, site.Channels, site.Epsilon, site.Momentum)).ToList();
+        var sites = model.Sites.Select(site => new SiteReport(site.Index, site.Name, site.Channels, site.Epsilon, site.Momentum, !model.StaysAtSource(site))).ToList();
         var methods = choices.Select(choice =>
         {
             var unavailable = model.WhyUnavailable(choice.Settings);
             var bytes = unavailable is null ? model.StateBytes(choice.Settings) : 0;
-            return new MethodReport(choice.Label, bytes, bytes > 0 ? Gibibyte / bytes : null, unavailable);
+            return new MethodReport(choice.Label, bytes, bytes > 0 ? Gibibyte / bytes : null, unavailable, model.Caution(choice.Settings));
         });
-        return new ModelReport(location.OnnxPath, model.Digest, [.. model.InputShape], [.. model.OutputNames], sites.Count, sites.Sum(site => site.Channels), sites, [.. methods]);
+        var calibration = model.Calibration is { } known
+            ? string.Create(CultureInfo.InvariantCulture, $"calibrated {known.Created:yyyy-MM-dd} on {known.Frames:N0} frames")
+            : "uncalibrated: run tta calibrate";
+        return new ModelReport(location.OnnxPath, model.Digest, [.. model.InputShape], [.. model.OutputNames], calibration, model.FramesPerPass, model.Notices, sites.Count, sites.Sum(site => site.Channels), sites, [.. methods]);
     }
 
     private static void Write(Terminal terminal, ModelReport report)
@@ -61,7 +64,13 @@ internal static class InspectCommand
         terminal.Line($"sha256   {report.Digest}");
         terminal.Line($"input    [{string.Join(", ", report.InputShape.Select(axis => axis < 0 ? "any" : axis.ToString(CultureInfo.InvariantCulture)))}]");
         terminal.Line($"outputs  {string.Join(", ", report.Outputs)}");
+        terminal.Line($"normal   {report.Calibration}");
         terminal.Line($"sites    {report.SiteCount}, {report.Channels} channels in all");
+        foreach (var notice in report.Notices)
+        {
+            terminal.Line($"notice   {notice}");
+        }
+
         var sites = new Table { Border = TableBorder.Simple };
         sites.AddColumns("#", "normalization site", "channels", "epsilon", "momentum");
         foreach (var site in report.Sites)
@@ -90,13 +99,18 @@ internal static class InspectCommand
             // Of the other methods it is the same.
             terminal.Line($"not available: {why}");
         }
+
+        foreach (var method in report.Methods.Where(method => method.Caution is not null))
+        {
+            terminal.Line($"{method.Method}: {method.Caution}");
+        }
     }
 
     private static Text Cell(FormattableString value) => new(FormattableString.Invariant(value));
 
-    private sealed record ModelReport(string Path, string Digest, long[] InputShape, string[] Outputs, int SiteCount, int Channels, IReadOnlyList<SiteReport> Sites, IReadOnlyList<MethodReport> Methods);
+    private sealed record ModelReport(string Path, string Digest, long[] InputShape, string[] Outputs, string Calibration, int? FramesPerPass, IReadOnlyList<string> Notices, int SiteCount, int Channels, IReadOnlyList<SiteReport> Sites, IReadOnlyList<MethodReport> Methods);
 
-    private sealed record SiteReport(int Index, string Name, int Channels, float Epsilon, float Momentum);
+    private sealed record SiteReport(int Index, string Name, int Channels, float Epsilon, float Momentum, bool Adapts);
 
-    private sealed record MethodReport(string Method, long StateBytes, long? StreamsPerGibibyte, string? Unavailable);
+    private sealed record MethodReport(string Method, long StateBytes, long? StreamsPerGibibyte, string? Unavailable, string? Caution);
 }

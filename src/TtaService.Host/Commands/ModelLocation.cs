@@ -9,7 +9,9 @@ namespace TtaService.Host.Commands;
 /// <param name="Folder">Its model folder; null for an .onnx file that is in none.</param>
 internal sealed record ModelLocation(string OnnxPath, ModelFolder? Folder)
 {
-    public AdaptiveModelOptions LoadOptions => Folder is null ? new() : new() { InputNormalization = Folder.InputNormalization };
+    public AdaptiveModelOptions LoadOptions => Folder is null
+        ? new() { OwnsProcess = true }
+        : new() { InputNormalization = Folder.InputNormalization, CalibrationPath = Folder.CalibrationPath, FrameSize = Folder.FrameSize, OwnsProcess = true };
 
     public static Option<string?> RepositoryOption() => new("--models") { Description = "The model repository, a folder with a folder a model; ./models when not given, or the one that comes with tta.", HelpName = "DIR" };
 

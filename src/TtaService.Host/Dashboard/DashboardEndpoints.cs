@@ -1,6 +1,7 @@
 using System.Net;
 using System.Text.Json;
 using Microsoft.Extensions.Options;
+using TtaService.Engine.Execution;
 using TtaService.Host.Grpc;
 using TtaService.Serving.Streams;
 using TtaService.Serving.Telemetry;
@@ -31,7 +32,7 @@ internal static class DashboardEndpoints
             // Counts from the start on, not from the first look at the page.
             endpoints.ServiceProvider.GetRequiredService<ServiceFigures>();
             DashboardFiles.Map(page);
-            var api = page.MapGroup("/api/v1").AddEndpointFilter(ExplainAsync);
+            var api = page.MapGroup("/api/v1");
             MapReading(api);
             MapActions(api);
         }
@@ -86,7 +87,7 @@ internal static class DashboardEndpoints
             : Refused());
     }
 
-    // Level changes as they happen.
+    // Level changes and frames that began not to be learned, as they happen.
     private static async Task EventsAsync(HttpContext context, DriftBoard board, IHostApplicationLifetime lifetime)
     {
         context.Response.ContentType = "text/event-stream";
@@ -98,9 +99,12 @@ internal static class DashboardEndpoints
             await context.Response.Body.FlushAsync(ended.Token).ConfigureAwait(false);
             await foreach (var update in watch.ReadAsync(ended.Token).ConfigureAwait(false))
             {
-                var line = update is LevelChanged change
-                    ? $"event: level\ndata: {JsonSerializer.Serialize(new { stream = change.Stream.Stream, level = FleetReader.Word(change.Stream.Level) })}\n\n"
-                    : ": alive\n\n";
+                var line = update switch
+                {
+                    LevelChanged change => $"event: level\ndata: {JsonSerializer.Serialize(new { stream = change.Stream.Stream, level = FleetReader.Word(change.Stream.Level) })}\n\n",
+                    FramesNotLearned began => $"event: not_learned\ndata: {JsonSerializer.Serialize(new { stream = began.Stream, reason = Label<NotLearnedReason>.Of(began.Reason), frames = began.Frames })}\n\n",
+                    _ => ": alive\n\n",
+                };
                 await context.Response.WriteAsync(line, ended.Token).ConfigureAwait(false);
                 await context.Response.Body.FlushAsync(ended.Token).ConfigureAwait(false);
             }
@@ -108,27 +112,6 @@ internal static class DashboardEndpoints
         catch (OperationCanceledException)
         {
             // The page was closed, or the server stops.
-        }
-    }
-
-    private static async ValueTask<object?> ExplainAsync(EndpointFilterInvocationContext context, EndpointFilterDelegate next)
-    {
-        try
-        {
-            return await next(context).ConfigureAwait(false);
-        }
-        catch (FailureException failed)
-        {
-            var status = failed.Failure.Kind switch
-            {
-                FailureKind.NotFound => HttpStatusCode.NotFound,
-                FailureKind.InvalidArgument => HttpStatusCode.BadRequest,
-                FailureKind.AlreadyExists or FailureKind.FailedPrecondition or FailureKind.Aborted => HttpStatusCode.Conflict,
-                FailureKind.ResourceExhausted => HttpStatusCode.TooManyRequests,
-                FailureKind.Unavailable => HttpStatusCode.ServiceUnavailable,
-                _ => HttpStatusCode.InternalServerError,
-            };
-            return Results.Json(new { error = failed.Failure.Message }, statusCode: (int)status);
         }
     }
 

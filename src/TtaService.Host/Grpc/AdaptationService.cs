@@ -9,7 +9,6 @@ namespace TtaService.Host.Grpc;
 internal sealed class AdaptationService(
     StreamDirectory directory,
     StepReader steps,
-    OpenCalls calls,
     IOptions<StreamsOptions> streams,
     IHostApplicationLifetime lifetime,
     TimeProvider clock) : V1.AdaptationService.AdaptationServiceBase
@@ -51,7 +50,6 @@ internal sealed class AdaptationService(
 
     public override async Task StreamInfer(IAsyncStreamReader<StreamInferRequest> requestStream, IServerStreamWriter<StreamInferReply> responseStream, ServerCallContext context)
     {
-        calls.Add(context.GetHttpContext());
         using var call = new DuplexCall(requestStream, responseStream, context, directory, steps, _streams, clock, lifetime.ApplicationStopping);
         await call.RunAsync().ConfigureAwait(false);
     }
@@ -59,7 +57,10 @@ internal sealed class AdaptationService(
     private async Task<InferReply> InferAsync(StreamSession session, Serving.Streams.StateOrigin origin, StepRequest step, ReplyContent content, ServerCallContext context)
     {
         var submission = steps.Read(session.Model, step, content, context.CancellationToken);
-        var outcome = await session.Model.Batcher.SubmitAsync(session, submission).ConfigureAwait(false);
+        var running = session.Model.Batcher.SubmitAsync(session, submission);
+        // The batcher counts the frames now.
+        RequestMessages.Current?.HandOver();
+        var outcome = await running.ConfigureAwait(false);
         return outcome.Answer is { } answer
             ? new InferReply
             {

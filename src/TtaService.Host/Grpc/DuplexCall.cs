@@ -19,7 +19,6 @@ internal sealed class DuplexCall(
     TimeProvider clock,
     CancellationToken stopping) : IDisposable
 {
-    private readonly CancellationTokenSource _idle = new();
     private readonly CancellationTokenSource _aged = new();
 
     public async Task RunAsync()
@@ -27,32 +26,24 @@ internal sealed class DuplexCall(
         await using var ageTimer = options.MaxCallAge > TimeSpan.Zero
             ? clock.CreateTimer(static source => ((CancellationTokenSource)source!).Cancel(), _aged, options.MaxCallAge * (1 - (RandomNumberGenerator.GetInt32(1000) * 0.2 / 1000)), Timeout.InfiniteTimeSpan)
             : null;
-        await using var idleTimer = clock.CreateTimer(static source => ((CancellationTokenSource)source!).Cancel(), _idle, options.FirstMessageTimeout, Timeout.InfiniteTimeSpan);
         var open = await ReadOpenAsync().ConfigureAwait(false);
         var name = StreamRequests.CheckedName(open.Stream, "open.stream");
         var content = StreamRequests.Read(open.Reply);
-        // The opening may have to wait; the call is not idle for that.
-        idleTimer.Change(Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
         var (lease, origin) = await OpenAsync(StreamRequests.Read(open, name) with { Client = StreamRequests.ClientOf(context) }).ConfigureAwait(false);
         using (lease)
         {
             // What an earlier call of the stream left running holds places that this one needs, and may move the last sequence that it tells.
             await lease.Session.Model.Batcher.SettledAsync(lease.Session).WaitAsync(context.CancellationToken).ConfigureAwait(false);
             await replies.WriteAsync(new StreamInferReply { Opened = Replies.Opened(lease.Session, origin, options.MaxPendingSteps, steps.MaxFramesPerStep(lease.Session.Model)) }).ConfigureAwait(false);
-            idleTimer.Change(options.CallIdleTimeout, Timeout.InfiniteTimeSpan);
-            await PumpAsync(lease, content, origin, idleTimer).ConfigureAwait(false);
+            await PumpAsync(lease, content, origin).ConfigureAwait(false);
         }
     }
 
-    public void Dispose()
-    {
-        _idle.Dispose();
-        _aged.Dispose();
-    }
+    public void Dispose() => _aged.Dispose();
 
     private async Task<OpenStream> ReadOpenAsync()
     {
-        using var reading = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken, stopping, _idle.Token);
+        using var reading = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken, stopping);
         try
         {
             if (!await requests.MoveNext(reading.Token).ConfigureAwait(false))
@@ -67,9 +58,7 @@ internal sealed class DuplexCall(
         catch (Exception interrupted) when (IsInterruption(interrupted))
         {
             context.CancellationToken.ThrowIfCancellationRequested();
-            throw new FailureException(stopping.IsCancellationRequested
-                ? Failure.Stopping()
-                : new Failure(FailureKind.DeadlineExceeded, "OPEN_TIMEOUT", $"no message came within {options.FirstMessageTimeout.TotalSeconds:0.###} s (Streams:FirstMessageTimeout); open the stream first"));
+            throw new FailureException(Failure.Stopping());
         }
 
         return requests.Current.Open ?? throw new FailureException(Failure.Invalid("OPEN_MISSING", "open", "the first message must open the stream; steps come after it"));
@@ -88,10 +77,10 @@ internal sealed class DuplexCall(
         }
     }
 
-    private async Task PumpAsync(StreamLease lease, ReplyContent content, Serving.Streams.StateOrigin origin, ITimer idleTimer)
+    private async Task PumpAsync(StreamLease lease, ReplyContent content, Serving.Streams.StateOrigin origin)
     {
         // Ends the reading; steps that were read are still answered unless the client or the stream is gone.
-        using var ending = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken, stopping, _idle.Token, _aged.Token, lease.Lost);
+        using var ending = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken, stopping, _aged.Token, lease.Lost);
         using var abandoned = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken, lease.Lost);
         using var slots = new SemaphoreSlim(options.MaxPendingSteps);
         var pending = Channel.CreateUnbounded<PendingReply>(new UnboundedChannelOptions { SingleReader = true, SingleWriter = true });
@@ -101,12 +90,10 @@ internal sealed class DuplexCall(
         {
             while (await requests.MoveNext(ending.Token).ConfigureAwait(false))
             {
-                idleTimer.Change(Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
                 var step = requests.Current.Step
                     ?? throw new FailureException(Failure.Invalid("STEP_MISSING", "step", "every message after the first must be a step; a call opens one stream, once"));
                 await slots.WaitAsync(ending.Token).ConfigureAwait(false);
                 pending.Writer.TryWrite(new PendingReply(step.Sequence, Submit(lease.Session, step, content, abandoned.Token)));
-                idleTimer.Change(options.CallIdleTimeout, Timeout.InfiniteTimeSpan);
             }
         }
         catch (Exception interrupted) when (IsInterruption(interrupted))
@@ -154,14 +141,7 @@ internal sealed class DuplexCall(
                 : new Failure(FailureKind.Aborted, "STREAM_TAKEN_OVER", $"another call opened stream '{lease.Session.Name}'; one call at a time has a stream open");
         }
 
-        if (stopping.IsCancellationRequested || _aged.IsCancellationRequested)
-        {
-            return Ended();
-        }
-
-        return _idle.IsCancellationRequested
-            ? new Failure(FailureKind.DeadlineExceeded, "CALL_IDLE", $"no step came within {options.CallIdleTimeout.TotalSeconds:0.###} s (Streams:CallIdleTimeout); the stream stays, open it again")
-            : null;
+        return stopping.IsCancellationRequested || _aged.IsCancellationRequested ? Ended() : null;
     }
 
     private Failure Ended() => stopping.IsCancellationRequested

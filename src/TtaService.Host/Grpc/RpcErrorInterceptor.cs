@@ -4,15 +4,13 @@ using Grpc.AspNetCore.Server;
 using Grpc.Core;
 using Grpc.Core.Interceptors;
 using Microsoft.AspNetCore.Http.Features;
-using Microsoft.Extensions.Options;
-using TtaService.Host.Hosting;
 using TtaService.Serving.Streams;
 using TtaService.Serving.Telemetry;
 
 namespace TtaService.Host.Grpc;
 
-/// <summary>The border of every call: refuses calls while the server stops, turns failures into statuses, and keeps the text of defects in the log.</summary>
-internal sealed partial class RpcErrorInterceptor(IHostApplicationLifetime lifetime, IOptions<ServerOptions> server, TtaMetrics metrics, ILogger<RpcErrorInterceptor> logger) : Interceptor
+/// <summary>The border of every service: refuses calls while the server stops, turns failures into statuses, and keeps the text of defects in the log.</summary>
+internal sealed partial class RpcErrorInterceptor(IHostApplicationLifetime lifetime, TtaMetrics metrics, ILogger<RpcErrorInterceptor> logger) : Interceptor
 {
     public override async Task<TResponse> UnaryServerHandler<TRequest, TResponse>(TRequest request, ServerCallContext context, UnaryServerMethod<TRequest, TResponse> continuation)
     {
@@ -94,13 +92,10 @@ internal sealed partial class RpcErrorInterceptor(IHostApplicationLifetime lifet
     {
         switch (thrown)
         {
-            case RpcException { StatusCode: StatusCode.ResourceExhausted } tooLarge:
-                // The reader's own, of a message of a duplex call.
-                return new Failure(FailureKind.ResourceExhausted, "MESSAGE_TOO_LARGE", $"{tooLarge.Status.Detail} The limit is {server.Value.MaxMessageBytes} bytes (Server:MaxMessageBytes); send smaller frames, or fewer a step").ToRpcException();
             case RpcException:
                 return null;
             case InvalidProtocolBufferException unreadable:
-                return Failure.Invalid("MESSAGE_UNREADABLE", "message", $"a message of the call is not what protos/tta/v1 says: {unreadable.Message}").ToRpcException();
+                return MessageFields.Unreadable(unreadable.Message).ToRpcException();
             case FailureException expected:
                 return expected.Failure.ToRpcException();
             case OperationCanceledException or IOException when context.CancellationToken.IsCancellationRequested:

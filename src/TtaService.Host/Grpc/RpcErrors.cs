@@ -1,12 +1,13 @@
 using Google.Protobuf.WellKnownTypes;
 using Google.Rpc;
 using Grpc.Core;
+using TtaService.Engine;
 using TtaService.Serving.Streams;
 using TtaService.V1;
 
 namespace TtaService.Host.Grpc;
 
-/// <summary>Failures as gRPC sees them: a status with google.rpc details, or an in-band error of one step.</summary>
+/// <summary>Failures as gRPC sees them: a status with google.rpc details, or an in-band error of one step. What a client wrote into them leaves short and without control characters.</summary>
 internal static class RpcErrors
 {
     /// <summary>ErrorInfo's domain.</summary>
@@ -14,7 +15,8 @@ internal static class RpcErrors
 
     public static RpcException ToRpcException(this Failure failure)
     {
-        var status = new Google.Rpc.Status { Code = (int)CodeOf(failure.Kind), Message = failure.Message };
+        var message = ErrorText.Of(failure.Message);
+        var status = new Google.Rpc.Status { Code = (int)CodeOf(failure.Kind), Message = message };
         var info = new ErrorInfo { Domain = Domain, Reason = failure.Reason };
         if (failure.Owner is not null)
         {
@@ -24,7 +26,7 @@ internal static class RpcErrors
         status.Details.Add(Any.Pack(info));
         if (failure.Field is { } field)
         {
-            status.Details.Add(Any.Pack(new BadRequest { FieldViolations = { new BadRequest.Types.FieldViolation { Field = field, Description = failure.Message, Reason = failure.Reason } } }));
+            status.Details.Add(Any.Pack(new BadRequest { FieldViolations = { new BadRequest.Types.FieldViolation { Field = ForeignText.Clip(field), Description = ForeignText.Clip(message), Reason = failure.Reason } } }));
         }
 
         if (failure.RetryAfter is { } delay)
@@ -44,10 +46,10 @@ internal static class RpcErrors
 
     public static StepError ToStepError(this Failure failure, ulong sequence)
     {
-        var error = new StepError { Sequence = sequence, Code = (int)CodeOf(failure.Kind), Message = failure.Message, Reason = failure.Reason };
+        var error = new StepError { Sequence = sequence, Code = (int)CodeOf(failure.Kind), Message = ErrorText.Of(failure.Message), Reason = failure.Reason };
         if (failure.Field is { } field)
         {
-            error.Metadata["field"] = field;
+            error.Metadata["field"] = ForeignText.Clip(field);
         }
 
         if (failure.RetryAfter is { } delay)

@@ -2,6 +2,7 @@ using System.Text.Json.Nodes;
 using Google.Protobuf.Collections;
 using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
+using TtaService.Engine;
 using TtaService.Serving.Streams;
 using TtaService.V1;
 using Method = TtaService.V1.Method;
@@ -70,34 +71,35 @@ internal static class StreamRequests
             throw new FailureException(Failure.Invalid("UPDATE_MASK_EMPTY", "update_mask", "the update mask names no field; it may name frozen, max_coalesce, labels, pinned"));
         }
 
-        Func<StreamSettings, StreamSettings> change = settings => settings;
+        var (frozen, labels, pinned, coalesce) = (default(bool?), default(Dictionary<string, string>), default(bool?), default(int?));
         foreach (var path in mask.Paths)
         {
-            var before = change;
             switch (path)
             {
                 case "frozen":
-                    var frozen = stream.Frozen;
-                    change = settings => before(settings) with { Frozen = frozen };
+                    frozen = stream.Frozen;
                     break;
                 case "max_coalesce":
-                    var coalesce = stream.MaxCoalesce == 0 ? 1 : CheckedCoalesce(stream.MaxCoalesce, "stream.max_coalesce");
-                    change = settings => before(settings) with { MaxCoalesce = coalesce };
+                    coalesce = stream.MaxCoalesce == 0 ? 1 : CheckedCoalesce(stream.MaxCoalesce, "stream.max_coalesce");
                     break;
                 case "labels":
-                    var labels = CheckedLabels(stream.Labels);
-                    change = settings => before(settings) with { Labels = labels };
+                    labels ??= CheckedLabels(stream.Labels);
                     break;
                 case "pinned":
-                    var pinned = stream.Pinned;
-                    change = settings => before(settings) with { Pinned = pinned };
+                    pinned = stream.Pinned;
                     break;
                 default:
-                    throw new FailureException(Failure.Invalid("UPDATE_MASK_INVALID", "update_mask", $"'{StreamNames.Clip(path)}' can't be updated; frozen, max_coalesce, labels and pinned can. A method or seed changes by opening the stream with RESUME_POLICY_RESET, a model by deleting the stream"));
+                    throw new FailureException(Failure.Invalid("UPDATE_MASK_INVALID", "update_mask", $"'{ForeignText.Clip(path)}' can't be updated; frozen, max_coalesce, labels and pinned can. A method or seed changes by opening the stream with RESUME_POLICY_RESET, a model by deleting the stream"));
             }
         }
 
-        return change;
+        return settings => settings with
+        {
+            Frozen = frozen ?? settings.Frozen,
+            MaxCoalesce = coalesce ?? settings.MaxCoalesce,
+            Labels = labels ?? settings.Labels,
+            Pinned = pinned ?? settings.Pinned,
+        };
     }
 
     public static ReplyContent Read(ReplyOptions? options)
@@ -122,7 +124,7 @@ internal static class StreamRequests
                 Value.KindOneofCase.NumberValue when double.IsFinite(value.NumberValue) => Number(value.NumberValue),
                 Value.KindOneofCase.StringValue => JsonValue.Create(value.StringValue),
                 Value.KindOneofCase.BoolValue => JsonValue.Create(value.BoolValue),
-                _ => throw new FailureException(Failure.Invalid("METHOD_INVALID", field, $"hyperparameter '{StreamNames.Clip(name)}' must be a finite number, a string or a boolean")),
+                _ => throw new FailureException(Failure.Invalid("METHOD_INVALID", field, $"hyperparameter '{ForeignText.Clip(name)}' must be a finite number, a string or a boolean")),
             };
         }
 
@@ -147,7 +149,7 @@ internal static class StreamRequests
         {
             if (name.Length is 0 or > MaxLabelLength || value.Length > MaxLabelLength)
             {
-                throw new FailureException(Failure.Invalid("LABEL_INVALID", "stream.labels", $"a label's name has 1 to {MaxLabelLength} characters and its value at most {MaxLabelLength}; label '{StreamNames.Clip(name)}' has {name.Length} and {value.Length}"));
+                throw new FailureException(Failure.Invalid("LABEL_INVALID", "stream.labels", $"a label's name has 1 to {MaxLabelLength} characters and its value at most {MaxLabelLength}; label '{ForeignText.Clip(name)}' has {name.Length} and {value.Length}"));
             }
         }
 

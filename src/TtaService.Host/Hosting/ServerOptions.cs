@@ -19,9 +19,21 @@ public sealed class ServerOptions
     [Range(0, 65535)]
     public int HttpPort { get; set; } = 8000;
 
-    /// <summary>Bytes of one gRPC message; larger ones end their call. Default 16 MiB, above the limit of a frame, so that a frame that is too large is refused in band.</summary>
+    /// <summary>Bytes of one gRPC message, unpacked; larger ones end their call. Default 24 MiB: a raw frame of as many pixels as Frames:MaxPixels allows (3840x2160, 23.7 MiB), and above Frames:MaxBytes, so that a frame that is too large is refused in band.</summary>
     [Range(1024, 1 << 30)]
-    public int MaxMessageBytes { get; set; } = 16 * 1024 * 1024;
+    public int MaxMessageBytes { get; set; } = 24 * 1024 * 1024;
+
+    /// <summary>Bytes of messages that one connection may have on their way, from their header on until the server has taken them; more is refused with RESOURCE_EXHAUSTED. Default 128 MiB: five of the largest, or a thousand cameras' frames at once.</summary>
+    [Range(1024, long.MaxValue)]
+    public long MaxConnectionMessageBytes { get; set; } = 128L << 20;
+
+    /// <summary>The same of all connections; a connection that has more on its way than the one that asks loses its largest unfinished message first. Default 512 MiB.</summary>
+    [Range(1024, long.MaxValue)]
+    public long MaxTotalMessageBytes { get; set; } = 512L << 20;
+
+    /// <summary>A message that has begun, and the one message of a unary call, must be complete within this time. Default 10 s: 20 Mbit/s for the largest, 40 kbit/s for a camera's JPEG.</summary>
+    [Range(typeof(TimeSpan), "00:00:00.010", "01:00:00")]
+    public TimeSpan MessageTimeout { get; set; } = TimeSpan.FromSeconds(10);
 
     /// <summary>Open calls on one connection; further ones wait at the client without an error. Default 1,000: one connection for many cameras.</summary>
     [Range(1, 100_000)]
@@ -30,6 +42,14 @@ public sealed class ServerOptions
     /// <summary>Connections at a time. Default 10,000.</summary>
     [Range(1, 1_000_000)]
     public int MaxConnections { get; set; } = 10_000;
+
+    /// <summary>Connections of one peer at a time, an IPv4 address or an IPv6 network of 64 bits; further ones are closed. Default 2,500: one peer can't take all.</summary>
+    [Range(1, 1_000_000)]
+    public int MaxConnectionsPerPeer { get; set; } = 2500;
+
+    /// <summary>Names by which the HTTP port may be asked, separated by commas, beside localhost, the machine's name and IP addresses; <c>*.example.com</c> for all names below one, <c>*</c> for any. Default none: a page elsewhere that has its name lead here gets nothing.</summary>
+    [AllowedHosts]
+    public string AllowedHosts { get; set; } = string.Empty;
 
     /// <summary>A connection that is silent for this long is asked whether it lives. Default 10 s: a lost network gives no other sign.</summary>
     [Range(typeof(TimeSpan), "00:00:01", "01:00:00")]
@@ -57,4 +77,14 @@ internal sealed class ListenAddressAttribute() : ValidationAttribute("an IP addr
     };
 
     public override bool IsValid(object? value) => Parse(value as string) is not null;
+}
+
+/// <summary>Names of hosts with commas between them.</summary>
+[AttributeUsage(AttributeTargets.Property)]
+internal sealed class AllowedHostsAttribute() : ValidationAttribute("names of hosts without ports, separated by commas, such as tta,*.example.com")
+{
+    public static string[] Split(string? hosts) => (hosts ?? string.Empty).Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);
+
+    public override bool IsValid(object? value) =>
+        Array.TrueForAll(Split(value as string), host => host == "*" || Uri.CheckHostName(host.StartsWith("*.", StringComparison.Ordinal) ? host[2..] : host) != UriHostNameType.Unknown);
 }

@@ -7,9 +7,11 @@ namespace Microsoft.AspNetCore.Builder;
 
 internal static class TtaEndpointRouteBuilderExtensions
 {
-    /// <summary>Maps the gRPC services, which the HTTP/2 listener serves, the probes, which both do, and the metrics and the dashboard, which the HTTP/1.1 listener serves.</summary>
-    public static void MapTtaService(this IEndpointRouteBuilder endpoints)
+    /// <summary>Puts the borders up and maps the gRPC services, which the HTTP/2 listener serves, the probes, which both do, and the metrics and the dashboard, which the HTTP/1.1 listener serves.</summary>
+    public static void MapTtaService(this WebApplication endpoints)
     {
+        endpoints.Use(endpoints.Services.GetRequiredService<HttpBorder>().RunAsync);
+        endpoints.Use(endpoints.Services.GetRequiredService<CallBorder>().RunAsync);
         endpoints.MapGrpcService<AdaptationService>();
         endpoints.MapGrpcService<StreamsService>();
         endpoints.MapGrpcService<ModelsService>();

@@ -21,7 +21,8 @@ internal static partial class TtaHost
         builder.Logging.AddFilter("Microsoft.Extensions.Hosting.Internal.Host", level => level >= (started ? LogLevel.Information : LogLevel.Critical));
         builder.Services.AddTtaService();
         builder.Services.AddTtaTelemetry(builder.Configuration);
-        builder.Services.AddOptions<KestrelServerOptions>().Configure<IOptions<ServerOptions>>((kestrel, server) => SettingsSection.WhenValid(server, settings => Listen(kestrel, settings)));
+        builder.Services.AddOptions<KestrelServerOptions>().Configure<IOptions<ServerOptions>, TimeProvider, ILogger<PeerConnections>>((kestrel, server, clock, log) =>
+            SettingsSection.WhenValid(server, settings => Listen(kestrel, settings, new PeerConnections(settings.MaxConnectionsPerPeer, clock, log))));
         builder.Services.AddOptions<HostOptions>().Configure<IOptions<ServerOptions>>((host, server) => SettingsSection.WhenValid(server, settings => host.ShutdownTimeout = settings.ShutdownTimeout));
         configure?.Invoke(builder);
         var host = builder.Build();
@@ -58,7 +59,7 @@ internal static partial class TtaHost
     }
 
     // Two listeners: without TLS a port speaks either HTTP/2 or HTTP/1.1.
-    private static void Listen(KestrelServerOptions kestrel, ServerOptions server)
+    private static void Listen(KestrelServerOptions kestrel, ServerOptions server, PeerConnections peers)
     {
         var address = ListenAddressAttribute.Parse(server.Address)!;
         kestrel.AddServerHeader = false;
@@ -68,8 +69,16 @@ internal static partial class TtaHost
         kestrel.Limits.Http2.KeepAlivePingTimeout = server.KeepAlivePingTimeout;
         // A call that is not read fills its own window of 768 KiB; the connection's must hold several, or its other calls stand still too.
         kestrel.Limits.Http2.InitialConnectionWindowSize = 16 * 1024 * 1024;
-        kestrel.Listen(address, server.GrpcPort, listener => listener.Protocols = HttpProtocols.Http2);
-        kestrel.Listen(address, server.HttpPort, listener => listener.Protocols = HttpProtocols.Http1);
+        // Of what is no gRPC call; those have limits of their own.
+        kestrel.Limits.MaxRequestBodySize = 64 * 1024;
+        kestrel.Listen(address, server.GrpcPort, listener => Serve(listener, HttpProtocols.Http2));
+        kestrel.Listen(address, server.HttpPort, listener => Serve(listener, HttpProtocols.Http1));
+
+        void Serve(ListenOptions listener, HttpProtocols protocols)
+        {
+            listener.Protocols = protocols;
+            listener.Use(next => connection => peers.RunAsync(connection, next));
+        }
     }
 
     private static void WarnWhenReachable(WebApplication host)

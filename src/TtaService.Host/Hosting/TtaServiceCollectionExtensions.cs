@@ -1,3 +1,5 @@
+using System.IO.Compression;
+using Grpc.Net.Compression;
 using Microsoft.Extensions.DependencyInjection.Extensions;
 using Microsoft.Extensions.Diagnostics.HealthChecks;
 using Microsoft.Extensions.Options;
@@ -49,7 +51,7 @@ internal static class TtaServiceCollectionExtensions
     private static void AddStreams(IServiceCollection services)
     {
         services.TryAddSingleton<ModelCatalog>();
-        services.TryAddSingleton(provider => new DecodeSlots(provider.GetRequiredService<IOptions<BatchingOptions>>().Value));
+        services.TryAddSingleton(provider => new DecodeTurns(provider.GetRequiredService<IOptions<BatchingOptions>>().Value));
         services.TryAddSingleton<StreamDirectory>();
         services.TryAddSingleton<StreamList>();
         services.TryAddSingleton<StoreHealth>();
@@ -75,6 +77,9 @@ internal static class TtaServiceCollectionExtensions
 
     private static void AddDashboard(IServiceCollection services)
     {
+        services.TryAddSingleton<HttpBorder>();
+        // Also while it is developed: what a client sent wrong is told by the border.
+        services.Configure<RouteHandlerOptions>(routes => routes.ThrowOnBadRequest = true);
         services.TryAddSingleton<DriftHistory>();
         services.TryAddSingleton<ServiceFigures>();
         services.TryAddSingleton<FleetReader>();
@@ -86,7 +91,13 @@ internal static class TtaServiceCollectionExtensions
         services.TryAddSingleton<StepReader>();
         services.TryAddSingleton<OpenCalls>();
         services.AddHostedService(provider => provider.GetRequiredService<OpenCalls>());
-        services.AddGrpc(grpc => grpc.Interceptors.Add<RpcErrorInterceptor>());
+        services.TryAddSingleton<MessageBudget>();
+        services.TryAddSingleton<CallBorder>();
+        services.AddGrpc(grpc =>
+        {
+            grpc.Interceptors.Add<RpcErrorInterceptor>();
+            grpc.CompressionProviders = [new BoundedUnpacking(new GzipCompressionProvider(CompressionLevel.Fastest)), new BoundedUnpacking(new DeflateCompressionProvider(CompressionLevel.Fastest))];
+        });
         services.AddOptions<global::Grpc.AspNetCore.Server.GrpcServiceOptions>()
             .Configure<IOptions<ServerOptions>>((grpc, server) => SettingsSection.WhenValid(server, settings => grpc.MaxReceiveMessageSize = settings.MaxMessageBytes));
         services.AddGrpcReflection();

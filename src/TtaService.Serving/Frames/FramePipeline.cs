@@ -15,21 +15,38 @@ internal sealed class FramePipeline(Preprocessing preprocessing, FrameOptions li
     /// <summary>Bytes of one preprocessed frame.</summary>
     public long FrameBytes => (long)Channels * Height * Width;
 
+    /// <summary>What decoding a file takes, in source pixels times scans, or bytes where there are more; 1 for one that is refused.</summary>
+    public long CostOf(ReadOnlySpan<byte> encoded)
+    {
+        try
+        {
+            return Math.Max(FrameHeader.Read(encoded, limits).Cost, encoded.Length);
+        }
+        catch (FrameException)
+        {
+            return 1;
+        }
+    }
+
     /// <summary>A JPEG, PNG or WebP file.</summary>
     /// <param name="encoded">The whole file.</param>
     /// <param name="chw">[C,H,W], <see cref="FrameBytes"/> long.</param>
+    /// <returns>False for a damaged picture that is to be answered all the same (<see cref="FrameOptions.Damaged"/>).</returns>
     /// <exception cref="FrameException">The frame is not taken.</exception>
-    public void DecodeEncoded(ReadOnlySpan<byte> encoded, Span<byte> chw)
+    public bool DecodeEncoded(ReadOnlySpan<byte> encoded, Span<byte> chw)
     {
-        using var image = FrameDecoder.Decode(encoded, limits);
+        using var image = FrameDecoder.Decode(encoded, limits, limits.FastDecode ? preprocessing.Resized : null, preprocessing.ApplyExif);
         if (preprocessing.ApplyExif && image.Orientation != SKEncodedOrigin.TopLeft)
         {
             using var upright = Orientation.Apply(image);
-            Preprocess(upright.Pixels, upright.Width, upright.Height, chw);
-            return;
+            Preprocess(upright.Pixels, upright.Width, upright.Height, upright.Source, chw);
+        }
+        else
+        {
+            Preprocess(image.Pixels, image.Width, image.Height, image.Source, chw);
         }
 
-        Preprocess(image.Pixels, image.Width, image.Height, chw);
+        return image.Damage is null;
     }
 
     /// <summary>Uncompressed pixels.</summary>
@@ -73,7 +90,7 @@ internal sealed class FramePipeline(Preprocessing preprocessing, FrameOptions li
                 }
             }
 
-            Preprocess(rgba, width, height, chw);
+            Preprocess(rgba, width, height, (width, height), chw);
         }
         finally
         {
@@ -85,7 +102,7 @@ internal sealed class FramePipeline(Preprocessing preprocessing, FrameOptions li
         "RAW_SIZE_WRONG",
         $"a raw image of {width}x{height} with {channels} bytes a pixel and stride {stride} has {bytes} bytes; width and height are at least 1, the stride at least width * {channels} (0 for that), the data at least stride * (height - 1) + width * {channels}");
 
-    private void Preprocess(Span<byte> rgba, int width, int height, Span<byte> chw)
+    private void Preprocess(Span<byte> rgba, int width, int height, (int Width, int Height) source, Span<byte> chw)
     {
         var depth = 4;
         if (preprocessing.Channels == ColorChannels.Grey)
@@ -95,10 +112,10 @@ internal sealed class FramePipeline(Preprocessing preprocessing, FrameOptions li
             depth = 1;
         }
 
-        var (resizedHeight, resizedWidth) = preprocessing.Resized(height, width);
+        var (resizedHeight, resizedWidth) = preprocessing.Resized(source.Height, source.Width);
         if (resizedHeight < Height || resizedWidth < Width)
         {
-            throw new FrameException("FRAME_TOO_SMALL", $"the frame is {width}x{height} pixels, {resizedWidth}x{resizedHeight} when resized, and the model takes the centre {Width}x{Height}; send a larger frame");
+            throw new FrameException("FRAME_TOO_SMALL", $"the frame is {source.Width}x{source.Height} pixels, {resizedWidth}x{resizedHeight} when resized, and the model takes the centre {Width}x{Height}; send a larger frame");
         }
 
         // torchvision's CenterCrop rounds halves to even.

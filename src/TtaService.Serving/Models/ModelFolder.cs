@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using TtaService.Engine.Calibration;
 using TtaService.Engine.Execution;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Onnx;
@@ -26,6 +27,10 @@ internal sealed class ModelFolder
 
     public string OnnxPath => Path.Combine(FolderPath, "model.onnx");
 
+    /// <summary>The model's calibration; null when it was not calibrated.</summary>
+    /// <exception cref="ModelLoadException">It is a link that leads out of the folder.</exception>
+    public string? CalibrationPath => Path.Combine(FolderPath, ModelCalibration.FileName) is var path && ModelFile.Exists(path) ? path : null;
+
     public IReadOnlyList<string> Labels => _manifest.Labels;
 
     /// <summary>Frames of a step, when the model has a limit of its own.</summary>
@@ -33,6 +38,23 @@ internal sealed class ModelFolder
 
     /// <summary>How pixels become input values; ImageNet's when model.json says nothing.</summary>
     public InputNormalization InputNormalization => _manifest.Preprocessing is { Mean: { } mean, Std: { } std } ? new InputNormalization(mean, std) : InputNormalization.ImageNet;
+
+    /// <summary>Height and width of the frames that preprocessing makes for a model that leaves its input's size open; null when model.json leaves it open, too.</summary>
+    public (int Height, int Width)? FrameSize
+    {
+        get
+        {
+            try
+            {
+                return Preprocessing([-1, -1, -1, -1]).Crop;
+            }
+            catch (ModelLoadException)
+            {
+                // Loading says what is wrong, with the model's own input.
+                return null;
+            }
+        }
+    }
 
     /// <summary>Reads a model folder.</summary>
     /// <exception cref="ModelLoadException">No model.onnx in it, a link instead of a file, or a wrong model.json.</exception>
@@ -47,13 +69,13 @@ internal sealed class ModelFolder
         return new ModelFolder(full, ModelManifest.Read(full));
     }
 
-    /// <summary>The method of streams that name none: model.json's, or adaptive where the model has sites to adapt.</summary>
+    /// <summary>The method of streams that name none: model.json's, or auto on a calibrated model, or adaptive where the model has sites to adapt.</summary>
     /// <exception cref="ModelLoadException">model.json names a method that does not exist, or that this model can't run.</exception>
     public MethodSettings DefaultMethod(AdaptiveModel model)
     {
         if (_manifest.DefaultMethod is not { } entry)
         {
-            return MethodSettings.Create(model.Sites.Count > 0 ? "adaptive" : "source");
+            return MethodSettings.Create(model.Sites.Count == 0 ? "source" : model.Calibration is null ? "adaptive" : "auto");
         }
 
         try

@@ -3,6 +3,7 @@ using System.Globalization;
 using System.IO.Compression;
 using System.Numerics.Tensors;
 using System.Text.Json;
+using TtaService.Engine;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Streams;
 
@@ -76,18 +77,18 @@ internal sealed class SnapshotCodec(SnapshotEncoding encoding, Func<string, IRea
 
         if (used != Delta)
         {
-            throw new SnapshotException($"the snapshot's encoding is '{used}'; this version reads '{Delta}'");
+            throw new SnapshotException($"the snapshot's encoding is '{ForeignText.Clip(used)}'; this version reads '{Delta}'");
         }
 
         var model = content.Metadata.GetValueOrDefault("model") ?? "";
-        var source = new SourceValues(sites(model) ?? throw new SnapshotException($"the snapshot is encoded as differences from the statistics of model {model}, which is not loaded"));
+        var source = new SourceValues(sites(model) ?? throw new SnapshotException($"the snapshot is encoded as differences from the statistics of model {ForeignText.Clip(model)}, which is not loaded"));
         try
         {
             var tensors = JsonSerializer.Deserialize<List<EncodedTensor>>(content.Metadata[TensorsKey])!;
             var floats = tensors.Sum(tensor => tensor.Shape.Aggregate(1L, (product, extent) => checked(product * (uint)extent)));
-            if (floats * sizeof(float) > MaxDecodedBytes)
+            if (floats > MaxDecodedBytes / sizeof(float))
             {
-                throw new SnapshotException($"the snapshot would have {floats * sizeof(float)} bytes, at most {MaxDecodedBytes} are read");
+                throw new SnapshotException($"the snapshot would have {floats} numbers, at most {MaxDecodedBytes / sizeof(float)} are read");
             }
 
             var halves = Decompress(content.Bytes(stored, Payload), (int)floats * 2);
@@ -96,7 +97,7 @@ internal sealed class SnapshotCodec(SnapshotEncoding encoding, Func<string, IRea
         }
         catch (Exception e) when (e is KeyNotFoundException or JsonException or InvalidDataException or OverflowException or NullReferenceException)
         {
-            throw new SnapshotException($"the encoded snapshot can't be read: {e.Message}");
+            throw new SnapshotException($"the encoded snapshot can't be read: {ForeignText.Clip(e.Message, 400)}");
         }
     }
 

@@ -15,6 +15,7 @@ internal sealed class AnswerWriter(IReadOnlyList<string> labels)
         Method = session.Method.Name,
         Predictions = Predict(result.Outputs, firstFrame, frames, content.TopK),
         Outputs = content.RawOutputs ? [.. result.Outputs.Select(output => Part(output, firstFrame, frames))] : [],
+        NotLearned = NotLearned(result.NotLearned, firstFrame, frames),
         Times = times,
         Joined = joined,
     };
@@ -31,6 +32,20 @@ internal sealed class AnswerWriter(IReadOnlyList<string> labels)
         }
 
         return null;
+    }
+
+    private static List<UnlearnedFrame> NotLearned(IReadOnlyList<NotLearnedReason> reasons, int firstFrame, int frames)
+    {
+        var unlearned = new List<UnlearnedFrame>();
+        for (var frame = 0; frame < frames && reasons.Count > 0; frame++)
+        {
+            if (reasons[firstFrame + frame] is var reason && reason != NotLearnedReason.None)
+            {
+                unlearned.Add(new UnlearnedFrame(frame, reason));
+            }
+        }
+
+        return unlearned;
     }
 
     private ClassScore[][] Predict(IReadOnlyList<OutputTensor> outputs, int firstFrame, int frames, int topK)

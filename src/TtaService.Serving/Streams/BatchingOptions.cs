@@ -17,11 +17,11 @@ public sealed class BatchingOptions
     [Range(typeof(TimeSpan), "00:00:00", "00:00:01")]
     public TimeSpan MaxDelay { get; set; } = TimeSpan.FromMilliseconds(2);
 
-    /// <summary>Steps that wait or run, of all streams; further ones are refused with RESOURCE_EXHAUSTED. Default 1,024.</summary>
+    /// <summary>Steps that wait or run, of all streams; further ones are refused with RESOURCE_EXHAUSTED. The last eighth is for streams of which none waits. Default 1,024.</summary>
     [Range(1, 1_000_000)]
     public int MaxQueuedSteps { get; set; } = 1024;
 
-    /// <summary>Bytes of frames that wait or run, encoded and decoded; further ones are refused with RESOURCE_EXHAUSTED. Default 1 GiB.</summary>
+    /// <summary>Bytes of frames that wait or run, encoded and decoded; further ones are refused with RESOURCE_EXHAUSTED. The last eighth is for streams of which no step waits. Default 1 GiB.</summary>
     [Range(1, long.MaxValue)]
     public long MaxQueuedBytes { get; set; } = 1L << 30;
 
@@ -29,7 +29,7 @@ public sealed class BatchingOptions
     [Range(typeof(TimeSpan), "00:00:05", "1.00:00:00")]
     public TimeSpan StuckAfter { get; set; } = TimeSpan.FromMinutes(2);
 
-    /// <summary>Steps decoded at a time, of all models. Default 0: one a processor.</summary>
+    /// <summary>Frames decoded at a time, of all models; beside costly ones a cheap one always has a place. Default 0: one a processor.</summary>
     [Range(0, 1024)]
     public int DecodeConcurrency { get; set; }
 }

@@ -1,7 +1,7 @@
 using System.Diagnostics;
-using TtaService.Engine.Drift;
 using TtaService.Engine.Execution;
 using TtaService.Engine.Streams;
+using TtaService.Serving.Frames;
 using TtaService.Serving.Loops;
 using TtaService.Serving.Telemetry;
 
@@ -10,8 +10,8 @@ namespace TtaService.Serving.Streams;
 /// <summary>Collects steps of different streams into one forward pass of their model.</summary>
 /// <remarks>
 /// A stream's work runs in the order of its admission, one at a time, so a batch holds at most one step of a stream. Streams that may run
-/// stand in one line and go to its end after each step: nobody overtakes, nobody starves. While a batch runs the next one gathers, so the
-/// loop waits for company only when steps of other streams are about to be decoded.
+/// stand in one line and are charged for their frames: small steps pass large ones, nobody starves. While a batch runs the next one gathers,
+/// so the loop waits for company only when steps of other streams are about to be decoded.
 /// </remarks>
 internal sealed partial class StepBatcher : IAsyncDisposable
 {
@@ -19,14 +19,15 @@ internal sealed partial class StepBatcher : IAsyncDisposable
     private readonly StreamResidency _residency;
     private readonly BatchingOptions _options;
     private readonly int _maxPendingSteps;
-    private readonly DecodeSlots _decoding;
+    private readonly DecodeTurns _decoding;
+    private readonly PictureGuard _guard;
     private readonly BatchAnswers _answers;
     private readonly StepReports _reports;
     private readonly TtaActivities _activities;
     private readonly LoopBeat _beat;
     private readonly TimeProvider _clock;
     private readonly ILogger _logger;
-    private readonly Queue<StreamSession> _line = new();
+    private readonly FairLine<StreamSession> _line = new();
     private readonly SemaphoreSlim _signal = new(0, 1);
     private readonly Task _loop;
     private int _decodingStreams;
@@ -38,13 +39,14 @@ internal sealed partial class StepBatcher : IAsyncDisposable
     private int _failuresInARow;
     private bool _stopping;
 
-    public StepBatcher(InferenceEngine engine, StreamResidency residency, BatchingOptions options, StreamsOptions streams, DecodeSlots decoding, AnswerWriter answers, TtaMetrics metrics, TtaActivities activities, LoopBeat beat, TimeProvider clock, ILogger logger)
+    public StepBatcher(InferenceEngine engine, StreamResidency residency, BatchingOptions options, StreamsOptions streams, DecodeTurns decoding, PictureGuard guard, AnswerWriter answers, TtaMetrics metrics, TtaActivities activities, LoopBeat beat, TimeProvider clock, ILogger logger)
     {
         _engine = engine;
         _residency = residency;
         _options = options;
         _maxPendingSteps = streams.MaxPendingSteps;
         _decoding = decoding;
+        _guard = guard;
         _answers = new BatchAnswers(answers, metrics, clock);
         _reports = new StepReports(metrics, clock, logger);
         _activities = activities;
@@ -209,7 +211,7 @@ internal sealed partial class StepBatcher : IAsyncDisposable
             return Overloaded("STREAM_QUEUE_FULL", $"{session.PendingSteps} steps of stream '{session.Name}' wait already, the limit is {_maxPendingSteps} (Streams:MaxPendingSteps); wait for replies", session.PendingSteps);
         }
 
-        if (_queuedSteps >= _options.MaxQueuedSteps)
+        if (_queuedSteps >= RoomFor(session, _options.MaxQueuedSteps))
         {
             return Overloaded("QUEUE_FULL", $"{_queuedSteps} steps wait already, the limit is {_options.MaxQueuedSteps} (Batching:MaxQueuedSteps); send again later", _queuedSteps);
         }
@@ -219,13 +221,16 @@ internal sealed partial class StepBatcher : IAsyncDisposable
             return new Failure(FailureKind.ResourceExhausted, "STEP_TOO_LARGE", $"the step takes {submission.Bytes} bytes, encoded and decoded, and all that wait may take {_options.MaxQueuedBytes} (Batching:MaxQueuedBytes); send fewer frames a step") { Field = "step.frames" };
         }
 
-        if (_queuedBytes + submission.Bytes > _options.MaxQueuedBytes)
+        if (submission.Bytes > RoomFor(session, _options.MaxQueuedBytes) - _queuedBytes)
         {
             return Overloaded("QUEUE_FULL", $"{_queuedBytes} bytes of frames wait already and the step brings {submission.Bytes}, the limit is {_options.MaxQueuedBytes} (Batching:MaxQueuedBytes); send again later", _queuedSteps);
         }
 
         return null;
     }
+
+    // Some room is kept for streams that have nothing waiting: those that send all they may cannot fill the queue for those that send a frame now and then.
+    private static long RoomFor(StreamSession session, long limit) => session.PendingSteps == 0 ? limit : limit - (limit / 8);
 
     private StepOutcome Overloaded(string reason, string message, int ahead) =>
         new Failure(FailureKind.ResourceExhausted, reason, message) { RetryAfter = TimeSpan.FromSeconds(Math.Clamp(ahead * _secondsPerStep / 2, 0.01, 5)) };
@@ -256,7 +261,6 @@ internal sealed partial class StepBatcher : IAsyncDisposable
     {
         DecodedFrames? frames = null;
         Failure? failure = null;
-        var started = 0L;
         try
         {
             // While it waits in its queue the state does not leave again.
@@ -271,15 +275,13 @@ internal sealed partial class StepBatcher : IAsyncDisposable
             failure = Failure.Internal(LogDefect(defect));
         }
 
-        await _decoding.EnterAsync().ConfigureAwait(false);
         try
         {
-            started = _clock.GetTimestamp();
-            if (failure is null && !step.Outcome.Task.IsCompleted && !Expired(step))
+            if (failure is null)
             {
                 step.Digest ??= step.Submission.Sequence > 0 ? step.Submission.Digest() : null;
-                frames = step.Submission.Decode();
-                step.Facts = step.Session.Model.Drift.Watches ? FactsOf(frames.Block) : [];
+                (frames, step.DecodeTime) = await _decoding.DecodeAsync(step.Session.Decoding, step.Submission.Decoding, () => !step.Outcome.Task.IsCompleted && !Expired(step), step.Outcome.Task).ConfigureAwait(false);
+                step.Pictures = frames is null ? [] : PicturesOf(frames);
             }
         }
         catch (FailureException refused)
@@ -290,14 +292,9 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         {
             failure = Failure.Internal(LogDefect(defect));
         }
-        finally
-        {
-            _decoding.Leave();
-        }
 
         lock (Gate)
         {
-            step.DecodeTime = _clock.GetElapsedTime(started);
             if (step.Place is null)
             {
                 frames?.Dispose();
@@ -386,7 +383,7 @@ internal sealed partial class StepBatcher : IAsyncDisposable
             }
 
             var frames = 0;
-            foreach (var session in _line)
+            foreach (var session in _line.Waiting)
             {
                 frames += session.Queue.First?.Value is QueuedStep step ? step.Submission.Frames : 0;
                 if (frames >= _options.MaxFrames)
@@ -406,25 +403,29 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         lock (Gate)
         {
             var frames = 0;
-            for (var places = _line.Count; places > 0; places--)
+            var left = new List<FairTurn<StreamSession>>();
+            while (_line.Count > 0 && frames < _options.MaxFrames)
             {
-                var session = _line.Dequeue();
+                var turn = _line.Take();
+                var session = turn.Who;
                 // Out of the line and not to be put back while it is looked at.
                 session.Phase = StreamPhase.Running;
                 switch (NextOf(session))
                 {
                     case QueuedOperation operation:
+                        _line.Charge(turn, 0);
                         Begin(operation);
                         _ = RunOperationAsync(operation);
                         break;
                     case QueuedStep step when taken.Count == 0 || Fits(taken[0].Steps[0].Frames!.Block, step.Frames!.Block, frames):
                         var steps = Take(step);
                         frames += steps.Frames;
+                        _line.Charge(turn, steps.Frames);
                         taken.Add(steps);
                         break;
                     case QueuedStep:
                         session.Phase = StreamPhase.Ready;
-                        _line.Enqueue(session);
+                        left.Add(turn);
                         break;
                     default:
                         session.Phase = StreamPhase.Idle;
@@ -432,6 +433,8 @@ internal sealed partial class StepBatcher : IAsyncDisposable
                         break;
                 }
             }
+
+            left.ForEach(turn => _line.PutBack(turn));
         }
 
         return taken;
@@ -445,7 +448,7 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         {
             try
             {
-                batch.Add(new BatchEntry(steps.Session, steps.Steps, JoinedFrames.Join(steps.Steps), steps.Freeze));
+                batch.Add(new BatchEntry(steps.Session, steps.Steps, JoinedFrames.Join(steps.Steps), steps.Freeze) { NotLearned = steps.NotLearned });
             }
             catch (Exception defect)
             {
@@ -527,7 +530,7 @@ internal sealed partial class StepBatcher : IAsyncDisposable
             frames += next.Submission.Frames;
         }
 
-        return new TakenSteps(session, joined, frames, freeze);
+        return new TakenSteps(session, joined, frames, freeze, NotLearnedOf(session, joined));
     }
 
     private static void Begin(QueuedWork work)
@@ -613,7 +616,7 @@ internal sealed partial class StepBatcher : IAsyncDisposable
             return PassAttempt.NotRun(batch.Count, failure);
         }
 
-        return PassAttempt.Run(batch.ConvertAll(entry => new StreamStep(entry.Session.State!, entry.Block, entry.Freeze)), steps =>
+        return PassAttempt.Run(batch.ConvertAll(entry => new StreamStep(entry.Session.State!, entry.Block, entry.Freeze) { NotLearned = entry.NotLearned }), steps =>
         {
             var ran = RunPass(model, steps);
             _passTimes += model.RunTimes;
@@ -701,15 +704,29 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         Settle(session);
     }
 
-    private static FrameFacts[] FactsOf(FrameBlock block)
+    private PictureFacts[] PicturesOf(DecodedFrames frames)
     {
-        var facts = new FrameFacts[block.Count];
-        for (var frame = 0; frame < facts.Length; frame++)
+        var pictures = new PictureFacts[frames.Block.Count];
+        for (var frame = 0; frame < pictures.Length; frame++)
         {
-            facts[frame] = FrameFacts.Of(block, frame);
+            var picture = _guard.Look(frames.Block, frame);
+            pictures[frame] = frames.IsDamaged(frame) ? picture with { Reason = NotLearnedReason.Damaged } : picture;
         }
 
-        return facts;
+        return pictures;
+    }
+
+    // In the order in which the stream's frames run: whether one repeats another is told by the one before it.
+    private NotLearnedReason[]? NotLearnedOf(StreamSession session, List<QueuedStep> steps)
+    {
+        var reasons = new List<NotLearnedReason>();
+        foreach (var picture in steps.SelectMany(step => step.Pictures))
+        {
+            reasons.Add(_guard.Judge(picture, session.LastPicture));
+            session.LastPicture = picture;
+        }
+
+        return reasons.TrueForAll(reason => reason == NotLearnedReason.None) ? null : [.. reasons];
     }
 
     private async Task RunOperationAsync(QueuedOperation operation)
@@ -789,7 +806,7 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         session.Phase = next;
         if (next == StreamPhase.Ready)
         {
-            _line.Enqueue(session);
+            _line.Add(session, session.Passes, session.Queue.First!.Value is QueuedStep step ? step.Submission.Frames : 0);
             _beat.Begin();
             Signal();
         }

@@ -12,7 +12,4 @@ internal static class StreamNames
 
     /// <summary>Whether a stream may be called this.</summary>
     public static bool IsName(string name) => name.Length is > 0 and <= MaxLength && !name.AsSpan().ContainsAnyExcept(Characters);
-
-    /// <summary>A client's text, short enough for a message.</summary>
-    public static string Clip(string text) => text.Length <= MaxLength ? text : string.Concat(text.AsSpan(0, MaxLength), "…");
 }

@@ -1,5 +1,6 @@
 using System.ComponentModel.DataAnnotations;
 using Microsoft.Extensions.Options;
+using TtaService.Engine;
 using TtaService.Serving.Streams;
 
 namespace TtaService.Serving.Telemetry;
@@ -37,7 +38,7 @@ internal sealed class TelemetryOptionsValidator : IValidateOptions<TelemetryOpti
         {
             if (!StreamNames.IsName(stream))
             {
-                errors.Add($"Telemetry:WatchedStreams names '{StreamNames.Clip(stream)}', which no stream can be called: a name has 1 to 128 characters of A-Z a-z 0-9 _ . : -");
+                errors.Add($"Telemetry:WatchedStreams names '{ForeignText.Clip(stream)}', which no stream can be called: a name has 1 to 128 characters of A-Z a-z 0-9 _ . : -");
             }
         }
 

@@ -88,7 +88,8 @@ public sealed class DevicePathTests : IDisposable
 
             var snapshot = bf16.Export(half, default);
             var content = Safetensors.Read(snapshot);
-            foreach (var name in content.Names)
+            // What a stream keeps besides its sites' are counts in part, which are whole numbers.
+            foreach (var name in content.Names.Where(name => !name.StartsWith("stream.", StringComparison.Ordinal)))
             {
                 // bfloat16 values have 16 zero bits at their end.
                 Assert.Contains(Values(snapshot, content, name), value => (BitConverter.SingleToUInt32Bits(value) & 0xFFFF) != 0);

@@ -58,7 +58,7 @@ public sealed class ModelParityTests(ITestOutputHelper output)
             return [.. graph.Run([input], null)[0].contiguous().data<float>()];
         }
 
-        using var runtime = new MethodRuntime(MethodSettings.Create("source"), graph.Sites, 0);
+        using var runtime = new MethodRuntime(MethodSettings.Create("source"), new MethodTarget(graph.Sites), 0);
         var row = ((HostArena)runtime.Arena).Pointer(runtime.Arena.Rent());
         var pass = new ForwardPass([new StepInPass(runtime, 0, (int)shape[0], 0, row, row)], 1);
         return [.. graph.Run([input], pass)[0].contiguous().data<float>()];

@@ -1,4 +1,8 @@
+using System.Runtime.InteropServices;
+using SkiaSharp;
+using TtaService.Engine.Calibration;
 using TtaService.Engine.Drift;
+using TtaService.Engine.Evaluation;
 using TtaService.Host.Commands;
 using TtaService.Host.Tests.Commands;
 
@@ -38,5 +42,42 @@ public sealed class CalibrateCommandTests : IDisposable
         Assert.False(File.Exists(file));
     }
 
+    [Fact]
+    public async Task Calibrate_FolderWithoutLabels_WritesTheCalibrationToo()
+    {
+        var frames = Directory.CreateDirectory(Path.Combine(_folder, "frames")).FullName;
+        var images = LabelledImages.Open(Path.Combine(AppContext.BaseDirectory, "models", "fashion-mnist", "sample"), _ => throw new InvalidOperationException());
+        for (var i = 0; i < 300; i++)
+        {
+            File.WriteAllBytes(Path.Combine(frames, $"{i:0000}.png"), Png(images.Read(i)));
+        }
+
+        var (drift, calibration) = (Path.Combine(_folder, DriftReference.FileName), Path.Combine(_folder, ModelCalibration.FileName));
+        var run = await TtaRun.Of("calibrate", "--model", "fashion-mnist", "--data", frames, "--frames", "200", "--method", "source", "--output", drift);
+        Assert.Equal("", run.Error);
+        Assert.Contains(run.Lines, line => line.Contains("200 frames, 13 sites, 10 classes", StringComparison.Ordinal));
+        Assert.Contains(run.Lines, line => line.Contains("more frames help until", StringComparison.Ordinal));
+        Assert.Equal(300, DriftReference.Read(drift).Frames);
+        var read = ModelCalibration.Read(calibration);
+        Assert.Equal((200, 10, 13), (read.Frames, read.Classes, read.Sites.Count));
+
+        File.WriteAllBytes(Path.Combine(frames, "0150.png"), [1, 2, 3]);
+        (await TtaRun.Of("calibrate", "--model", "fashion-mnist", "--data", frames, "--only", "calibration", "--output", drift)).AssertRefused(CommandException.Failure, "0150.png");
+        (await TtaRun.Of("calibrate", "--model", "fashion-mnist", "--data", frames, "--first", "50", "--only", "calibration", "--output", drift)).AssertRefused(CommandException.Failure, "64 frames and more, there are 50");
+        Assert.Equal(read.Created, ModelCalibration.Read(calibration).Created);
+    }
+
     public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    private static byte[] Png(Image image)
+    {
+        using var bitmap = new SKBitmap(new SKImageInfo(image.Width, image.Height, SKColorType.Gray8, SKAlphaType.Opaque));
+        for (var row = 0; row < image.Height; row++)
+        {
+            Marshal.Copy(image.Pixels, row * image.Width, bitmap.GetPixels() + (row * bitmap.RowBytes), image.Width);
+        }
+
+        using var encoded = bitmap.Encode(SKEncodedImageFormat.Png, 100);
+        return encoded.ToArray();
+    }
 }

@@ -62,6 +62,51 @@ public sealed class FramePipelineTests
 
         Assert.Equal(Reference($"exif{orientation}.upright"), Interleaved(Run(new Preprocessing { Crop = crop, ApplyExif = true }, file), 3));
         Assert.Equal(Reference("exif1.upright"), Interleaved(Run(new Preprocessing { Crop = (7, 9) }, file), 3));
+        var png = File($"exif{orientation}.png");
+        Assert.Equal(Reference($"exif{orientation}.png.upright"), Interleaved(Run(new Preprocessing { Crop = crop, ApplyExif = true }, png), 3));
+        Assert.Equal(Reference("exif1.png.upright"), Interleaved(Run(new Preprocessing { Crop = (7, 9) }, png), 3));
+    }
+
+    [Theory]
+    [InlineData(100, 160, 120)]
+    [InlineData(64, 80, 60)]
+    [InlineData(30, 40, 30)]
+    [InlineData(200, 320, 240)]
+    public void DecodeEncoded_Fast_TakesTheSmallestScaleThatIsEnough(int shorter, int width, int height)
+    {
+        var preprocessing = new Preprocessing { ShorterSide = shorter == 64 ? 60 : shorter, Crop = (24, 24) };
+
+        using var scaled = FrameDecoder.Decode(File("photo.jpg"), Limits, preprocessing.Resized);
+
+        Assert.Equal((width, height, (320, 240)), (scaled.Width, scaled.Height, scaled.Source));
+    }
+
+    [Theory]
+    [InlineData("photo.jpg")]
+    [InlineData("photo.progressive.jpg")]
+    [InlineData("photo.grey.jpg")]
+    [InlineData("photo.png")]
+    public void DecodeEncoded_Fast_ChangesPixelsLittle(string image)
+    {
+        var preprocessing = new Preprocessing { ShorterSide = 56, Crop = (48, 48) };
+        var exact = Run(preprocessing, File(image));
+        var pipeline = new FramePipeline(preprocessing, new FrameOptions { FastDecode = true });
+        var fast = new byte[pipeline.FrameBytes];
+        pipeline.DecodeEncoded(File(image), fast);
+
+        var mean = exact.Zip(fast, (a, b) => Math.Abs(a - b)).Average();
+        TestContext.Current.TestOutputHelper?.WriteLine($"{image}: {mean:0.00} levels");
+        Assert.InRange(mean, 0, Path.GetExtension(image) == ".png" ? 0 : 2);
+    }
+
+    [Fact]
+    public void DecodeEncoded_FastOnItsSide_TurnsWhatItDecodes()
+    {
+        var pipeline = new FramePipeline(new Preprocessing { ExactSize = (9, 7), Crop = (9, 7), ApplyExif = true }, new FrameOptions { FastDecode = true });
+        var fast = new byte[pipeline.FrameBytes];
+        pipeline.DecodeEncoded(File("exif6.jpg"), fast);
+
+        Assert.Equal(Reference("exif6.upright"), Interleaved(fast, 3));
     }
 
     [Theory]

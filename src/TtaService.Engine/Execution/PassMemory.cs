@@ -1,0 +1,114 @@
+using System.Buffers;
+using TtaService.Engine.Normalization;
+using TtaService.Engine.Streams;
+
+namespace TtaService.Engine.Execution;
+
+/// <summary>What one step of an <see cref="IPassMethod"/> carries through a pass, from its beginning to its completion.</summary>
+internal sealed class PassMemory : IDisposable
+{
+    private readonly IPassMethod _method;
+    private readonly StateLayout _layout;
+    private readonly int _frames;
+    private readonly long _framesBefore;
+    private readonly int _begunFloats;
+    private readonly int _keptFloats;
+    private readonly int _sourceFrames;
+    private float[] _rented;
+
+    private PassMemory(IPassMethod method, StateLayout layout, int frames, long framesBefore, bool isFrozen)
+    {
+        (_method, _layout, _frames, _framesBefore) = (method, layout, frames, framesBefore);
+        (_begunFloats, _keptFloats) = (method.BegunFloats, method.KeptFloats(_frames));
+        // A frozen stream keeps nothing that the source says.
+        _sourceFrames = isFrozen ? 0 : method.SourceFrames(_frames, _framesBefore);
+        _rented = ArrayPool<float>.Shared.Rent(checked(_begunFloats + _keptFloats));
+    }
+
+    /// <summary>What the sites read.</summary>
+    public Span<float> Begun => _rented.AsSpan(0, _begunFloats);
+
+    /// <summary>What the sites keep.</summary>
+    public Span<float> Kept => _rented.AsSpan(_begunFloats, _keptFloats);
+
+    /// <summary>The scores as the model answered them, when the method replaced them.</summary>
+    public float[]? Unfiltered { get; private set; }
+
+    /// <summary>Begins a step; null when its method sees one site at a time.</summary>
+    /// <param name="runtime">Its method.</param>
+    /// <param name="frames">Its frames.</param>
+    /// <param name="framesBefore">Frames of the stream that were committed before it.</param>
+    /// <param name="isFrozen">Whether nothing of it will be committed.</param>
+    /// <param name="row">Its stream's row.</param>
+    public static PassMemory? Begin(MethodRuntime runtime, int frames, long framesBefore, bool isFrozen, ReadOnlySpan<float> row)
+    {
+        if (runtime.Method is not IPassMethod method)
+        {
+            return null;
+        }
+
+        var memory = new PassMemory(method, runtime.Layout, frames, framesBefore, isFrozen);
+        memory.Kept.Clear();
+        method.Begin(new PassStep { Layout = runtime.Layout, Frames = memory._frames, FramesBefore = memory._framesBefore, State = row, Begun = memory.Begun });
+        return memory;
+    }
+
+    /// <summary>The source's own scores of the frames that the steps want them of, for each step; one pass for all of them.</summary>
+    public static ArraySegment<float>[] Source(AdaptiveModel model, PassMemory?[] memories, Func<int, FrameBlock> framesOf)
+    {
+        var (scores, blocks) = (new ArraySegment<float>[memories.Length], new List<FrameBlock>());
+        for (var i = 0; i < memories.Length; i++)
+        {
+            if (memories[i] is { _sourceFrames: > 0 and var count })
+            {
+                blocks.Add(framesOf(i).Slice(0, count));
+            }
+        }
+
+        if (blocks.Count == 0)
+        {
+            return scores;
+        }
+
+        var frames = blocks.Sum(block => block.Count);
+        OutputTensor[] outputs = [.. model.RunSource(blocks)];
+        var floats = ClassScores.Of(outputs, frames).Length / frames;
+        var at = 0;
+        for (var i = 0; i < memories.Length && floats > 0; i++)
+        {
+            if (memories[i] is { _sourceFrames: > 0 and var count })
+            {
+                scores[i] = new ArraySegment<float>(outputs[0].Values, at * floats, count * floats);
+                at += count;
+            }
+        }
+
+        return scores;
+    }
+
+    /// <summary>Completes a step: fills the proposed row and replaces the answer where the method does.</summary>
+    /// <param name="row">The stream's row.</param>
+    /// <param name="next">The proposed row.</param>
+    /// <param name="outputs">Of the whole batch.</param>
+    /// <param name="firstFrame">The step's first frame in the batch.</param>
+    /// <param name="frames">Frames of the batch.</param>
+    /// <param name="source">The source's own scores of the step's first frames.</param>
+    public void Complete(ReadOnlySpan<float> row, Span<float> next, OutputTensor[] outputs, int firstFrame, int frames, ReadOnlySpan<float> source)
+    {
+        var scores = ClassScores.Of(outputs, frames);
+        var classes = scores.Length / frames;
+        scores = scores.Slice(firstFrame * classes, _frames * classes);
+        var before = scores.ToArray();
+        var step = new PassStep { Layout = _layout, Frames = _frames, FramesBefore = _framesBefore, State = row, NextState = next, Begun = Begun, Kept = Kept };
+        Unfiltered = _method.Complete(step, scores, source) ? before : null;
+    }
+
+    public void Dispose()
+    {
+        if (_rented.Length > 0)
+        {
+            ArrayPool<float>.Shared.Return(_rented);
+            _rented = [];
+        }
+    }
+}

@@ -1,0 +1,430 @@
+using System.Text.Json.Nodes;
+using TorchSharp;
+using TtaService.Engine.Normalization;
+using TtaService.Engine.Onnx;
+using static TorchSharp.torch;
+using Tensor = TorchSharp.torch.Tensor;
+
+namespace TtaService.Engine.Execution;
+
+/// <summary>Finds out, by running it, what a model does with several frames in a pass: each must be answered as it is alone. Graphs with a batch size baked in mix frames without an error.</summary>
+/// <remarks>Made-up frames a and b run as [a], [b], [a,b], [b,a] and [a,b,a], folded, observed and adapted. Where an answer moves by more than 1e-4 of the output's scale, a pass gets one frame.</remarks>
+internal sealed class PassProbe
+{
+    private const double Tolerance = 1e-4;
+
+    // TF32 and bfloat16 round by the layout of a pass; frames that mix move by more.
+    private const double RoughTolerance = 5e-2;
+
+    // An 8K picture has a hundred million values.
+    private const long MostFrameValues = 1L << 28;
+
+    // Near-ties (in a top-k, in an arg-max) may turn by rounding alone; other frames have others.
+    private const int Attempts = 2;
+
+    private readonly AdaptiveModel _model;
+    private readonly ModelGraph _graph;
+    private readonly AdaptiveModelOptions _options;
+    private readonly double _tolerance;
+    private readonly int _declared;
+
+    public PassProbe(AdaptiveModel model, ModelGraph graph, AdaptiveModelOptions options)
+    {
+        (_model, _graph, _options) = (model, graph, options);
+        _tolerance = options.Device == "cpu" && options.Precision == Precision.Fp32 ? Tolerance : RoughTolerance;
+        _declared = (int)Math.Clamp(graph.Inputs[0].Shape[0], 0, int.MaxValue);
+    }
+
+    /// <summary>The plan, and what of it a user should know.</summary>
+    /// <exception cref="UnusableException">No frame can be run, or none alone.</exception>
+    public (PassPlan Plan, IReadOnlyList<string> Notices) Find()
+    {
+        var (plan, size) = (PassPlan.AsDeclared(_graph), default((int, int, int)?));
+        Exception? failure = null;
+        _graph.IsTrial = !IsFixed && _options.FrameSize is null;
+        foreach (var candidate in Sizes())
+        {
+            try
+            {
+                plan = Find(candidate);
+                size = candidate;
+                break;
+            }
+            catch (Exception e) when (e is not (OutOfMemoryException or UnusableException))
+            {
+                // The first size is the one that is most likely meant.
+                failure ??= e;
+            }
+        }
+
+        _graph.IsTrial = false;
+        if (size is null)
+        {
+            var why = failure is null ? "no size of its frames is known" : failure.Message.Split('\n')[0];
+            if (IsFixed || failure is PassException)
+            {
+                throw new UnusableException($"the model can't run a frame of its own size: {why}");
+            }
+
+            plan = PassPlan.OneByOne(_graph, $"its frames' size is open and none of the usual ones runs ({why})");
+        }
+
+        return (plan, [.. Describe(plan)]);
+    }
+
+    private bool IsFixed => _graph.Inputs[0].Shape.Skip(2).All(extent => extent > 0);
+
+    private IEnumerable<(int Channels, int Height, int Width)> Sizes()
+    {
+        var shape = _graph.Inputs[0].Shape;
+        var channels = shape[1] > 0 ? shape[1] : _options.InputNormalization.Mean.Length;
+        (long Height, long Width)[] open = _options.FrameSize is { } given ? [given] : [(224, 224), (256, 256), (320, 320), (640, 640), (64, 64), (32, 32)];
+        foreach (var (height, width) in IsFixed ? [(0, 0)] : open)
+        {
+            var (h, w) = (shape[2] > 0 ? shape[2] : height, shape[3] > 0 ? shape[3] : width);
+            var values = (double)Math.Max(1, _declared) * channels * h * w;
+            if (values > MostFrameValues)
+            {
+                throw new UnusableException($"its input [{string.Join(',', shape)}] has {values:0.##e+0} values; {MostFrameValues:N0} are the limit of a pass");
+            }
+
+            yield return ((int)channels, (int)h, (int)w);
+        }
+    }
+
+    private PassPlan Find((int Channels, int Height, int Width) size)
+    {
+        // The batch that the graph was exported with, or one frame, defines what is right.
+        var unit = Math.Max(1, _declared);
+        var (why, alone) = (string.Empty, default(Pair));
+        for (var attempt = 0; attempt < Attempts; attempt++)
+        {
+            using var scope = NewDisposeScope();
+            var (a, b) = (MadeUpFrame(size, 2 * attempt), MadeUpFrame(size, (2 * attempt) + 1));
+            // First, since it is the sites that say best what does not fit.
+            var rows = RowsOf(Repeat(a, unit));
+            alone = new Pair(Run(Repeat(a, unit), null), Run(Repeat(b, unit), null), unit);
+            var (outputs, reason) = Together(alone, a, b, [[0, 1], [1, 0], [0, 1, 0]]);
+            var filledTo = 0;
+            if (outputs is null && unit > 1)
+            {
+                filledTo = unit;
+                int[] alternating = [.. Enumerable.Range(0, unit).Select(i => i % 2)];
+                (outputs, reason) = Together(alone, a, b, [alternating, [.. alternating.Select(i => 1 - i)]]);
+            }
+
+            if (outputs is null)
+            {
+                why = reason!;
+                continue;
+            }
+
+            var plan = new PassPlan
+            {
+                FramesPerPass = filledTo > 0 ? filledTo : PassPlan.Unlimited,
+                FilledTo = filledTo,
+                Reason = filledTo > 0 ? $"its batch is fixed to {filledTo}" : null,
+                Outputs = outputs,
+                AtSource = AtSource(a, b, rows, unit, filledTo > 0),
+            };
+            if (WhyMixedWhenAdapted(plan, a, b) is not { } adapted)
+            {
+                return plan;
+            }
+
+            why = adapted;
+        }
+
+        if (unit > 1)
+        {
+            throw new UnusableException($"its batch is fixed to {unit} and a frame's answer depends on the others in its pass ({why}); export it with a batch axis that is free (torch.onnx.export(..., dynamic_axes=...))");
+        }
+
+        var single = PassPlan.OneByOne(_graph, why);
+        for (var i = 0; i < single.Outputs.Length; i++)
+        {
+            if (alone.A[i].Shape is [1, ..] && alone.B[i].Shape is [1, ..])
+            {
+                single.Outputs[i] = new OutputLayout(OutputKind.Frames);
+            }
+        }
+
+        return single;
+    }
+
+    // Where the outputs hold their frames, if each frame has in all these passes the answer that it has alone.
+    private (OutputLayout[]? Layouts, string? Why) Together(Pair alone, FrameBlock a, FrameBlock b, int[][] passes)
+    {
+        var seen = new List<Values[]>();
+        foreach (var pass in passes)
+        {
+            try
+            {
+                seen.Add(Run([.. pass.Select(frame => frame == 0 ? a : b)], null));
+            }
+            catch (Exception e) when (e is not OutOfMemoryException)
+            {
+                return (null, $"a pass of {pass.Length} frames fails: {Clipped(e.Message)}");
+            }
+        }
+
+        var layouts = new OutputLayout[_graph.Outputs.Count];
+        for (var i = 0; i < layouts.Length; i++)
+        {
+            var pair = (A: alone.A[i], B: alone.B[i]);
+            Values[] together = [.. seen.Select(outputs => outputs[i])];
+            if (LayoutOf(pair.A, pair.B, alone.Frames, passes, together, _tolerance) is not { } layout)
+            {
+                return (null, $"output '{_graph.Outputs[i].Name}' answers a frame otherwise beside another than alone");
+            }
+
+            layouts[i] = layout;
+        }
+
+        return (layouts, null);
+    }
+
+    private static OutputLayout? LayoutOf(Values a, Values b, int aloneFrames, int[][] passes, Values[] together, double tolerance)
+    {
+        for (var axis = 0; axis < a.Shape.Length; axis++)
+        {
+            var rows = a.Shape[axis] / aloneFrames;
+            if (rows > 0 && a.Shape[axis] % aloneFrames == 0 && passes.Select((pass, i) => Holds(pass, together[i], axis, rows)).All(holds => holds))
+            {
+                return new OutputLayout(rows == 1 ? OutputKind.Frames : OutputKind.RowsOfFrames, axis);
+            }
+        }
+
+        var constant = a.Agrees(b, tolerance) && together.All(values => values.Agrees(a, tolerance));
+        return constant ? new OutputLayout(OutputKind.Constant) : null;
+
+        bool Holds(int[] pass, Values values, int axis, long rows) =>
+            values.Shape.Length == a.Shape.Length
+            && values.Shape[axis] == rows * pass.Length
+            && pass.Select((frame, place) => values.Part(axis, place * rows, rows).Agrees((frame == 0 ? a : b).Part(axis, 0, rows), tolerance, (frame == 0 ? a : b).Scale)).All(agrees => agrees);
+    }
+
+    // The sites whose rows are not those of the frames, one frame behind another.
+    private bool[] AtSource(FrameBlock a, FrameBlock b, Values[] rows, int unit, bool filled)
+    {
+        if (_graph.Sites.Count == 0)
+        {
+            return [];
+        }
+
+        int[][] passes = filled ? [[.. Enumerable.Range(0, unit).Select(i => i % 2)]] : [[0, 1], [0, 1, 0]];
+        // Without filling, frames alone are one a pass whatever the graph's batch is.
+        var frames = filled ? unit : 1;
+        var (aloneA, aloneB) = (frames == unit ? rows : RowsOf([a]), RowsOf(Repeat(b, frames)));
+        var together = passes.Select(pass => RowsOf([.. pass.Select(frame => frame == 0 ? a : b)])).ToArray();
+        return [.. _graph.Sites.Select(site => LayoutOf(aloneA[site.Index], aloneB[site.Index], frames, passes, [.. together.Select(rows => rows[site.Index])], 10 * _tolerance) is not
+        {
+            Kind: OutputKind.Frames or OutputKind.RowsOfFrames, Axis: 0
+        })];
+    }
+
+    private Values[] RowsOf(FrameBlock[] frames)
+    {
+        var recorder = new SiteRecorder(_graph.Sites.Count);
+        if (_graph.Sites.Count > 0)
+        {
+            Run(frames, recorder);
+        }
+
+        return recorder.Rows;
+    }
+
+    private string? WhyMixedWhenAdapted(PassPlan plan, FrameBlock a, FrameBlock b)
+    {
+        if (_graph.Sites.Count == 0)
+        {
+            return null;
+        }
+
+        var method = MethodSettings.Create("alpha_bn", new JsonObject { ["test_weight"] = 0.5 });
+        var (aloneA, aloneB) = (_model.Trial(plan, method, [a])[0], _model.Trial(plan, method, [b])[0]);
+        if (aloneA.Status == StepStatus.NotFinite || aloneB.Status == StepStatus.NotFinite)
+        {
+            // Made-up frames are none that the model was trained for.
+            return null;
+        }
+
+        foreach (var (first, second, expected) in new[] { (a, b, new[] { aloneA, aloneB }), (b, a, [aloneB, aloneA]) })
+        {
+            var together = _model.Trial(plan, method, [first, second]);
+            for (var frame = 0; frame < 2; frame++)
+            {
+                if (together[frame].Status != StepStatus.Ok || expected[frame].Status != StepStatus.Ok)
+                {
+                    return Clipped(together[frame].Message ?? expected[frame].Message ?? "an adapted pass fails");
+                }
+
+                if (!together[frame].Outputs.Zip(expected[frame].Outputs).All(pair => Values.Of(pair.First).Agrees(Values.Of(pair.Second), _tolerance)))
+                {
+                    return "adapted, a frame is answered otherwise beside another than alone";
+                }
+            }
+        }
+
+        return null;
+    }
+
+    private Values[] Run(FrameBlock[] frames, ISiteNormalizer? sites)
+    {
+        using var scope = NewDisposeScope();
+        using var mode = inference_mode();
+        return Array.ConvertAll(_model.Trial(frames, sites), Values.Of);
+    }
+
+    private IEnumerable<string> Describe(PassPlan plan)
+    {
+        if (plan.FramesPerPass != PassPlan.Unlimited)
+        {
+            yield return $"a pass takes {plan.FramesPerPass} frame{(plan.FramesPerPass == 1 ? string.Empty : "s")}: {plan.Reason}; streams share no pass beyond that, and longer steps run in parts, each adapting as a step of its own would";
+        }
+
+        foreach (var site in _graph.Sites.Where(site => plan.AtSource[site.Index]))
+        {
+            yield return $"site '{site.Name}' stays at its source statistics: its rows are not those of the frames, one frame behind another";
+        }
+
+        for (var i = 0; i < plan.Outputs.Length; i++)
+        {
+            var what = plan.Outputs[i] switch
+            {
+                { Kind: OutputKind.Frames, Axis: 0 } => null,
+                { Kind: OutputKind.Constant } => "does not depend on the frames; every frame is answered with all of it",
+                { Kind: OutputKind.OfOnePass } => "has no axis for the frames; answers have one before the others",
+                { Axis: var axis } => $"holds its frames on axis {axis}; answers have them as first axis",
+            };
+            if (what is not null)
+            {
+                yield return $"output '{_graph.Outputs[i].Name}' {what}";
+            }
+        }
+    }
+
+    private static FrameBlock[] Repeat(FrameBlock frame, int times) => [.. Enumerable.Repeat(frame, times)];
+
+    private static string Clipped(string message)
+    {
+        var line = message.Split('\n')[0];
+        return line.Length <= 200 ? line : $"{line[..200]}…";
+    }
+
+    // Smooth shapes of different contrast and brightness a channel, with noise on top: what two frames average to differs at every depth.
+    private static FrameBlock MadeUpFrame((int Channels, int Height, int Width) size, int seed)
+    {
+        var random = new Random(seed);
+        var values = new float[size.Channels * size.Height * size.Width];
+        var at = 0;
+        for (var c = 0; c < size.Channels; c++)
+        {
+            var (level, contrast, noise) = (random.NextDouble() - 0.5, 0.3 + random.NextDouble(), 0.1 + (0.4 * random.NextDouble()));
+            var (down, across, phase) = (6 * random.NextDouble(), 6 * random.NextDouble(), 6 * random.NextDouble());
+            for (var y = 0; y < size.Height; y++)
+            {
+                for (var x = 0; x < size.Width; x++)
+                {
+                    var wave = Math.Sin((down * y / size.Height) + (across * x / size.Width) + phase);
+                    values[at++] = (float)(level + (contrast * wave) + (noise * ((2 * random.NextDouble()) - 1)));
+                }
+            }
+        }
+
+        return FrameBlock.FromValues(values, 1, size.Channels, size.Height, size.Width);
+    }
+
+    /// <summary>No frame can be run, or none without the others of its pass.</summary>
+    public sealed class UnusableException(string message) : Exception(message);
+
+    /// <summary>The outputs of two frames, each in a pass of this many copies of it.</summary>
+    private readonly record struct Pair(Values[] A, Values[] B, int Frames);
+
+    /// <summary>A tensor's values on the host.</summary>
+    private sealed record Values(long[] Shape, float[] Data)
+    {
+        private double? _scale;
+
+        /// <summary>The largest finite magnitude.</summary>
+        public double Scale
+        {
+            get
+            {
+                if (_scale is null)
+                {
+                    var largest = 0f;
+                    foreach (var value in Data)
+                    {
+                        largest = float.IsFinite(value) ? Math.Max(largest, Math.Abs(value)) : largest;
+                    }
+
+                    _scale = largest;
+                }
+
+                return _scale.Value;
+            }
+        }
+
+        public static Values Of(Tensor tensor)
+        {
+            using var host = tensor.to_type(ScalarType.Float32).cpu().contiguous();
+            return new Values(tensor.shape, host.data<float>().ToArray());
+        }
+
+        public static Values Of(OutputTensor output) => new(Array.ConvertAll(output.Shape, extent => (long)extent), output.Values);
+
+        public Values Part(int axis, long first, long count)
+        {
+            var inner = Product(Shape[(axis + 1)..]);
+            var outer = Product(Shape[..axis]);
+            var part = new float[outer * count * inner];
+            for (var i = 0L; i < outer; i++)
+            {
+                Data.AsSpan(checked((int)(((i * Shape[axis]) + first) * inner)), checked((int)(count * inner))).CopyTo(part.AsSpan((int)(i * count * inner)));
+            }
+
+            return new Values([.. Shape[..axis], count, .. Shape[(axis + 1)..]], part);
+        }
+
+        /// <summary>Whether all values are within the tolerance, relative to the scale of the whole.</summary>
+        public bool Agrees(Values other, double tolerance, double? scale = null)
+        {
+            if (!Shape.AsSpan().SequenceEqual(other.Shape))
+            {
+                return false;
+            }
+
+            var limit = tolerance * (scale ?? Math.Max(Scale, other.Scale));
+            for (var i = 0; i < Data.Length; i++)
+            {
+                if (Data[i] != other.Data[i] && !(float.IsNaN(Data[i]) && float.IsNaN(other.Data[i])) && !(Math.Abs((double)Data[i] - other.Data[i]) <= limit))
+                {
+                    return false;
+                }
+            }
+
+            return true;
+        }
+
+        private static long Product(long[] extents) => extents.Aggregate(1L, (product, extent) => product * extent);
+    }
+
+    /// <summary>Normalizes with the source statistics and keeps what the rows of each site average to.</summary>
+    private sealed class SiteRecorder(int sites) : ISiteNormalizer
+    {
+        public Values[] Rows { get; } = new Values[sites];
+
+        public Tensor Normalize(NormalizationSite site, Tensor x, bool mayOverwrite, Tensor? residual, Epilogue epilogue)
+        {
+            SiteActivations.Check(site, x);
+            using var scope = NewDisposeScope();
+            var wide = x.to_type(ScalarType.Float32);
+            var flat = wide.reshape(x.shape[0], x.shape[1], -1);
+            var (variance, mean) = flat.var_mean([2L], unbiased: false);
+            Rows[site.Index] = Values.Of(cat([mean, variance.sqrt()], 1));
+            using var parameters = new SiteParameters(site, x.device);
+            return parameters.Normalize(wide, site.Epsilon, residual, epilogue).to_type(x.dtype).MoveToOuterDisposeScope();
+        }
+    }
+}

@@ -1,0 +1,91 @@
+using TorchSharp;
+using static TorchSharp.torch;
+using Tensor = TorchSharp.torch.Tensor;
+
+namespace TtaService.Engine.Normalization.Auto;
+
+/// <summary>What <see cref="AutoSite"/> does, in torch operators for S steps of n frames at once.</summary>
+internal sealed class AutoTensors(SiteNormal normal, Device device) : IDisposable
+{
+    private readonly Tensor _constants = stack(
+        new[] { normal.Mean, normal.Variance, normal.MeanVariance, normal.InverseMeanVariance, normal.InverseVarianceVariance, normal.InverseSpread, normal.SourceRatio }.Select(values => tensor(values)))
+        .to(device).DetachFromDisposeScope();
+
+    /// <summary>Of which site's normal moments the constants are.</summary>
+    public SiteNormal Normal => normal;
+
+    /// <summary>What normalizes each frame, [S,n,C] each; keeps the frames' and the steps' moments.</summary>
+    public (Tensor Mean, Tensor Variance) Normalize(SiteTensors steps, AutoPassLayout layout, int slot)
+    {
+        var (n, c) = (steps.Frames, steps.Channels);
+        var (m, v) = (steps.InstanceMean, steps.InstanceVariance);
+        var begun = steps.Begun!;
+        var (mu, spread, meanVariance) = (_constants[0], _constants[1], _constants[2]);
+        var (byMean, byVariance, bySpread, ratio) = (_constants[3], _constants[4], _constants[5], _constants[6]);
+        var at = layout.BegunOffset(slot);
+        var (mean, variance) = (begun.narrow(1, at, c).unsqueeze(1), begun.narrow(1, at + c, c).unsqueeze(1));
+        var (stepMean, stepWithin) = (m.mean([1L], keepdim: true), v.mean([1L], keepdim: true));
+        var between = (m - stepMean).square().mean([1L], keepdim: true);
+        var stepVariance = stepWithin + between;
+        Keep();
+        if (n > 1)
+        {
+            var (correlation, imbalance) = (Correlation(), Header(AutoPassLayout.Imbalance));
+            var one = 1f / n;
+            var noise = ((1 - normal.ClassShare) * one) + (normal.ClassNoise * maximum(one + ((1 - one) * correlation), imbalance));
+            var uncertainty = begun.narrow(1, layout.UncertaintyAt(slot), 1).unsqueeze(2);
+            var signal = maximum((1 - correlation) * uncertainty, Distance(stepMean - mean, stepWithin - (variance - meanVariance)) - ((1 + imbalance) * noise)).clamp_min(0);
+            (mean, variance) = Pool(mean, variance, stepMean, stepVariance, signal / (signal + noise));
+        }
+
+        var distance = Distance(m - mean, v - (variance - meanVariance));
+        if (n > 1)
+        {
+            distance = minimum(distance, Distance(m - stepMean, v - stepWithin) * ((float)n / (n - 1)));
+        }
+
+        var excess = (distance - normal.FrameDistance).clamp_min(0);
+        (mean, variance) = Pool(mean, variance, m, v, excess / (excess + 1));
+        var trust = Header(AutoPassLayout.Trust);
+        variance = spread + (trust * (variance - spread));
+        return (steps.SourceMean + (trust * (mean - mu)), (ratio * (variance + steps.Site.Epsilon)) - steps.Site.Epsilon);
+
+        Tensor Header(int index) => begun.narrow(1, index, 1).unsqueeze(2);
+
+        Tensor Distance(Tensor means, Tensor variances) => ((means.square() * byMean) + (variances.square() * byVariance)).mean([2L], keepdim: true) / 2;
+
+        Tensor Correlation()
+        {
+            var carried = Header(AutoPassLayout.Correlation);
+            if (n < ClassCorrelation.LeastFrames)
+            {
+                return carried;
+            }
+
+            var scale = (stepVariance + steps.Site.Epsilon) * bySpread;
+            var variety = (between * byMean / scale).mean([2L], keepdim: true) * ((float)n / (n - 1));
+            var inStep = ((1 - variety) / Math.Max(normal.ClassShare, ClassCorrelation.LeastShare)).clamp(ClassCorrelation.LeastInStep, 1);
+            return where(Header(AutoPassLayout.IsFirst) > 0, minimum(carried, inStep), carried);
+        }
+
+        void Keep()
+        {
+            var kept = steps.Kept!.narrow(1, layout.KeptOffset(slot, n), 1 + (((2L * n) + 2) * c));
+            kept.narrow(1, 0, 1).fill_(1);
+            Part(0, n).copy_(m);
+            Part(n, n).copy_(v);
+            Part(2 * n, 1).copy_(stepMean);
+            Part((2 * n) + 1, 1).copy_(stepVariance);
+
+            Tensor Part(int row, int rows) => kept.narrow(1, 1 + ((long)row * c), (long)rows * c).view(-1, rows, c);
+        }
+    }
+
+    public void Dispose() => _constants.Dispose();
+
+    private static (Tensor Mean, Tensor Variance) Pool(Tensor mean, Tensor variance, Tensor otherMean, Tensor otherVariance, Tensor weight)
+    {
+        var difference = otherMean - mean;
+        return (mean + (weight * difference), ((1 - weight) * variance) + (weight * otherVariance) + (weight * (1 - weight) * difference.square()));
+    }
+}

@@ -1,0 +1,91 @@
+using System.Collections.Concurrent;
+using Grpc.Core;
+using SkiaSharp;
+using TtaService.Host.Tests.Infrastructure;
+using TtaService.V1;
+
+namespace TtaService.Host.Tests.Functional;
+
+/// <summary>What a stream gets when others ask for much.</summary>
+public sealed class FairnessTests
+{
+    private static readonly Frame[] Many = [.. Enumerable.Range(0, 64).Select(TestFrames.Tensor)];
+
+    [Fact]
+    public async Task SmallStep_BesideStreamsOfLargeSteps_RunsInTheNextPass()
+    {
+        await using var host = await TestHost.StartAsync();
+        var order = new ConcurrentQueue<string>();
+        var steps = new List<Task>();
+        string[] large = ["large-1", "large-2", "large-3", "large-4"];
+        foreach (var stream in large.Append("camera"))
+        {
+            await host.StepAsync(stream, TestFrames.Tensor(0));
+        }
+
+        using (await host.OccupyBatcherAsync())
+        {
+            foreach (var stream in large)
+            {
+                steps.Add(StepAsync(host, stream, Many, order));
+                await host.UntilAsync(stream, session => session.Phase == TtaService.Serving.Streams.StreamPhase.Ready);
+            }
+
+            steps.Add(StepAsync(host, "camera", [TestFrames.Tensor(1)], order));
+            await host.UntilAsync("camera", session => session.Phase == TtaService.Serving.Streams.StreamPhase.Ready);
+        }
+
+        await Task.WhenAll(steps);
+        Assert.Equal("camera", order.First());
+    }
+
+    [Fact]
+    public async Task QueueFullOfFloodingStreams_TakesTheStepOfOneThatHasNoneWaiting()
+    {
+        await using var host = await TestHost.StartAsync("--Batching:MaxQueuedSteps=16", "--Streams:MaxPendingSteps=16");
+        await host.StepAsync("flood", TestFrames.Tensor(0));
+        await host.StepAsync("camera", TestFrames.Tensor(0));
+        var waiting = new List<Task<StepReply>>();
+        using (await host.OccupyBatcherAsync())
+        {
+            // One is in front; the last two places of sixteen are kept.
+            for (var i = 0; i < 13; i++)
+            {
+                waiting.Add(host.StepAsync("flood", TestFrames.Tensor(i)));
+            }
+
+            await host.UntilAsync("flood", session => session.PendingSteps == 13);
+            await RpcAssert.RefusedAsync(StatusCode.ResourceExhausted, "QUEUE_FULL", () => host.StepAsync("flood", TestFrames.Tensor(1)));
+            waiting.Add(host.StepAsync("camera", TestFrames.Tensor(1)));
+            await host.UntilAsync("camera", session => session.PendingSteps == 1);
+        }
+
+        await Task.WhenAll(waiting);
+    }
+
+    [Fact]
+    public async Task CallThatEnds_GivesUpWhatItHasToDecode()
+    {
+        await using var host = await TestHost.StartAsync("--Batching:DecodeConcurrency=1");
+        var dear = TestFrames.Encoded(TestFrames.File(1, SKEncodedImageFormat.Png, 1600, 1400));
+        using var gone = new CancellationTokenSource();
+        var call = await DuplexClient.OpenAsync(host.Adaptation, new OpenStream { Stream = "dear", Model = TestHost.Model }, gone.Token);
+        for (var i = 1; i <= 8; i++)
+        {
+            await call.SendAsync((ulong)i, [.. Enumerable.Repeat(dear, 8)]);
+        }
+
+        await host.UntilAsync("dear", session => session.PendingSteps == 8);
+        await gone.CancelAsync();
+
+        await host.UntilAsync("dear", session => session.PendingSteps == 0 && session.Decoding.Jobs.Count <= 1);
+        Assert.NotNull(await host.StepAsync("camera", TestFrames.Encoded(TestFrames.File(2, SKEncodedImageFormat.Jpeg))));
+        call.Dispose();
+    }
+
+    private static async Task StepAsync(TestHost host, string stream, Frame[] frames, ConcurrentQueue<string> order)
+    {
+        await host.Adaptation.InferAsync(new InferRequest { Open = new OpenStream { Stream = stream }, Step = new StepRequest { Frames = { frames } } });
+        order.Enqueue(stream);
+    }
+}
