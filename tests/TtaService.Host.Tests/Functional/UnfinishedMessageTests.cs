@@ -1,6 +1,7 @@
 using System.IO.Compression;
 using Google.Protobuf;
 using Grpc.Core;
+using Grpc.Reflection.V1Alpha;
 using Microsoft.Extensions.DependencyInjection;
 using TtaService.Host.Grpc;
 using TtaService.Host.Hosting;
@@ -189,7 +190,7 @@ public sealed class UnfinishedMessageTests
     public async Task Stop_ReflectionCallBetweenTwoQuestions_EndsItAtOnce()
     {
         await using var host = await TestHost.StartAsync("--Server:ShutdownTimeout=00:30:00");
-        using var call = new RawCall(host.Grpc, Reflection).Write(new Grpc.Reflection.V1Alpha.ServerReflectionRequest { ListServices = "" });
+        using var call = new RawCall(host.Grpc, Reflection).Write(new ServerReflectionRequest { ListServices = "" });
         await call.AnsweredAsync();
         var end = call.RefusedAsync(StatusCode.Unavailable, "SERVER_STOPPING");
 

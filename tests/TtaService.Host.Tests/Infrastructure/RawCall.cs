@@ -91,7 +91,7 @@ internal sealed class RawCall : IDisposable
         }
 
         var status = (StatusCode)int.Parse(trailers.GetValue("grpc-status")!, CultureInfo.InvariantCulture);
-        return (new RpcException(new Grpc.Core.Status(status, Uri.UnescapeDataString(trailers.GetValue("grpc-message") ?? string.Empty)), trailers), body.Length + said);
+        return (new RpcException(new global::Grpc.Core.Status(status, Uri.UnescapeDataString(trailers.GetValue("grpc-message") ?? string.Empty)), trailers), body.Length + said);
     }
 
     /// <summary>ErrorInfo's reason, or the text when there is none.</summary>
