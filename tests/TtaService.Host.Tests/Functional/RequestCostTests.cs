@@ -102,7 +102,7 @@ public sealed class RequestCostTests(ITestOutputHelper output) : IAsyncLifetime
     }
 
     [Fact]
-    public async Task AnyMessage_ThatIsLetThrough_CanBeParsed()
+    public void AnyMessage_ThatIsLetThrough_CanBeParsed()
     {
         var request = new InferRequest { Open = new OpenStream { Stream = "camera", Model = TestHost.Model, Method = new Method { Name = "ema", Hyperparameters = new() { Fields = { ["momentum"] = new() { NumberValue = 0.5 } } } } }, Step = new StepRequest { Frames = { TestFrames.Tensor([1, 1, 2], [1, 2]) } } };
         var sound = request.ToByteArray();
@@ -126,7 +126,6 @@ public sealed class RequestCostTests(ITestOutputHelper output) : IAsyncLifetime
 
         Assert.Null(fields.WhyRefused(new(sound)));
         Assert.InRange(passed, 100, 19_000);
-        await Task.CompletedTask;
     }
 
     private static MessageDescriptor RequestOf(IMethod method) => (MessageDescriptor)method.GetType().GetGenericArguments()[0].GetProperty("Descriptor")!.GetValue(null)!;
