@@ -1,4 +1,5 @@
 using System.Buffers;
+using System.Diagnostics;
 using System.IO.Compression;
 using System.IO.Pipelines;
 using Grpc.Net.Compression;
@@ -23,6 +24,7 @@ internal sealed class BoundedUnpacking(ICompressionProvider inner) : ICompressio
         private const int Part = 64 * 1024;
 
         private readonly Pipe _message = new(new PipeOptions(pauseWriterThreshold: 0, minimumSegmentSize: Part, useSynchronizationContext: false));
+        private ReadOnlySequence<byte> _left;
         private bool _isRead;
 
         public override bool CanRead => true;
@@ -49,14 +51,9 @@ internal sealed class BoundedUnpacking(ICompressionProvider inner) : ICompressio
                 _isRead = true;
             }
 
-            if (!_message.Reader.TryRead(out var left))
-            {
-                return 0;
-            }
-
-            var part = left.Buffer.Slice(0, Math.Min(buffer.Length, left.Buffer.Length));
+            var part = _left.Slice(0, Math.Min(buffer.Length, _left.Length));
             part.CopyTo(buffer);
-            _message.Reader.AdvanceTo(part.End);
+            _left = _left.Slice(part.End);
             return (int)part.Length;
         }
 
@@ -103,12 +100,14 @@ internal sealed class BoundedUnpacking(ICompressionProvider inner) : ICompressio
             }
             while (read > 0);
 
-            // Completing flushes, and nothing makes this writer wait.
+            // Nothing makes this writer wait.
+            var flushed = _message.Writer.FlushAsync();
+            Debug.Assert(flushed.IsCompletedSuccessfully, "a pipe that never pauses has paused");
             _message.Writer.Complete();
             if (_message.Reader.TryRead(out var message))
             {
                 call.Unpacked(message.Buffer);
-                _message.Reader.AdvanceTo(message.Buffer.Start);
+                _left = message.Buffer;
             }
         }
 

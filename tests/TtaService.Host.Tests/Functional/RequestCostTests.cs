@@ -14,6 +14,8 @@ namespace TtaService.Host.Tests.Functional;
 
 /// <summary>Every field of every message of every RPC that the server has, filled with as much as one message may hold.</summary>
 /// <remarks>TTA_MESSAGE_BYTES is the size of the messages, 2 MiB if not given. The server and its client are one process here, so what is allocated is twice what the server alone does.</remarks>
+[Collection(nameof(RequestCostTests))]
+[CollectionDefinition(nameof(RequestCostTests), DisableParallelization = true)]
 public sealed class RequestCostTests(ITestOutputHelper output) : IAsyncLifetime
 {
     private static readonly int MessageBytes = int.TryParse(Environment.GetEnvironmentVariable("TTA_MESSAGE_BYTES"), out var bytes) ? bytes : 2 << 20;
