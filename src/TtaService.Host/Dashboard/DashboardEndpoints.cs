@@ -80,7 +80,7 @@ internal static class DashboardEndpoints
         }).AddEndpointFilter(OperatorsOnlyAsync);
         api.MapPost("/streams/{name}/fork", async (StreamDirectory directory, string name, ForkRequest request) =>
         {
-            var fork = await directory.ForkAsync(directory.Get(name), StreamRequests.CheckedName(request.Name, "name")).ConfigureAwait(false);
+            var fork = await directory.ForkAsync(directory.Get(name), StreamRequests.CheckedName(request.Name ?? string.Empty, "name")).ConfigureAwait(false);
             return new { fork.Name };
         }).AddEndpointFilter(OperatorsOnlyAsync);
         api.MapGet("/streams/{name}/export", async (HttpContext context, StreamDirectory directory, IOptions<DashboardOptions> options, string name) => MayAct(context, options.Value)
@@ -139,5 +139,5 @@ internal static class DashboardEndpoints
 
     private sealed record FreezeRequest(bool Frozen);
 
-    private sealed record ForkRequest(string Name);
+    private sealed record ForkRequest(string? Name);
 }

@@ -100,7 +100,7 @@ internal sealed class RequestMessages : PipeReader, IDisposable
         }
 
         var reading = _body.ReadAsync(cancellationToken);
-        if (!reading.IsCompleted && _stage == Stage.Between)
+        if (!reading.IsCompleted && (_limits.IsSingle || _stage == Stage.Between))
         {
             WaitFor(_anyTaken && !_limits.IsSingle ? _limits.Next : _limits.First);
         }
