@@ -283,8 +283,15 @@ public sealed class AdaptationStream : IAsyncDisposable
                 _queue.Fail(new ObjectDisposedException(nameof(AdaptationStream)));
                 return;
             }
-            catch (RpcException ended) when (!_queue.IsClosing && ended.MayReconnect(WasOpen) && backoff.Fail(WasOpen))
+            catch (RpcException ended) when (!_queue.IsClosing && ended.MayReconnect(WasOpen))
             {
+                // Counted here and not in the filter, which runs before the inner finally forgets earlier failures.
+                if (!backoff.Fail(WasOpen))
+                {
+                    GiveUp(ended, backoff.Failed);
+                    return;
+                }
+
                 broken = ended;
             }
             catch (Exception ended)

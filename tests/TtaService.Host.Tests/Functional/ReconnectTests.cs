@@ -25,6 +25,7 @@ public sealed class ReconnectTests
         for (var frame = 1; frame <= 5; frame++)
         {
             Assert.Equal(frame, (await camera.StepAsync([TestFrames.Tensor(frame)])).Step);
+            await UntilAsync(() => Directory.EnumerateFiles(folder.Path, "*.safetensors").Any());
         }
 
         // Killed and away: no attempt is the last.
