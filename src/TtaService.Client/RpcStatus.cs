@@ -8,10 +8,13 @@ namespace TtaService.Client;
 internal static class RpcStatus
 {
     /// <summary>True for an end that says nothing about the request: the connection broke, the server stops, the call was idle.</summary>
-    public static bool MayReconnect(this RpcException ended) =>
+    /// <param name="ended">The call's end.</param>
+    /// <param name="wasOpen">The stream was open before: then a refusal that says when to try again is no final one, too (a replica that is full, a stream whose owner is silent).</param>
+    public static bool MayReconnect(this RpcException ended, bool wasOpen) =>
         ended.StatusCode == StatusCode.Unavailable
         || ended.Status.DebugException is HttpRequestException or IOException
-        || ended.Detail<ErrorInfo>()?.Reason == "CALL_IDLE";
+        || ended.Detail<ErrorInfo>()?.Reason == "CALL_IDLE"
+        || (wasOpen && ended.Detail<RetryInfo>() is not null);
 
     /// <summary>The delay that the server asks for, zero when it names none.</summary>
     public static TimeSpan RetryDelay(this RpcException ended) => ended.Detail<RetryInfo>()?.RetryDelay?.ToTimeSpan() ?? TimeSpan.Zero;
