@@ -1,4 +1,5 @@
 using System.Numerics.Tensors;
+using TtaService.Engine.Execution;
 
 namespace TtaService.Engine.Drift;
 
@@ -12,8 +13,8 @@ internal sealed class CollapseDetector(int frames)
     // Of the run's compared frames, the share on which the source must contradict.
     private const double Contradiction = 0.8;
 
-    // How much worse the stream's statistics must be than the source's.
-    private const double WorseFit = 2;
+    // How much worse the stream's statistics must be than the source's, at one site.
+    private const double WorseFit = 1;
 
     private const int LongestInterval = 64;
 
@@ -26,14 +27,12 @@ internal sealed class CollapseDetector(int frames)
     private int _contradicted;
     private int _interval = 1;
     private int _sinceCompared;
-    private double _misfit;
-    private double _sourceMisfit;
 
     /// <summary>Whether the next step is to be compared with the source model.</summary>
     public bool Suspects => frames > 0 && _run >= frames && _sinceCompared >= _interval;
 
     /// <summary>Forgets everything.</summary>
-    public void Restart() => (_class, _run, _compared, _contradicted, _interval, _sinceCompared, _misfit, _sourceMisfit) = (-1, 0, 0, 0, 1, 0, 0, 0);
+    public void Restart() => (_class, _run, _compared, _contradicted, _interval, _sinceCompared) = (-1, 0, 0, 0, 1, 0);
 
     /// <summary>Takes the class scores of a step's frames, [n, classes].</summary>
     public void Observe(ReadOnlySpan<float> scores, int classes)
@@ -54,32 +53,43 @@ internal sealed class CollapseDetector(int frames)
         }
     }
 
-    /// <summary>Takes the source model's scores of the same frames, and how well the statistics described them.</summary>
-    /// <returns>Whether the stream has collapsed.</returns>
-    public bool Compare(ReadOnlySpan<float> source, int classes, double misfit, double sourceMisfit)
+    /// <summary>Takes the source model's scores of a step's frames, [n, classes].</summary>
+    /// <returns>Whether it contradicts, so that the fit of the statistics is asked for (<see cref="HasCollapsed"/>).</returns>
+    public bool Contradicts(ReadOnlySpan<float> source, int classes)
     {
-        var contradictions = 0;
         for (var at = 0; at < source.Length; at += classes)
         {
-            contradictions += TensorPrimitives.IndexOfMax(source.Slice(at, classes)) == _class ? 0 : 1;
+            _compared++;
+            _contradicted += TensorPrimitives.IndexOfMax(source.Slice(at, classes)) == _class ? 0 : 1;
         }
 
-        var count = source.Length / classes;
-        _compared += count;
-        _contradicted += contradictions;
-        _misfit += misfit;
-        _sourceMisfit += sourceMisfit;
         _sinceCompared = 0;
-        var suspicious = _contradicted >= Contradiction * _compared && _misfit > WorseFit * _sourceMisfit;
-        if (!suspicious)
+        if (_contradicted >= Contradiction * _compared)
         {
-            // Agreement is asked for ever more rarely, and counts anew.
-            _interval = Math.Min(LongestInterval, 2 * _interval);
-            (_compared, _contradicted, _misfit, _sourceMisfit) = (0, 0, 0, 0);
+            return true;
+        }
+
+        Trust();
+        return false;
+    }
+
+    /// <summary>Takes how much worse than the source statistics what normalized those frames describes them (<see cref="FrameVerdicts.Misfit"/>).</summary>
+    public bool HasCollapsed(double misfit)
+    {
+        if (misfit < WorseFit)
+        {
+            Trust();
             return false;
         }
 
         _interval = 1;
         return _compared >= frames;
+    }
+
+    // Agreement is asked for ever more rarely, and counts anew.
+    private void Trust()
+    {
+        _interval = Math.Min(LongestInterval, 2 * _interval);
+        (_compared, _contradicted) = (0, 0);
     }
 }

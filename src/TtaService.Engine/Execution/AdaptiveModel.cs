@@ -283,22 +283,21 @@ public sealed class AdaptiveModel : IDisposable
     // A stream that has answered one class for long is compared with the source model now and then, and goes back to it when its own state is what makes it blind.
     private void CheckForCollapse(IReadOnlyList<StreamStep> steps, StepResult[] results)
     {
-        const int MostFrames = 8;
-        var suspects = new List<(int Index, FrameBlock Frames)>();
+        var suspects = new List<(int Index, StreamStep Step)>();
         for (var i = 0; i < steps.Count && _collapseFrames > 0; i++)
         {
-            var step = steps[i];
+            var (step, state) = (steps[i], steps[i].State);
             if (results[i].Status != StepStatus.Ok || step.Freeze || step.NotLearned?.Any(reason => reason != NotLearnedReason.None) == true
-                || step.State.Runtime!.Layout.RowFloats == 0 || results[i].Outputs is not [{ Shape: [_, > 1] }, ..])
+                || state.Runtime!.Layout.RowFloats == 0 || results[i].Outputs is not [{ Shape: [_, > 1] }, ..])
             {
                 continue;
             }
 
-            var suspected = step.State.Collapse.Suspects;
-            step.State.Collapse.Observe(results[i].Outputs[0].Values, results[i].Outputs[0].Shape[1]);
-            if (suspected && step.State.Collapse.Suspects)
+            state.Collapse.Observe(results[i].Outputs[0].Values, results[i].Outputs[0].Shape[1]);
+            if (state.Collapse.Suspects)
             {
-                suspects.Add((i, step.Frames.Count <= MostFrames ? step.Frames : step.Frames.Copy([.. Enumerable.Range(0, MostFrames)])));
+                var frames = step.Frames.Count <= _collapseFrames ? step.Frames : step.Frames.Copy([.. Enumerable.Range(0, _collapseFrames)]);
+                suspects.Add((i, new StreamStep(state, frames, Freeze: true) { Teaches = false, ComparesFit = true }));
             }
         }
 
@@ -307,19 +306,34 @@ public sealed class AdaptiveModel : IDisposable
             return;
         }
 
-        var source = RunSource(suspects.ConvertAll(suspect => suspect.Frames))[0];
+        var source = RunSource(suspects.ConvertAll(suspect => suspect.Step.Frames))[0];
         var (classes, at) = (source.Shape[1], 0);
-        foreach (var (index, frames) in suspects)
+        var contradicted = new List<(int Index, StreamStep Step)>();
+        foreach (var suspect in suspects)
         {
-            var state = steps[index].State;
-            if (state.Collapse.Compare(source.Values.AsSpan(at * classes, frames.Count * classes), classes, state.Misfit.Own, state.Misfit.Source))
+            var floats = suspect.Step.Frames.Count * classes;
+            if (suspect.Step.State.Collapse.Contradicts(source.Values.AsSpan(at, floats), classes))
             {
-                state.Frames = 0;
-                Initialize(state);
-                results[index] = results[index] with { Frames = 0, RolledBack = RollbackReason.Collapsed };
+                contradicted.Add(suspect);
             }
 
-            at += frames.Count;
+            at += floats;
+        }
+
+        if (contradicted.Count == 0)
+        {
+            return;
+        }
+
+        RunParts(contradicted.ConvertAll(suspect => suspect.Step), new StepResult[contradicted.Count], observes: false);
+        foreach (var (index, step) in contradicted)
+        {
+            if (step.State.Collapse.HasCollapsed(step.State.Misfit))
+            {
+                step.State.Frames = 0;
+                Initialize(step.State);
+                results[index] = results[index] with { Frames = 0, RolledBack = RollbackReason.Collapsed };
+            }
         }
     }
 

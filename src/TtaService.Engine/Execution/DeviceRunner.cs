@@ -60,7 +60,7 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
         var novelty = adapts && observed is not null ? groups.SelectMany(group => ToHost<float>(group.Observation!.Novelty)).ToArray() : [];
         var outside = adapts && _ranges is not null ? groups.SelectMany(group => ToHost<float>(group.Outside!).Select(sites => FrameVerdicts.IsOutside((int)sites, group.JudgedSites))).ToArray() : [];
         var misfits = adapts && _ranges is not null
-            ? groups.SelectMany(group => group.Misfit is { } misfit ? ToHost<float>(misfit.Own).Zip(ToHost<float>(misfit.Source), (own, source) => ((double)own, (double)source)) : Enumerable.Repeat((0.0, 0.0), group.Steps)).ToArray()
+            ? groups.SelectMany(group => group.Misfit is { } misfit ? ToHost<float>(misfit) : new float[group.Steps]).ToArray()
             : [];
         var observedFinite = observations?.Finite() ?? [];
         var (taken, watched) = (new List<int>(), new List<int>());
@@ -77,7 +77,7 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
                 var answer = StepAnswers.Judge(step, at, outputs, frames, () => finite is null || !learns || finite[proposed] ? null : batch.Rows!.NotFinite(batch.Runtime.Layout, proposed));
                 if (answer.Status == StepStatus.Ok)
                 {
-                    step.State.Misfit = misfits.Length == 0 ? default : misfits[inOrder];
+                    step.State.Misfit = misfits.Length == 0 ? 0 : misfits[inOrder];
                     answer = StepAnswers.Count(step, answer, learns);
                     if (!step.Freeze && learns)
                     {
@@ -127,7 +127,7 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
             State = batch.Rows!.Current.narrow(0, place, steps.Length),
             Next = batch.Rows.Next.narrow(0, place, steps.Length),
             Outside = _ranges is null ? null : zeros([steps.Length, frames], device: _device),
-            Misfit = _ranges is not null && Array.Exists(steps, step => step.State.Collapse.Suspects) ? (zeros([steps.Length], device: _device), zeros([steps.Length], device: _device)) : null,
+            Misfit = _ranges is not null && Array.Exists(steps, step => step.ComparesFit) ? tensor(Enumerable.Repeat(float.MinValue, steps.Length).ToArray(), device: _device) : null,
             Figures = tensor(figures.SelectMany(step => step).ToArray(), [steps.Length, figures[0].Length], device: _device),
             Observation = observed is null
                 ? null

@@ -325,13 +325,16 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
 
         private void Compare(FrameVerdicts verdicts, SiteRange range, in SiteStep view)
         {
+            var (own, source) = (0.0, 0.0);
             for (var frame = 0; frame < view.Frames; frame++)
             {
                 var mean = view.InstanceMean.Slice(frame * _channels, _channels);
                 var variance = view.InstanceVariance.Slice(frame * _channels, _channels);
-                verdicts.Misfit += range.Misfit(mean, variance, view.Mean.Slice(frame * _channels, _channels), view.Variance.Slice(frame * _channels, _channels));
-                verdicts.SourceMisfit += range.Misfit(mean, variance, site.Mean, site.Variance);
+                own += range.Misfit(mean, variance, view.Mean.Slice(frame * _channels, _channels), view.Variance.Slice(frame * _channels, _channels));
+                source += range.Misfit(mean, variance, site.Mean, site.Variance);
             }
+
+            verdicts.Compare(own / view.Frames, source / view.Frames);
         }
 
         private void Apply(int frame, int firstPixel, int lastPixel)

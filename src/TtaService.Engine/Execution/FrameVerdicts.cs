@@ -11,20 +11,21 @@ internal sealed class FrameVerdicts(int frames)
     private readonly int[] _outside = new int[frames];
     private int _sites;
 
-    /// <summary>Whether <see cref="Misfit"/> and <see cref="SourceMisfit"/> are taken, which costs more.</summary>
+    /// <summary>Whether <see cref="Misfit"/> is taken, which costs more.</summary>
     public bool ComparesFit { get; init; }
 
-    /// <summary>How badly what normalized the frames describes them, summed over sites and frames; see <see cref="SiteRange.Misfit"/>.</summary>
-    public double Misfit { get; set; }
-
-    /// <summary>The same of the source statistics.</summary>
-    public double SourceMisfit { get; set; }
+    /// <summary>At the worst site, how much worse what normalized the frames describes them than twice what the source statistics do; see <see cref="SiteRange.Misfit"/>.</summary>
+    /// <remarks>The worst site and not the sum: what lies behind a site with wrong statistics fits nothing any more, the source neither.</remarks>
+    public double Misfit { get; private set; } = double.NegativeInfinity;
 
     /// <summary>Whether a frame lies far outside at many sites.</summary>
     public bool AnyOutside => Array.Exists(_outside, sites => IsOutside(sites, _sites));
 
     /// <summary>Whether so many sites of those that judged are many.</summary>
     public static bool IsOutside(int sites, int judged) => sites > 0 && sites >= ManySites * judged;
+
+    /// <summary>Takes a site's fit, means over the frames.</summary>
+    public void Compare(double misfit, double sourceMisfit) => Misfit = Math.Max(Misfit, misfit - (2 * sourceMisfit));
 
     /// <summary>Counts a site's finding, an energy a frame.</summary>
     public void Judge(SiteRange range, ReadOnlySpan<float> energies)

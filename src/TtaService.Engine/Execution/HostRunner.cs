@@ -35,7 +35,7 @@ internal sealed class HostRunner(AdaptiveModel model) : IBatchRunner
             passes[i] = new StepInPass(state.Runtime, at, step.Frames.Count, state.Frames, arena.Pointer(state.Row), arena.Pointer(nextRows[i]))
             {
                 Observation = observation,
-                Verdicts = adapts && model.Ranges is not null ? new FrameVerdicts(step.Frames.Count) { ComparesFit = state.Collapse.Suspects } : null,
+                Verdicts = adapts && model.Ranges is not null ? new FrameVerdicts(step.Frames.Count) { ComparesFit = step.ComparesFit } : null,
             };
             at = checked(at + step.Frames.Count);
         }
@@ -58,7 +58,7 @@ internal sealed class HostRunner(AdaptiveModel model) : IBatchRunner
                         (step.State.Row, nextRows[i]) = (nextRows[i], step.State.Row);
                     }
 
-                    step.State.Misfit = (passes[i].Verdicts?.Misfit ?? 0, passes[i].Verdicts?.SourceMisfit ?? 0);
+                    step.State.Misfit = passes[i].Verdicts?.Misfit ?? 0;
                     answer = StepAnswers.Count(step, answer, learns);
                     if (observed is not null && learns && StepAnswers.NotFinite(observed.Layout, observedArena!.Row(nextObserved[i])) is null)
                     {

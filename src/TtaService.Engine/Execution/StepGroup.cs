@@ -39,8 +39,8 @@ internal sealed class StepGroup
     /// <summary>Sites that judged.</summary>
     public int JudgedSites { get; private set; }
 
-    /// <summary>How badly what normalized the steps describes them, and how badly the source does, [S] each; null when nobody asks.</summary>
-    public (Tensor Own, Tensor Source)? Misfit { get; init; }
+    /// <summary><see cref="FrameVerdicts.Misfit"/> of each step, [S], finite; null when nobody asks.</summary>
+    public Tensor? Misfit { get; init; }
 
     /// <summary>Whether the steps' instance statistics are read at a site.</summary>
     public bool NeedsStatistics(NormalizationSite site) => Observation is not null || Runtime.Adapts(site);
@@ -93,8 +93,7 @@ internal sealed class StepGroup
 
             if (range is not null && adapts && Misfit is { } misfit)
             {
-                misfit.Own.AddInPlace(range.Misfit(m, v, mean, variance));
-                misfit.Source.AddInPlace(range.Misfit(m, v, parameters.Mean, parameters.Variance));
+                misfit.copy_(misfit.maximum(range.Misfit(m, v, mean, variance).AddScaled(range.Misfit(m, v, parameters.Mean, parameters.Variance), -2)));
             }
 
             Observation?.At(site, clipped.Item1, clipped.Item2);

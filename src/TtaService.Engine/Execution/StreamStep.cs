@@ -15,6 +15,9 @@ public sealed record StreamStep(StreamState State, FrameBlock Frames, bool Freez
 
     /// <summary>False for frames that the host marked: a step of theirs alone.</summary>
     internal bool Teaches { get; init; } = true;
+
+    /// <summary>Whether the pass takes <see cref="StreamState.Misfit"/>.</summary>
+    internal bool ComparesFit { get; init; }
 }
 
 /// <summary>Why a frame was answered without being learned.</summary>

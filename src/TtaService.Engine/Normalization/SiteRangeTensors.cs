@@ -23,11 +23,11 @@ internal sealed class SiteRangeTensors(SiteRange range, Device device) : IDispos
     public (Tensor Mean, Tensor Variance) Clip(Tensor mean, Tensor variance) =>
         (where(mean.isnan(), _center, mean.maximum(_low).minimum(_high)), where(variance.le(_most), variance, _most));
 
-    /// <summary><see cref="SiteRange.Misfit"/> of each step, summed over its frames, [S]; the statistics broadcast to [S,n,C].</summary>
+    /// <summary><see cref="SiteRange.Misfit"/> of each step, mean over its frames, [S]; the statistics broadcast to [S,n,C].</summary>
     public Tensor Misfit(Tensor instanceMean, Tensor instanceVariance, Tensor mean, Tensor variance)
     {
         var (own, used) = (instanceVariance.Plus(range.LeastVariance), variance.Plus(range.LeastVariance));
-        return (own.Plus((instanceMean - mean).Squared()) / used).Minus(1).Plus((used / own).log()).mean([2L]).sum([1L]);
+        return (own.Plus((instanceMean - mean).Squared()) / used).Minus(1).Plus((used / own).log()).mean([1L, 2L]);
     }
 
     public void Dispose()

@@ -1,4 +1,5 @@
 using TtaService.Engine.Drift;
+using TtaService.Engine.Execution;
 using TtaService.Engine.Normalization;
 
 namespace TtaService.Engine.Streams;
@@ -48,6 +49,6 @@ public sealed class StreamState
     /// <summary>Notices when the state answers everything with one class.</summary>
     internal CollapseDetector Collapse { get; }
 
-    /// <summary>How badly what normalized the last step describes its frames, and how badly the source statistics do; where <see cref="CollapseDetector.Suspects"/> asked for it.</summary>
-    internal (double Own, double Source) Misfit { get; set; }
+    /// <summary>How much worse than the source statistics what normalized the last step describes its frames, where the step asked for it; see <see cref="FrameVerdicts.Misfit"/>.</summary>
+    internal double Misfit { get; set; }
 }

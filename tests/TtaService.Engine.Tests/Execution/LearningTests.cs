@@ -119,7 +119,8 @@ public sealed class LearningTests : IDisposable
             var expected = model.Run([new StreamStep(plain, FrameBlock.FromValues(rest, taught.Length, 1, Side, Side))])[0];
             Assert.Equal(some, mixed.NotLearned);
             Assert.Equal((expected.Steps, expected.Frames), (mixed.Steps, mixed.Frames));
-            Assert.Equal(model.Export(plain, default), model.Export(marked, default));
+            var (left, right) = (State(model, plain), State(model, marked));
+            Close.Assert(left, right, onDevice ? 1e-4 : 0, $"{method}: state and observation");
             for (var i = 0; i < taught.Length; i++)
             {
                 Close.Assert(expected.Outputs[0].Values.AsSpan(i * 10, 10), mixed.Outputs[0].Values.AsSpan(taught[i] * 10, 10), 1e-4, $"{method}, frame {taught[i]}");
@@ -190,7 +191,8 @@ public sealed class LearningTests : IDisposable
             TestContext.Current.TestOutputHelper?.WriteLine(line);
             Assert.True(healed.RolledBackAt is >= 0 and <= 128 && healed.RolledBackAt <= 100 + framesAStep, line);
             Assert.Equal(-1, fresh.RolledBackAt);
-            Assert.True(Accuracy(healed, labels, 128) > Accuracy(fresh, labels, 128) - 6, line);
+            // tbr is seeded by its first step again, whichever that is.
+            Assert.True(Accuracy(healed, labels, 128) > Accuracy(fresh, labels, 128) - 8, line);
         }
     }
 
@@ -249,6 +251,18 @@ public sealed class LearningTests : IDisposable
 
         Array.ForEach(states, model.Release);
         return [.. classes.Select((named, i) => new Answers(named, notLearned[i], rolledBackAt[i]))];
+    }
+
+    private static float[] State(AdaptiveModel model, StreamState state)
+    {
+        var snapshot = model.Export(state, default);
+        var tensors = Safetensors.Read(snapshot);
+        return [.. tensors.Names.SelectMany(name =>
+        {
+            var values = new float[tensors.Shape(name).Aggregate(1, (product, extent) => product * extent)];
+            tensors.CopyTo(snapshot, name, values);
+            return values;
+        })];
     }
 
     private static double Accuracy(Answers answers, int[] labels, int from) =>
