@@ -268,7 +268,7 @@ public sealed class AdaptationStream : IAsyncDisposable
                 }
                 catch (RpcException ended)
                 {
-                    why = $"{ended.StatusCode}: {ended.Status.Detail}";
+                    why = ended.InWords();
                     throw;
                 }
                 finally

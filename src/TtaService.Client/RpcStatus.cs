@@ -19,6 +19,18 @@ internal static class RpcStatus
     /// <summary>The delay that the server asks for, zero when it names none.</summary>
     public static TimeSpan RetryDelay(this RpcException ended) => ended.Detail<RetryInfo>()?.RetryDelay?.ToTimeSpan() ?? TimeSpan.Zero;
 
+    /// <summary>The end in words: of a connection that did not come about, what the network said.</summary>
+    public static string InWords(this RpcException ended)
+    {
+        var inner = ended.Status.DebugException;
+        while (inner?.InnerException is { } deeper)
+        {
+            inner = deeper;
+        }
+
+        return $"{ended.StatusCode}: {(inner is System.Net.Sockets.SocketException ? inner.Message : ended.Status.Detail)}";
+    }
+
     private static T? Detail<T>(this RpcException ended)
         where T : class, IMessage, new()
     {

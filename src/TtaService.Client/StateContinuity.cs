@@ -17,12 +17,12 @@ internal sealed class StateContinuity(string stream)
             return null;
         }
 
-        if (opened.Origin is StateOrigin.Fresh)
+        return opened.Origin switch
         {
-            return new StateLost(stream, before, opened.Warnings.Count > 0 ? string.Join("; ", opened.Warnings) : "the server knows no state of it");
-        }
-
-        return _steps < before ? Behind(before) : null;
+            StateOrigin.Fresh => new StateLost(stream, before, opened.Warnings.Count > 0 ? string.Join("; ", opened.Warnings) : "the server knows no state of it"),
+            StateOrigin.Reset when _steps < before => new StateLost(stream, before, "it was reset"),
+            _ => _steps < before ? new StateRewound(stream, before - _steps, _steps) : null,
+        };
     }
 
     /// <summary>Takes an answer: an operator may reset or roll back a stream while it is open.</summary>
@@ -36,10 +36,12 @@ internal sealed class StateContinuity(string stream)
 
         var before = _steps;
         _steps = reply.Step;
-        return reply.Step < before ? Behind(before) : null;
-    }
+        if (reply.Step >= before)
+        {
+            return null;
+        }
 
-    private StreamEvent Behind(long before) => _steps <= 1 && before > 1
-        ? new StateLost(stream, before, "it was reset")
-        : new StateRewound(stream, before - _steps, _steps);
+        // The first step after a reset; this one may have been frozen.
+        return reply.Step <= 1 && before > 1 ? new StateLost(stream, before, "it was reset") : new StateRewound(stream, before - reply.Step, reply.Step);
+    }
 }

@@ -15,7 +15,7 @@ public abstract record StreamEvent(string Stream);
 public sealed record StreamDisconnected(string Stream, int Attempt, TimeSpan RetryIn, RpcException Cause) : StreamEvent(Stream)
 {
     /// <inheritdoc/>
-    public override string ToString() => FormattableString.Invariant($"stream '{Stream}': no connection ({Cause.StatusCode}: {Cause.Status.Detail}); attempt {Attempt} failed, the next is in {RetryIn.TotalSeconds:0.0} s");
+    public override string ToString() => FormattableString.Invariant($"stream '{Stream}': no connection ({Cause.InWords()}); attempt {Attempt} failed, the next is in {RetryIn.TotalSeconds:0.0} s");
 }
 
 /// <summary>The stream is open again and every step without an answer is being sent again. What became of the state follows as an event of its own, if it is not as it was.</summary>
@@ -57,5 +57,5 @@ public sealed record StateRewound(string Stream, long Steps, long Step) : Stream
 public sealed record StreamGaveUp(string Stream, int Attempts, Exception Cause) : StreamEvent(Stream)
 {
     /// <inheritdoc/>
-    public override string ToString() => FormattableString.Invariant($"stream '{Stream}': gave up after {Attempts} failed attempts: {(Cause is RpcException rpc ? $"{rpc.StatusCode}: {rpc.Status.Detail}" : Cause.Message)}");
+    public override string ToString() => FormattableString.Invariant($"stream '{Stream}': gave up after {Attempts} failed attempts: {(Cause is RpcException rpc ? rpc.InWords() : Cause.Message)}");
 }

@@ -170,7 +170,7 @@ public sealed class StreamCommandTests : IDisposable
         foreach (var name in names)
         {
             var format = Path.GetExtension(name) switch { ".png" => SKEncodedImageFormat.Png, ".webp" => SKEncodedImageFormat.Webp, _ => SKEncodedImageFormat.Jpeg };
-            File.WriteAllBytes(_folder.In(name), TestFrames.File(name.Length, format));
+            File.WriteAllBytes(_folder.In(name), TestFrames.File(name.Sum(character => character), format));
         }
     }
 

@@ -140,7 +140,7 @@ public sealed class UnlearnedFrameTests
 
         Assert.Equal(("camera", "tiny", "frozen", 2), (Assert.Single(told).Stream, told[0].Model, told[0].Reason, told[0].Frames));
         using var page = System.Text.Json.JsonDocument.Parse(await new HttpClient().GetStringAsync(new Uri(host.Http, "api/v1/streams/camera"), TestContext.Current.CancellationToken));
-        Assert.Equal("frozen", Assert.Single(page.RootElement.GetProperty("events").EnumerateArray()).GetProperty("notLearned").GetString());
+        Assert.Equal(["frozen"], page.RootElement.GetProperty("events").EnumerateArray().Select(item => item.GetProperty("notLearned").GetString()).OfType<string>());
     }
 
     private static async Task<double> ScoreAsync(TestHost host, string stream, int first, int count)

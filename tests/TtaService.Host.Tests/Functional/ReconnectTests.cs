@@ -25,7 +25,7 @@ public sealed class ReconnectTests
         for (var frame = 1; frame <= 5; frame++)
         {
             Assert.Equal(frame, (await camera.StepAsync([TestFrames.Tensor(frame)])).Step);
-            await UntilAsync(() => Directory.EnumerateFiles(folder.Path, "*.safetensors").Any());
+            await UntilAsync(async () => (await client.Streams.ListCheckpointsAsync(new ListCheckpointsRequest { Name = "camera" })).Checkpoints.Any(kept => kept.Step > 0));
         }
 
         // Killed and away: no attempt is the last.
@@ -40,6 +40,8 @@ public sealed class ReconnectTests
         Assert.Equal(StateOrigin.Restored, reconnected.Opened.Origin);
         Assert.Equal(Of<StreamDisconnected>().Count, reconnected.Attempts);
         var rewound = Assert.Single(Of<StateRewound>());
+        Assert.Empty(Of<StateLost>());
+        Assert.DoesNotContain("subchannel", Of<StreamDisconnected>()[^1].ToString(), StringComparison.Ordinal);
         Assert.Equal((5 - reconnected.Opened.Age.Steps, reconnected.Opened.Age.Steps), (rewound.Steps, rewound.Step));
         Assert.InRange(rewound.Steps, 1, 5);
         Assert.Equal((6ul, rewound.Step + 1), (reply.Sequence, reply.Step));
@@ -196,10 +198,12 @@ public sealed class ReconnectTests
     private static Task<AdaptationStream> OpenAsync(ChannelBase channel, AdaptationStreamOptions options) =>
         AdaptationStream.OpenAsync(channel.CreateCallInvoker(), new OpenStream { Stream = "camera", Model = TestHost.Model }, options);
 
-    private static async Task UntilAsync(Func<bool> wanted)
+    private static Task UntilAsync(Func<bool> wanted) => UntilAsync(() => Task.FromResult(wanted()));
+
+    private static async Task UntilAsync(Func<Task<bool>> wanted)
     {
         using var giveUp = new CancellationTokenSource(TimeSpan.FromSeconds(60));
-        while (!wanted())
+        while (!await wanted())
         {
             await Task.Delay(5, giveUp.Token);
         }
