@@ -13,7 +13,8 @@ namespace TtaService.Client;
 /// without an answer is sent again; the server answers those that it had committed without adapting twice. <see cref="AdaptationStreamOptions.OnEvent"/> tells
 /// of it, and of a state that did not survive. Safe to use from several threads; steps run in the order of the calls to <see cref="StepAsync"/>.
 /// <see cref="TtaClient"/> gives each stream a connection of its own, with pings that notice a network that is lost in silence and a reconnection that keeps up
-/// with the options; a channel of your own needs both settings (<c>SocketsHttpHandler.KeepAlivePingDelay</c>, <c>GrpcChannelOptions.MaxReconnectBackoff</c>, two minutes by default).
+/// with the options; a channel of your own needs both settings (<c>SocketsHttpHandler.KeepAlivePingDelay</c>, <c>GrpcChannelOptions.MaxReconnectBackoff</c>, two
+/// minutes by default).
 /// </remarks>
 /// <example><code>
 /// using var client = new TtaClient(new TtaClientOptions { Address = new Uri("http://localhost:8001") });
@@ -76,7 +77,8 @@ public sealed class AdaptationStream : IAsyncDisposable
         OpenAsync(invoker, open, options, connection: null, cancel);
 
     /// <summary>Opens a stream that disposes its connection with itself.</summary>
-    internal static async Task<AdaptationStream> OpenAsync(CallInvoker invoker, OpenStream open, AdaptationStreamOptions? options, IDisposable? connection, CancellationToken cancel)
+    internal static async Task<AdaptationStream> OpenAsync(
+        CallInvoker invoker, OpenStream open, AdaptationStreamOptions? options, IDisposable? connection, CancellationToken cancel)
     {
         ArgumentNullException.ThrowIfNull(invoker);
         ArgumentNullException.ThrowIfNull(open);
@@ -128,7 +130,8 @@ public sealed class AdaptationStream : IAsyncDisposable
     /// <param name="window">Steps on their way at a time, at most <see cref="AdaptationStreamOptions.MaxUnanswered"/>; 0 for as many as the server says it takes.</param>
     /// <param name="cancel">Ends the sending and the waits.</param>
     /// <exception cref="RpcException">The stream has ended; a step that fails alone is a value with its <see cref="StreamedStep.Error"/>.</exception>
-    public async IAsyncEnumerable<StreamedStep> StepsAsync(IAsyncEnumerable<SourceFrame> frames, int framesPerStep = 1, int window = 0, [EnumeratorCancellation] CancellationToken cancel = default)
+    public async IAsyncEnumerable<StreamedStep> StepsAsync(
+        IAsyncEnumerable<SourceFrame> frames, int framesPerStep = 1, int window = 0, [EnumeratorCancellation] CancellationToken cancel = default)
     {
         ArgumentNullException.ThrowIfNull(frames);
         ArgumentOutOfRangeException.ThrowIfLessThan(framesPerStep, 1);
@@ -332,10 +335,13 @@ public sealed class AdaptationStream : IAsyncDisposable
         {
             any = await call.ResponseStream.MoveNext(CancellationToken.None).ConfigureAwait(false);
         }
-        catch (RpcException late) when (late.StatusCode == StatusCode.DeadlineExceeded || (late.StatusCode == StatusCode.Cancelled && patience.IsCancellationRequested && !_closed.IsCancellationRequested))
+        catch (RpcException late) when (late.StatusCode == StatusCode.DeadlineExceeded
+            || (late.StatusCode == StatusCode.Cancelled && patience.IsCancellationRequested && !_closed.IsCancellationRequested))
         {
             // Something on the way holds back the opening, or the server its answer. A new call may pass.
-            var detail = late.StatusCode == StatusCode.DeadlineExceeded ? late.Status.Detail : $"the server did not open the stream within {_options.OpenTimeout} (AdaptationStreamOptions.OpenTimeout)";
+            var detail = late.StatusCode == StatusCode.DeadlineExceeded
+                ? late.Status.Detail
+                : $"the server did not open the stream within {_options.OpenTimeout} (AdaptationStreamOptions.OpenTimeout)";
             throw new RpcException(new Grpc.Core.Status(StatusCode.Unavailable, detail, late));
         }
 

@@ -18,16 +18,20 @@ public sealed record AdaptationStreamOptions
     /// <summary>Longest wait between two attempts, before jitter. Default 5 s.</summary>
     public TimeSpan MaxDelay { get; init; } = TimeSpan.FromSeconds(5);
 
-    /// <summary>Longest wait for the server to open the stream before the attempt counts as failed: a server that hangs does not answer for ever. Default 60 s, twice what a server waits for a silent owner.</summary>
+    /// <summary>Longest wait for the server to open the stream before the attempt counts as failed: a server that hangs does not answer for ever. Default 60 s,
+    /// twice what a server waits for a silent owner.</summary>
     public TimeSpan OpenTimeout { get; init; } = TimeSpan.FromSeconds(60);
 
-    /// <summary>How often one step is sent over connections that break before its answer; then it alone fails, so that a step that ends every connection does not stop the camera. Default 20.</summary>
+    /// <summary>How often one step is sent over connections that break before its answer; then it alone fails, so that a step that ends every connection does not
+    /// stop the camera. Default 20.</summary>
     public int MaxSends { get; init; } = 20;
 
-    /// <summary>Steps that may wait for their answer; <see cref="AdaptationStream.StepAsync"/> refuses further ones, so that a server that falls behind does not fill the client's memory. Default 256.</summary>
+    /// <summary>Steps that may wait for their answer; <see cref="AdaptationStream.StepAsync"/> refuses further ones, so that a server that falls behind does not
+    /// fill the client's memory. Default 256.</summary>
     public int MaxUnanswered { get; init; } = 256;
 
-    /// <summary>Told of everything besides answers: disconnected, reconnected, state lost or rewound, gave up. Called in order, between answers; return soon. What it throws ends the stream. Default null.</summary>
+    /// <summary>Told of everything besides answers: disconnected, reconnected, state lost or rewound, gave up. Called in order, between answers; return soon. What
+    /// it throws ends the stream. Default null.</summary>
     public Action<StreamEvent>? OnEvent { get; init; }
 
     /// <summary>The clock of the waits.</summary>

@@ -23,5 +23,7 @@ public static class ClientActivities
 
     internal static void Answered(Activity? activity, StepReply reply) => activity?.SetTag("tta.step", reply.Step).SetTag("tta.replayed", reply.Replayed);
 
-    internal static void Failed(Activity? activity, Exception failed) => activity?.SetTag("error.type", failed is StepFailedException step ? step.Error.Reason : failed.GetType().Name).SetStatus(ActivityStatusCode.Error, failed.Message);
+    internal static void Failed(Activity? activity, Exception failed) => activity?
+        .SetTag("error.type", failed is StepFailedException step ? step.Error.Reason : failed.GetType().Name)
+        .SetStatus(ActivityStatusCode.Error, failed.Message);
 }

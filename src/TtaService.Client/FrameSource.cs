@@ -41,18 +41,21 @@ public static class FrameSource
 
     /// <summary>The images of a folder and the folders in it, by path.</summary>
     /// <param name="folder">The folder.</param>
-    /// <param name="follow">Go on with images that are added, until it is cancelled. A file is taken when it has not changed between two looks, so one that is still being written waits.</param>
+    /// <param name="follow">Go on with images that are added, until it is cancelled. A file is taken when it has not changed between two looks, so one that is still
+    /// being written waits.</param>
     /// <param name="poll">Between two looks; null for half a second.</param>
     /// <param name="clock">The clock of the looks; null for the system's.</param>
     /// <param name="cancel">Ends it.</param>
     /// <exception cref="DirectoryNotFoundException">There is no such folder.</exception>
-    public static async IAsyncEnumerable<SourceFrame> Folder(string folder, bool follow = false, TimeSpan? poll = null, TimeProvider? clock = null, [EnumeratorCancellation] CancellationToken cancel = default)
+    public static async IAsyncEnumerable<SourceFrame> Folder(
+        string folder, bool follow = false, TimeSpan? poll = null, TimeProvider? clock = null, [EnumeratorCancellation] CancellationToken cancel = default)
     {
         var sent = new HashSet<string>(StringComparer.Ordinal);
         var growing = new Dictionary<string, (long Length, DateTime Written)>(StringComparer.Ordinal);
         while (true)
         {
-            foreach (var file in new DirectoryInfo(folder).EnumerateFiles("*", SearchOption.AllDirectories).Where(IsImage).OrderBy(file => file.FullName, StringComparer.Ordinal).ToList())
+            var images = new DirectoryInfo(folder).EnumerateFiles("*", SearchOption.AllDirectories).Where(IsImage).OrderBy(file => file.FullName, StringComparer.Ordinal);
+            foreach (var file in images.ToList())
             {
                 var path = Path.Combine(folder, Path.GetRelativePath(folder, file.FullName));
                 if (sent.Contains(path) || (follow && !IsWhole(growing, path, file)))
@@ -74,7 +77,8 @@ public static class FrameSource
         }
     }
 
-    /// <summary>JPEG images one after the other, as cameras and <c>ffmpeg -f image2pipe -c:v mjpeg</c> write them; what lies between two of them (a multipart boundary) is passed over.</summary>
+    /// <summary>JPEG images one after the other, as cameras and <c>ffmpeg -f image2pipe -c:v mjpeg</c> write them; what lies between two of them (a multipart
+    /// boundary) is passed over.</summary>
     /// <param name="stream">Read to its end, not closed.</param>
     /// <param name="maxFrameBytes">Longest image; default 16 MiB.</param>
     /// <param name="cancel">Ends it.</param>
@@ -101,10 +105,12 @@ public static class FrameSource
     /// <param name="frames">The source; read as fast as it gives.</param>
     /// <param name="leftOut">Told of each frame that is left out; null for nobody.</param>
     /// <param name="cancel">Ends it.</param>
-    public static async IAsyncEnumerable<SourceFrame> Newest(IAsyncEnumerable<SourceFrame> frames, Action<SourceFrame>? leftOut = null, [EnumeratorCancellation] CancellationToken cancel = default)
+    public static async IAsyncEnumerable<SourceFrame> Newest(
+        IAsyncEnumerable<SourceFrame> frames, Action<SourceFrame>? leftOut = null, [EnumeratorCancellation] CancellationToken cancel = default)
     {
         ArgumentNullException.ThrowIfNull(frames);
-        var newest = Channel.CreateBounded<SourceFrame>(new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropOldest, SingleReader = true, SingleWriter = true }, frame => leftOut?.Invoke(frame));
+        var place = new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropOldest, SingleReader = true, SingleWriter = true };
+        var newest = Channel.CreateBounded<SourceFrame>(place, frame => leftOut?.Invoke(frame));
         using var ending = CancellationTokenSource.CreateLinkedTokenSource(cancel);
         var reading = ReadAsync(frames, newest.Writer, ending.Token);
         try
@@ -122,7 +128,8 @@ public static class FrameSource
     }
 
     /// <summary>At most so many frames a second.</summary>
-    public static async IAsyncEnumerable<SourceFrame> Paced(IAsyncEnumerable<SourceFrame> frames, double framesPerSecond, TimeProvider? clock = null, [EnumeratorCancellation] CancellationToken cancel = default)
+    public static async IAsyncEnumerable<SourceFrame> Paced(
+        IAsyncEnumerable<SourceFrame> frames, double framesPerSecond, TimeProvider? clock = null, [EnumeratorCancellation] CancellationToken cancel = default)
     {
         ArgumentNullException.ThrowIfNull(frames);
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(framesPerSecond);

@@ -1,5 +1,3 @@
-using System.Globalization;
-
 namespace TtaService.Client;
 
 /// <summary>Cuts a stream of bytes into JPEG images by their markers; a preview within an image's header is part of it.</summary>
@@ -40,7 +38,7 @@ internal sealed class JpegSplitter(int maxBytes)
                 _image.Add(value);
                 if (_image.Count > maxBytes)
                 {
-                    throw new InvalidDataException(string.Create(CultureInfo.InvariantCulture, $"a JPEG image is longer than {maxBytes} bytes without an end; is this motion JPEG?"));
+                    throw Broken($"a JPEG image is longer than {maxBytes} bytes without an end; is this motion JPEG?");
                 }
             }
 
@@ -60,7 +58,7 @@ internal sealed class JpegSplitter(int maxBytes)
     {
         if (_image.Count > 0)
         {
-            throw new InvalidDataException(string.Create(CultureInfo.InvariantCulture, $"the stream ended within a JPEG image, after {_image.Count} of its bytes"));
+            throw Broken($"the stream ended within a JPEG image, after {_image.Count} of its bytes");
         }
     }
 
@@ -76,7 +74,9 @@ internal sealed class JpegSplitter(int maxBytes)
             case Place.OutsideMarker:
                 return value == Marker ? Place.OutsideMarker : Place.Outside;
             case Place.Markers:
-                return value == Marker ? Place.MarkerCode : throw new InvalidDataException(string.Create(CultureInfo.InvariantCulture, $"byte {_image.Count} of a JPEG image is {value:x2} where a marker should begin; is this motion JPEG?"));
+                return value == Marker
+                    ? Place.MarkerCode
+                    : throw Broken($"byte {_image.Count} of a JPEG image is {value:x2} where a marker should begin; is this motion JPEG?");
             case Place.MarkerCode when value == Marker:
                 return Place.MarkerCode;
             case Place.MarkerCode when value == EndOfImage:
@@ -110,6 +110,8 @@ internal sealed class JpegSplitter(int maxBytes)
                 return Place.LengthHigh;
         }
     }
+
+    private static InvalidDataException Broken(FormattableString why) => new(FormattableString.Invariant(why));
 
     private Place AfterSegment() => _segment == StartOfScan ? Place.Scan : Place.Markers;
 }

@@ -9,7 +9,8 @@ internal static class RpcStatus
 {
     /// <summary>True for an end that says nothing about the request: the connection broke, the server stops, the call was idle.</summary>
     /// <param name="ended">The call's end.</param>
-    /// <param name="wasOpen">The stream was open before: then a refusal that says when to try again is no final one, too (a replica that is full, a stream whose owner is silent).</param>
+    /// <param name="wasOpen">The stream was open before: then a refusal that says when to try again is no final one, too (a replica that is full, a stream whose
+    /// owner is silent).</param>
     public static bool MayReconnect(this RpcException ended, bool wasOpen) =>
         ended.StatusCode == StatusCode.Unavailable
         || ended.Status.DebugException is HttpRequestException or IOException

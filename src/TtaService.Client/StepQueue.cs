@@ -41,7 +41,8 @@ internal sealed class StepQueue(string stream, AdaptationStreamOptions options) 
 
             if (_steps.Count >= options.MaxUnanswered)
             {
-                throw new InvalidOperationException($"{_steps.Count} steps of stream '{stream}' wait for their answer already, the limit is {options.MaxUnanswered} (AdaptationStreamOptions.MaxUnanswered); await earlier ones, or leave frames out");
+                throw new InvalidOperationException($"{_steps.Count} steps of stream '{stream}' wait for their answer already, "
+                    + $"the limit is {options.MaxUnanswered} (AdaptationStreamOptions.MaxUnanswered); await earlier ones, or leave frames out");
             }
 
             request.Sequence = ++_lastSequence;

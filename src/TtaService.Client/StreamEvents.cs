@@ -15,10 +15,12 @@ public abstract record StreamEvent(string Stream);
 public sealed record StreamDisconnected(string Stream, int Attempt, TimeSpan RetryIn, RpcException Cause) : StreamEvent(Stream)
 {
     /// <inheritdoc/>
-    public override string ToString() => FormattableString.Invariant($"stream '{Stream}': no connection ({Cause.InWords()}); attempt {Attempt} failed, the next is in {RetryIn.TotalSeconds:0.0} s");
+    public override string ToString() => FormattableString.Invariant(
+        $"stream '{Stream}': no connection ({Cause.InWords()}); attempt {Attempt} failed, the next is in {RetryIn.TotalSeconds:0.0} s");
 }
 
-/// <summary>The stream is open again and every step without an answer is being sent again. What became of the state follows as an event of its own, if it is not as it was.</summary>
+/// <summary>The stream is open again and every step without an answer is being sent again. What became of the state follows as an event of its own, if it is not as
+/// it was.</summary>
 /// <param name="Stream">The stream's name.</param>
 /// <param name="Attempts">Attempts that it took.</param>
 /// <param name="Away">Since the connection broke.</param>
@@ -27,7 +29,8 @@ public sealed record StreamDisconnected(string Stream, int Attempt, TimeSpan Ret
 public sealed record StreamReconnected(string Stream, int Attempts, TimeSpan Away, int Resent, StreamOpened Opened) : StreamEvent(Stream)
 {
     /// <inheritdoc/>
-    public override string ToString() => FormattableString.Invariant($"stream '{Stream}': connected again after {Away.TotalSeconds:0.0} s and {Attempts} attempts, {Resent} steps sent again");
+    public override string ToString() => FormattableString.Invariant(
+        $"stream '{Stream}': connected again after {Away.TotalSeconds:0.0} s and {Attempts} attempts, {Resent} steps sent again");
 }
 
 /// <summary>The state is gone: the stream began anew where it should have gone on.</summary>
@@ -57,5 +60,6 @@ public sealed record StateRewound(string Stream, long Steps, long Step) : Stream
 public sealed record StreamGaveUp(string Stream, int Attempts, Exception Cause) : StreamEvent(Stream)
 {
     /// <inheritdoc/>
-    public override string ToString() => FormattableString.Invariant($"stream '{Stream}': gave up after {Attempts} failed attempts: {(Cause is RpcException rpc ? rpc.InWords() : Cause.Message)}");
+    public override string ToString() => FormattableString.Invariant(
+        $"stream '{Stream}': gave up after {Attempts} failed attempts: {(Cause is RpcException rpc ? rpc.InWords() : Cause.Message)}");
 }

@@ -5,7 +5,8 @@ using TtaService.V1;
 
 namespace TtaService.Client;
 
-/// <summary>The service as a client sees it: opens streams, each over a connection of its own so that one camera's stall holds up no other, and calls the other services over one more. Thread-safe.</summary>
+/// <summary>The service as a client sees it: opens streams, each over a connection of its own so that one camera's stall holds up no other, and calls the other
+/// services over one more. Thread-safe.</summary>
 public sealed class TtaClient : IDisposable
 {
     private readonly TtaClientOptions _options;
@@ -70,14 +71,22 @@ public sealed class TtaClient : IDisposable
             return $"TtaClientOptions.KeepAlive is {options.KeepAlive}; give a second or more, a server takes more frequent pings for an attack";
         }
 
-        return options.ApiKey is null || options.ApiKey.All(character => character is >= ' ' and <= '~') ? null : "TtaClientOptions.ApiKey holds characters that no header carries; give printable ASCII";
+        return options.ApiKey is null || options.ApiKey.All(character => character is >= ' ' and <= '~')
+            ? null
+            : "TtaClientOptions.ApiKey holds characters that no header carries; give printable ASCII";
     }
 
     private (GrpcChannel Channel, CallInvoker Invoker) Connect(AdaptationStreamOptions stream)
     {
         var settings = new GrpcChannelOptions
         {
-            HttpHandler = new SocketsHttpHandler { KeepAlivePingDelay = _options.KeepAlive, KeepAlivePingTimeout = _options.KeepAlive, EnableMultipleHttp2Connections = true, PooledConnectionIdleTimeout = Timeout.InfiniteTimeSpan },
+            HttpHandler = new SocketsHttpHandler
+            {
+                KeepAlivePingDelay = _options.KeepAlive,
+                KeepAlivePingTimeout = _options.KeepAlive,
+                EnableMultipleHttp2Connections = true,
+                PooledConnectionIdleTimeout = Timeout.InfiniteTimeSpan,
+            },
             DisposeHttpClient = true,
             // The channel's own waits must not be longer than the stream's, or a server that is back goes unnoticed.
             InitialReconnectBackoff = stream.FirstDelay,

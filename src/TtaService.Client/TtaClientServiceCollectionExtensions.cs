@@ -26,6 +26,7 @@ public static class TtaClientServiceCollectionExtensions
 
     private sealed class Validator : IValidateOptions<TtaClientOptions>
     {
-        public ValidateOptionsResult Validate(string? name, TtaClientOptions options) => TtaClient.WhyInvalid(options) is { } wrong ? ValidateOptionsResult.Fail(wrong) : ValidateOptionsResult.Success;
+        public ValidateOptionsResult Validate(string? name, TtaClientOptions options) =>
+            TtaClient.WhyInvalid(options) is { } wrong ? ValidateOptionsResult.Fail(wrong) : ValidateOptionsResult.Success;
     }
 }

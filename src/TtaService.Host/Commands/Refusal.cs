@@ -3,7 +3,8 @@ using System.CommandLine.Parsing;
 
 namespace TtaService.Host.Commands;
 
-/// <summary>Why a command line can't be run, in one line, with what a mistyped command or option may have meant; System.CommandLine's own suggestions come with its own report only.</summary>
+/// <summary>Why a command line can't be run, in one line, with what a mistyped command or option may have meant; System.CommandLine's own suggestions come with its
+/// own report only.</summary>
 internal static class Refusal
 {
     private const int MostEdits = 3;
@@ -24,10 +25,12 @@ internal static class Refusal
         }
 
         // A wrong value or word says more than something that is missing.
-        var worst = parsed.Errors.OrderBy(problem => problem.Message.EndsWith("is required.", StringComparison.Ordinal) || problem.Message.StartsWith("Required", StringComparison.Ordinal)).First();
+        var worst = parsed.Errors.OrderBy(problem => IsMissing(problem.Message)).First();
         var word = parsed.UnmatchedTokens.FirstOrDefault(token => worst.Message.Contains($"'{token}'", StringComparison.Ordinal));
         return $"{worst.Message}{(word is null ? "" : Nearest(parsed, word))}";
     }
+
+    private static bool IsMissing(string message) => message.EndsWith("is required.", StringComparison.Ordinal) || message.StartsWith("Required", StringComparison.Ordinal);
 
     private static string Nearest(ParseResult parsed, string wrong)
     {

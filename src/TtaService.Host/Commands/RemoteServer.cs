@@ -23,9 +23,18 @@ internal sealed class RemoteServer : IDisposable
 
     public TtaClient Client { get; }
 
-    public static Option<Uri> AddressOption() => new("--address") { Description = "The server's gRPC address.", DefaultValueFactory = _ => new Uri("http://127.0.0.1:8001"), CustomParser = ParseAddress };
+    public static Option<Uri> AddressOption() => new("--address")
+    {
+        Description = "The server's gRPC address.",
+        DefaultValueFactory = _ => new Uri("http://127.0.0.1:8001"),
+        CustomParser = ParseAddress,
+    };
 
-    public static Option<string?> ApiKeyOption() => new("--api-key") { Description = $"Sent as x-api-key; the environment's {KeyVariable} when not given, which other users of the machine don't see.", HelpName = "KEY" };
+    public static Option<string?> ApiKeyOption() => new("--api-key")
+    {
+        Description = $"Sent as x-api-key; the environment's {KeyVariable} when not given, which other users of the machine don't see.",
+        HelpName = "KEY",
+    };
 
     public static RemoteServer Of(ParseResult parsed, Option<Uri> address, Option<string?> apiKey) => new(parsed.GetRequiredValue(address), parsed.GetValue(apiKey));
 
@@ -80,7 +89,8 @@ internal sealed class RemoteServer : IDisposable
                     return $"it can't be reached (Unavailable: {unreachable.Message}); check --address and the network";
                 case AuthenticationException tls:
                     return $"no TLS connection came about ({tls.Message}); use http:// for a server without TLS, or install its certificate";
-                case HttpRequestException { HttpRequestError: HttpRequestError.InvalidResponse or HttpRequestError.HttpProtocolError or HttpRequestError.VersionNegotiationError } or HttpProtocolException:
+                case HttpProtocolException:
+                case HttpRequestException { HttpRequestError: HttpRequestError.InvalidResponse or HttpRequestError.HttpProtocolError or HttpRequestError.VersionNegotiationError }:
                     return $"what listens there speaks no gRPC over HTTP/2 ({failed.StatusCode}); is it the HTTP port? gRPC is on Server:GrpcPort, 8001 by default";
             }
         }

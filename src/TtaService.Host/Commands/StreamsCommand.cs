@@ -27,10 +27,14 @@ internal static class StreamsCommand
             address,
             key,
             BuildList(Server),
-            BuildOnOne("show", "Shows a stream: method, age, where its state comes from and is.", Server, (client, name, deadline) => client.GetStreamAsync(new GetStreamRequest { Name = name }, deadline: deadline)),
-            BuildOnOne("reset", "Puts a stream back to the source statistics; sequence numbers go on.", Server, (client, name, deadline) => client.ResetStreamAsync(new ResetStreamRequest { Name = name }, deadline: deadline)),
-            BuildOnOne("freeze", "Uses a stream's state without updating it.", Server, (client, name, deadline) => client.UpdateStreamAsync(Frozen(name, true), deadline: deadline)),
-            BuildOnOne("unfreeze", "Lets a stream adapt again.", Server, (client, name, deadline) => client.UpdateStreamAsync(Frozen(name, false), deadline: deadline)),
+            BuildOnOne("show", "Shows a stream: method, age, where its state comes from and is.", Server,
+                (client, name, deadline) => client.GetStreamAsync(new GetStreamRequest { Name = name }, deadline: deadline)),
+            BuildOnOne("reset", "Puts a stream back to the source statistics; sequence numbers go on.", Server,
+                (client, name, deadline) => client.ResetStreamAsync(new ResetStreamRequest { Name = name }, deadline: deadline)),
+            BuildOnOne("freeze", "Uses a stream's state without updating it.", Server,
+                (client, name, deadline) => client.UpdateStreamAsync(Frozen(name, true), deadline: deadline)),
+            BuildOnOne("unfreeze", "Lets a stream adapt again.", Server,
+                (client, name, deadline) => client.UpdateStreamAsync(Frozen(name, false), deadline: deadline)),
             BuildFork(Server),
             BuildCheckpoints(Server),
             BuildRollBack(Server),
@@ -53,7 +57,8 @@ internal static class StreamsCommand
             var request = new ListStreamsRequest { Model = parsed.GetRequiredValue(model), PageSize = PageSize };
             do
             {
-                var page = await remote.AskAsync("list streams", (client, deadline) => client.Streams.ListStreamsAsync(request, deadline: deadline, cancellationToken: cancel)).ConfigureAwait(false);
+                var page = await remote.AskAsync("list streams",
+                    (client, deadline) => client.Streams.ListStreamsAsync(request, deadline: deadline, cancellationToken: cancel)).ConfigureAwait(false);
                 streams.AddRange(page.Streams);
                 foreach (var warning in page.Warnings)
                 {
@@ -76,7 +81,8 @@ internal static class StreamsCommand
         return command;
     }
 
-    private static Command BuildOnOne(string verb, string description, Func<ParseResult, RemoteServer> server, Func<StreamsService.StreamsServiceClient, string, DateTime, AsyncUnaryCall<Stream>> call)
+    private static Command BuildOnOne(
+        string verb, string description, Func<ParseResult, RemoteServer> server, Func<StreamsService.StreamsServiceClient, string, DateTime, AsyncUnaryCall<Stream>> call)
     {
         var name = NameArgument();
         var command = new Command(verb, description) { name };
@@ -99,7 +105,8 @@ internal static class StreamsCommand
         {
             using var remote = server(parsed);
             var request = new ForkStreamRequest { Source = parsed.GetRequiredValue(source), Name = parsed.GetRequiredValue(name) };
-            Show(parsed, await remote.AskAsync($"fork stream '{request.Source}'", (client, deadline) => client.Streams.ForkStreamAsync(request, deadline: deadline)).ConfigureAwait(false));
+            Show(parsed, await remote.AskAsync($"fork stream '{request.Source}'",
+                (client, deadline) => client.Streams.ForkStreamAsync(request, deadline: deadline)).ConfigureAwait(false));
         });
         return command;
     }
@@ -112,7 +119,8 @@ internal static class StreamsCommand
         {
             using var remote = server(parsed);
             var stream = parsed.GetRequiredValue(name);
-            var kept = await remote.AskAsync($"list the checkpoints of stream '{stream}'", (client, deadline) => client.Streams.ListCheckpointsAsync(new ListCheckpointsRequest { Name = stream }, deadline: deadline)).ConfigureAwait(false);
+            var kept = await remote.AskAsync($"list the checkpoints of stream '{stream}'",
+                (client, deadline) => client.Streams.ListCheckpointsAsync(new ListCheckpointsRequest { Name = stream }, deadline: deadline)).ConfigureAwait(false);
             var table = Columns("number", "step", "saved", "bytes", "method", "by");
             foreach (var one in kept.Checkpoints)
             {
@@ -133,7 +141,8 @@ internal static class StreamsCommand
         {
             using var remote = server(parsed);
             var request = new RollBackStreamRequest { Name = parsed.GetRequiredValue(name), Checkpoint = parsed.GetValue(checkpoint) };
-            Show(parsed, await remote.AskAsync($"roll back stream '{request.Name}'", (client, deadline) => client.Streams.RollBackStreamAsync(request, deadline: deadline)).ConfigureAwait(false));
+            Show(parsed, await remote.AskAsync($"roll back stream '{request.Name}'",
+                (client, deadline) => client.Streams.RollBackStreamAsync(request, deadline: deadline)).ConfigureAwait(false));
         });
         return command;
     }
@@ -147,7 +156,8 @@ internal static class StreamsCommand
         {
             using var remote = server(parsed);
             var stream = parsed.GetRequiredValue(name);
-            var answer = await remote.AskAsync($"export stream '{stream}'", (client, deadline) => client.Streams.ExportStreamAsync(new ExportStreamRequest { Name = stream }, deadline: deadline)).ConfigureAwait(false);
+            var answer = await remote.AskAsync($"export stream '{stream}'",
+                (client, deadline) => client.Streams.ExportStreamAsync(new ExportStreamRequest { Name = stream }, deadline: deadline)).ConfigureAwait(false);
             DurableFile.Write(parsed.GetRequiredValue(file), answer.Snapshot.ToByteArray());
             new Terminal(parsed.InvocationConfiguration).Line($"{parsed.GetRequiredValue(file)}: {answer.Snapshot.Length} bytes");
         });
@@ -164,8 +174,14 @@ internal static class StreamsCommand
         {
             using var remote = server(parsed);
             var snapshot = await File.ReadAllBytesAsync(parsed.GetRequiredValue(file), cancel).ConfigureAwait(false);
-            var request = new ImportStreamRequest { Name = parsed.GetRequiredValue(name), Model = parsed.GetRequiredValue(model), Snapshot = UnsafeByteOperations.UnsafeWrap(snapshot) };
-            Show(parsed, await remote.AskAsync($"import {parsed.GetRequiredValue(file)} as stream '{request.Name}'", (client, deadline) => client.Streams.ImportStreamAsync(request, deadline: deadline)).ConfigureAwait(false));
+            var request = new ImportStreamRequest
+            {
+                Name = parsed.GetRequiredValue(name),
+                Model = parsed.GetRequiredValue(model),
+                Snapshot = UnsafeByteOperations.UnsafeWrap(snapshot),
+            };
+            Show(parsed, await remote.AskAsync($"import {parsed.GetRequiredValue(file)} as stream '{request.Name}'",
+                (client, deadline) => client.Streams.ImportStreamAsync(request, deadline: deadline)).ConfigureAwait(false));
         });
         return command;
     }
@@ -179,7 +195,8 @@ internal static class StreamsCommand
             using var remote = server(parsed);
             foreach (var name in parsed.GetRequiredValue(names))
             {
-                await remote.AskAsync($"delete stream '{name}'", (client, deadline) => client.Streams.DeleteStreamAsync(new DeleteStreamRequest { Name = name }, deadline: deadline)).ConfigureAwait(false);
+                await remote.AskAsync($"delete stream '{name}'",
+                    (client, deadline) => client.Streams.DeleteStreamAsync(new DeleteStreamRequest { Name = name }, deadline: deadline)).ConfigureAwait(false);
                 new Terminal(parsed.InvocationConfiguration).Line($"deleted {name}");
             }
         });
@@ -208,7 +225,8 @@ internal static class StreamsCommand
 
     private static void Show(ParseResult parsed, Stream stream) => new Terminal(parsed.InvocationConfiguration).Output.WriteLine(Json.Format(stream));
 
-    private static UpdateStreamRequest Frozen(string name, bool frozen) => new() { Stream = new Stream { Name = name, Frozen = frozen }, UpdateMask = new FieldMask { Paths = { "frozen" } } };
+    private static UpdateStreamRequest Frozen(string name, bool frozen) =>
+        new() { Stream = new Stream { Name = name, Frozen = frozen }, UpdateMask = new FieldMask { Paths = { "frozen" } } };
 
     private static Argument<string> NameArgument() => new("name") { Description = "The stream." };
 

@@ -7,7 +7,8 @@ using TtaService.V1;
 
 namespace TtaService.Host.Tests.Functional;
 
-/// <summary>The typed client goes on by itself whatever happens to the server, and says what happened. TTA_AWAY_SECONDS keeps the server away for longer, with the client's default waits.</summary>
+/// <summary>The typed client goes on by itself whatever happens to the server, and says what happened. TTA_AWAY_SECONDS keeps the server away for longer, with the
+/// client's default waits.</summary>
 public sealed class ReconnectTests
 {
     private static readonly int? AwaySeconds = int.TryParse(Environment.GetEnvironmentVariable("TTA_AWAY_SECONDS"), CultureInfo.InvariantCulture, out var seconds) ? seconds : null;

@@ -69,7 +69,8 @@ internal sealed class LoadCamera(Uri address, OpenStream open, IReadOnlyList<Fra
         try
         {
             await Task.Delay(phase, stop).ConfigureAwait(false);
-            var stream = await AdaptationStream.OpenAsync(channel.CreateCallInvoker(), open, Patient with { OnEvent = happened => _trouble = happened is StreamDisconnected gone ? RemoteServer.Why(address, gone.Cause) : null }, stop).ConfigureAwait(false);
+            var options = Patient with { OnEvent = happened => _trouble = happened is StreamDisconnected gone ? RemoteServer.Why(address, gone.Cause) : null };
+            var stream = await AdaptationStream.OpenAsync(channel.CreateCallInvoker(), open, options, stop).ConfigureAwait(false);
             await using var disposal = stream.ConfigureAwait(false);
             Opened = true;
             _lastStep = stream.Opened.Age?.Steps ?? 0;

@@ -23,7 +23,8 @@ internal static class Ffmpeg
 
     public static async IAsyncEnumerable<SourceFrame> ReadAsync(string source, double? fps, [EnumeratorCancellation] CancellationToken cancel)
     {
-        using var process = Process.Start(new ProcessStartInfo(Program, Arguments(source, fps)) { RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false })!;
+        var start = new ProcessStartInfo(Program, Arguments(source, fps)) { RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false };
+        using var process = Process.Start(start)!;
         try
         {
             var said = process.StandardError.ReadToEndAsync(cancel);

@@ -118,7 +118,8 @@ internal sealed class FrameInput
         {
             return follow || Images(source) > 0
                 ? new Part(source, follow ? Kind.GrowingFolder : Kind.Folder)
-                : throw CommandException.WrongUse($"{source} holds no image ({string.Join(' ', FrameSource.ImageExtensions)}); give a folder that does, or --follow to wait for them");
+                : throw CommandException.WrongUse($"{source} holds no image ({string.Join(' ', FrameSource.ImageExtensions)}); "
+                    + "give a folder that does, or --follow to wait for them");
         }
 
         if (!File.Exists(source))
@@ -150,7 +151,9 @@ internal sealed class FrameInput
         ? parts.Sum(part => part.Kind == Kind.Image ? 1 : Images(part.Source))
         : null;
 
-    private static int Images(string folder) => Directory.EnumerateFiles(folder, "*", SearchOption.AllDirectories).Count(file => FrameSource.ImageExtensions.Contains(Path.GetExtension(file).ToLowerInvariant()));
+    private static int Images(string folder) => Directory
+        .EnumerateFiles(folder, "*", SearchOption.AllDirectories)
+        .Count(file => FrameSource.ImageExtensions.Contains(Path.GetExtension(file).ToLowerInvariant()));
 
     private readonly record struct Part(string Source, Kind Kind);
 }

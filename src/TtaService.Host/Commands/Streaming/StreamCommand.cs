@@ -17,20 +17,45 @@ internal static class StreamCommand
         var key = RemoteServer.ApiKeyOption();
         var model = new Option<string>("--model") { Description = "The model's name; not needed when the server has one.", DefaultValueFactory = _ => "" };
         var stream = new Option<string>("--stream") { Description = "The stream's id; it is resumed when it exists.", DefaultValueFactory = _ => "cli" };
-        var method = new Option<string?>("--method") { Description = "The method of a new stream, for example ema{momentum=0.1}; the model's default when not given.", HelpName = "METHOD" };
+        var method = new Option<string?>("--method")
+        {
+            Description = "The method of a new stream, for example ema{momentum=0.1}; the model's default when not given.",
+            HelpName = "METHOD",
+        };
         var batch = NumberOption.Integer("--batch-size", "Frames a step", 1, 1, 1024);
         var top = NumberOption.Integer("--top", "Labels a frame", 1, 1, 1000);
-        var fps = new Option<double?>("--fps") { Description = "At most so many frames a second; as fast as they are answered when not given.", HelpName = "X", CustomParser = NumberOption.PositiveReal("--fps", 0.001, 1000) };
+        var fps = new Option<double?>("--fps")
+        {
+            Description = "At most so many frames a second; as fast as they are answered when not given.",
+            HelpName = "X",
+            CustomParser = NumberOption.PositiveReal("--fps", 0.001, 1000),
+        };
         var follow = new Option<bool>("--follow") { Description = "Go on with images that are added to the folders." };
-        var latest = new Option<bool>("--latest") { Description = "Leave out frames that are old when the server is ready for the next: as live cameras (rtsp, /dev/video) always do." };
+        var latest = new Option<bool>("--latest")
+        {
+            Description = "Leave out frames that are old when the server is ready for the next: as live cameras (rtsp, /dev/video) always do.",
+        };
         var list = new Option<FileInfo?>("--list") { Description = "A text file with a path a line, in the order to send; relative to the file.", HelpName = "FILE" };
         var record = new Option<string?>("--record") { Description = "Write every answer and event to a file, a JSON object a line.", HelpName = "FILE" };
-        var sources = new Argument<string[]>("sources") { Description = "In the order to send: JPEG, PNG or WebP files, folders of them, video files, addresses (rtsp://, http://) and cameras (/dev/video0), which need ffmpeg, or - for JPEG after JPEG on standard input.", Arity = ArgumentArity.ZeroOrMore };
-        var command = new Command("stream", "Sends images, folders, videos or a camera to a running server as one stream and shows predictions and latency.") { address, key, model, stream, method, batch, top, fps, follow, latest, list, record, sources };
+        var sources = new Argument<string[]>("sources")
+        {
+            Description = "In the order to send: JPEG, PNG or WebP files, folders of them, video files, addresses (rtsp://, http://) and cameras (/dev/video0), "
+                + "which need ffmpeg, or - for JPEG after JPEG on standard input.",
+            Arity = ArgumentArity.ZeroOrMore,
+        };
+        var command = new Command("stream", "Sends images, folders, videos or a camera to a running server as one stream and shows predictions and latency.")
+        {
+            address, key, model, stream, method, batch, top, fps, follow, latest, list, record, sources,
+        };
         command.SetAction(async (parsed, cancel) =>
         {
             var input = FrameInput.Parse(parsed.GetValue(sources) ?? [], parsed.GetValue(list), parsed.GetValue(follow), parsed.GetValue(fps), parsed.GetValue(latest));
-            var open = new OpenStream { Stream = parsed.GetRequiredValue(stream), Model = parsed.GetRequiredValue(model), Reply = new ReplyOptions { TopK = parsed.GetValue(top) } };
+            var open = new OpenStream
+            {
+                Stream = parsed.GetRequiredValue(stream),
+                Model = parsed.GetRequiredValue(model),
+                Reply = new ReplyOptions { TopK = parsed.GetValue(top) },
+            };
             if (parsed.GetValue(method) is { } expression)
             {
                 open.Method = MethodExpressions.ParseSingle(expression).ToWire();

@@ -130,8 +130,10 @@ internal sealed class StreamView(Terminal terminal, FrameInput input)
         {
             var seconds = TimeProvider.System.GetElapsedTime(_began).TotalSeconds;
             var ordered = _latencies.Order().ToList();
-            var latency = ordered.Count == 0 ? "" : string.Create(CultureInfo.InvariantCulture, $", latency p50 {Quantile(ordered, 0.5):0.0} ms, p99 {Quantile(ordered, 0.99):0.0} ms");
-            return string.Create(CultureInfo.InvariantCulture, $"{_frames:N0}{(input.Count is { } all ? $" of {all:N0}" : "")} frames in {seconds:0.0} s ({_frames / Math.Max(seconds, 1e-3):0.0}/s){latency}, {Failed:N0} steps failed, {_leftOut:N0} frames left out, {_reconnections:N0} reconnections");
+            var all = input.Count is { } count ? FormattableString.Invariant($" of {count:N0}") : "";
+            var latency = ordered.Count == 0 ? "" : FormattableString.Invariant($", latency p50 {Quantile(ordered, 0.5):0.0} ms, p99 {Quantile(ordered, 0.99):0.0} ms");
+            var frames = FormattableString.Invariant($"{_frames:N0}{all} frames in {seconds:0.0} s ({_frames / Math.Max(seconds, 1e-3):0.0}/s){latency}");
+            return FormattableString.Invariant($"{frames}, {Failed:N0} steps failed, {_leftOut:N0} frames left out, {_reconnections:N0} reconnections");
         }
     }
 
@@ -164,5 +166,5 @@ internal sealed class StreamView(Terminal terminal, FrameInput input)
     private static double Quantile(List<double> ordered, double quantile) => ordered[Math.Min(ordered.Count - 1, (int)(quantile * ordered.Count))];
 
     private static string Show(LabelScore score) =>
-        string.Create(CultureInfo.InvariantCulture, $"{(score.Label.Length > 0 ? score.Label : score.Index.ToString(CultureInfo.InvariantCulture))} {100 * score.Probability:0.0} %");
+        FormattableString.Invariant($"{(score.Label.Length > 0 ? score.Label : $"{score.Index}")} {100 * score.Probability:0.0} %");
 }
