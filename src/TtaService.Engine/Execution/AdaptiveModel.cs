@@ -31,6 +31,7 @@ public sealed class AdaptiveModel : IDisposable
     private readonly PassThreads _threads;
     private readonly int _collapseFrames;
     private readonly HashSet<StreamState> _resident = new(ReferenceEqualityComparer.Instance);
+    private bool _isDisposed;
 
     private AdaptiveModel(string path, ModelGraph graph, InputEncoding encoding, ModelOutput[] outputs, torch.Device device, AdaptiveModelOptions options, ModelCalibration? calibration)
     {
@@ -511,9 +512,15 @@ public sealed class AdaptiveModel : IDisposable
         return answers.Joined() ?? throw new InvalidOperationException(answers.Failure);
     }
 
-    /// <inheritdoc/>
+    /// <summary>Gives the model's memory back. Idempotent.</summary>
     public void Dispose()
     {
+        if (_isDisposed)
+        {
+            return;
+        }
+
+        _isDisposed = true;
         foreach (var runtime in _runtimes.Values)
         {
             runtime.Dispose();

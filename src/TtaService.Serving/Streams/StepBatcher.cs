@@ -690,6 +690,12 @@ internal sealed partial class StepBatcher : IAsyncDisposable
             entry.Steps.ForEach(step => session.Answered.Pass(step.Submission.Sequence));
         }
 
+        // A frame that comes again after a step that failed, or was frozen, has taught nothing yet.
+        if (result is StepResult { Status: StepStatus.Ok } or LostAnswer && !entry.Freeze && entry.Steps[^1].Pictures is [.., var last])
+        {
+            session.LastPicture = last;
+        }
+
         for (var i = 0; i < outcomes.Length; i++)
         {
             if (outcomes[i].Answer is { } answer)
@@ -719,11 +725,11 @@ internal sealed partial class StepBatcher : IAsyncDisposable
     // In the order in which the stream's frames run: whether one repeats another is told by the one before it.
     private NotLearnedReason[]? NotLearnedOf(StreamSession session, List<QueuedStep> steps)
     {
-        var reasons = new List<NotLearnedReason>();
+        var (reasons, before) = (new List<NotLearnedReason>(), session.LastPicture);
         foreach (var picture in steps.SelectMany(step => step.Pictures))
         {
-            reasons.Add(_guard.Judge(picture, session.LastPicture));
-            session.LastPicture = picture;
+            reasons.Add(_guard.Judge(picture, before));
+            before = picture;
         }
 
         return reasons.TrueForAll(reason => reason == NotLearnedReason.None) ? null : [.. reasons];

@@ -109,7 +109,7 @@ internal sealed class StreamSession
     /// <summary>What is known of the stream's drift.</summary>
     public StreamWatch Watch { get; private set; }
 
-    /// <summary>The last frame that ran; null when none did since the state began.</summary>
+    /// <summary>The last frame that could teach the stream something; null when none could since the state began.</summary>
     public PictureFacts? LastPicture { get; set; }
 
     /// <summary>How the stream stands with the store.</summary>
