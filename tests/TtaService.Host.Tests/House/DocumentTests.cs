@@ -40,7 +40,7 @@ public sealed partial class DocumentTests
     {
         var known = Directory.EnumerateFileSystemEntries(Repository.In("src"), "*", SearchOption.AllDirectories)
             .Concat(Directory.EnumerateFiles(Repository.In("tests"), "*.cs", SearchOption.AllDirectories))
-            .Select(Path.GetFileNameWithoutExtension).ToHashSet();
+            .Select(Path.GetFileNameWithoutExtension).Append("Engine").Append("Serving").Append("Host").Append("Client").ToHashSet();
         var protocol = string.Concat(Directory.EnumerateFiles(Repository.In("protos/tta/v1")).Select(File.ReadAllText));
         var named = TypeName().Matches(Repository.Read("src/README.md")).Select(match => match.Groups[1].Value).Distinct().ToList();
 
@@ -70,6 +70,6 @@ public sealed partial class DocumentTests
     [GeneratedRegex(@"`((?:src|tests|deploy|protos|build|\.ci)/[\w./-]+)(?: [^`]*)?`")]
     private static partial Regex RepositoryPath();
 
-    [GeneratedRegex(@"`(?:Host/Grpc/)?([A-Z]\w+)`")]
+    [GeneratedRegex(@"`(?:\w+/)*([A-Z]\w+)(?:\.\w+)?`")]
     private static partial Regex TypeName();
 }
