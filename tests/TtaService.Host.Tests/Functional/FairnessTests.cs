@@ -75,7 +75,8 @@ public sealed class FairnessTests
             await call.SendAsync((ulong)i, [.. Enumerable.Repeat(dear, 4)]);
         }
 
-        await host.UntilAsync("dear", session => session.PendingSteps == 8);
+        // Not all eight: the first may be done before the last has come.
+        await host.UntilAsync("dear", session => session.PendingSteps >= 3);
         await gone.CancelAsync();
 
         await host.UntilAsync("dear", session => session.PendingSteps == 0 && session.Decoding.Jobs.Count <= 1);
