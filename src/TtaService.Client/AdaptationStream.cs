@@ -431,7 +431,7 @@ public sealed class AdaptationStream : IAsyncDisposable
     }
 
     // What writing to a call throws: the call's end, or the transport's.
-    private static bool IsBroken(Exception thrown) => thrown is RpcException or OperationCanceledException or InvalidOperationException or IOException;
+    private static bool IsBroken(Exception thrown) => thrown is RpcException or OperationCanceledException or InvalidOperationException or IOException or HttpRequestException;
 
     private void Take(StreamInferReply reply)
     {

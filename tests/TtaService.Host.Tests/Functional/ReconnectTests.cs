@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using System.Globalization;
 using Grpc.Core;
+using Grpc.Core.Interceptors;
 using TtaService.Client;
 using TtaService.Host.Tests.Infrastructure;
 using TtaService.V1;
@@ -194,6 +195,56 @@ public sealed class ReconnectTests
 
         // Of the four numbers only the last was ever sent.
         Assert.Equal((4ul, 1), (reply.Sequence, reply.Step));
+    }
+
+    [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    public async Task Write_AbortedByTheTransport_GoesOnInAnotherCall(int write)
+    {
+        await using var host = await TestHost.StartAsync();
+        using var channel = host.Connect();
+        var invoker = channel.CreateCallInvoker().Intercept(new AbortingWrites(write));
+
+        // The server's own words about the end are missing, too, so that only the client's patience ends the call.
+        var options = Soon() with { OpenTimeout = TimeSpan.FromSeconds(1) };
+        await using var camera = await AdaptationStream.OpenAsync(invoker, new OpenStream { Stream = "camera", Model = TestHost.Model }, options).WaitAsync(TimeSpan.FromSeconds(60));
+
+        Assert.Equal(1, (await camera.StepAsync([TestFrames.Tensor(1)]).WaitAsync(TimeSpan.FromSeconds(60))).Step);
+        Assert.Single(Of<StreamDisconnected>());
+    }
+
+    /// <summary>The first call's given write ends as one does whose connection goes away at that moment.</summary>
+    private sealed class AbortingWrites(int write) : Interceptor
+    {
+        private int _calls;
+
+        public override AsyncDuplexStreamingCall<TRequest, TResponse> AsyncDuplexStreamingCall<TRequest, TResponse>(
+            ClientInterceptorContext<TRequest, TResponse> context, AsyncDuplexStreamingCallContinuation<TRequest, TResponse> continuation)
+        {
+            var call = continuation(context);
+            var writer = new Writer<TRequest>(call.RequestStream, Interlocked.Increment(ref _calls) == 1 ? write : 0);
+            return new(writer, call.ResponseStream, call.ResponseHeadersAsync, call.GetStatus, call.GetTrailers, call.Dispose);
+        }
+
+        private sealed class Writer<T>(IClientStreamWriter<T> inner, int aborted) : IClientStreamWriter<T>
+        {
+            private int _writes;
+
+            public WriteOptions? WriteOptions
+            {
+                get => inner.WriteOptions;
+                set => inner.WriteOptions = value;
+            }
+
+            public Task WriteAsync(T message) => WriteAsync(message, CancellationToken.None);
+
+            public Task WriteAsync(T message, CancellationToken cancellationToken) => ++_writes == aborted
+                ? Task.FromException(new HttpRequestException("The request was aborted."))
+                : inner.WriteAsync(message, cancellationToken);
+
+            public Task CompleteAsync() => inner.CompleteAsync();
+        }
     }
 
     private static Task<AdaptationStream> OpenAsync(ChannelBase channel, AdaptationStreamOptions options) =>
