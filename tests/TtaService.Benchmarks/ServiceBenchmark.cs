@@ -6,6 +6,7 @@ using Microsoft.Extensions.Logging;
 using TtaService.Client;
 using TtaService.Host.Grpc;
 using TtaService.Host.Hosting;
+using TtaService.Serving.Front;
 using TtaService.Serving.Streams;
 using TtaService.V1;
 
@@ -76,24 +77,24 @@ internal static class ServiceBenchmark
 }
 
 /// <summary>A stream that is stepped without the network.</summary>
-internal sealed class InProcess(StreamSession session, StepReader reader)
+internal sealed class InProcess(IOpenStream stream)
 {
     public static async Task<InProcess[]> OpenAsync(WebApplication host, string model, int count, string? method = null)
     {
-        var directory = host.Services.GetRequiredService<StreamDirectory>();
-        var reader = host.Services.GetRequiredService<StepReader>();
-        var sessions = new InProcess[count];
+        var streams = host.Services.GetRequiredService<IStreamStepping>();
+        var opened = new InProcess[count];
         for (var i = 0; i < count; i++)
         {
-            sessions[i] = new InProcess(await directory.CreateAsync(new StreamRequest { Name = $"in-process-{i}", Model = model, Method = method is null ? null : new MethodChoice(method, null) }), reader);
+            var request = new StreamRequest { Key = StreamKey.Of($"in-process-{i}"), Model = model, Method = method is null ? null : new MethodChoice(method, null) };
+            opened[i] = new InProcess((await streams.OpenAsync(request, CancellationToken.None)).OrThrow());
         }
 
-        return sessions;
+        return opened;
     }
 
     public async Task StepAsync(Frame frame)
     {
-        var outcome = await session.Model.Batcher.SubmitAsync(session, reader.Read(session.Model, new StepRequest { Frames = { frame } }, new ReplyContent(5, false), CancellationToken.None));
+        var outcome = await stream.StepAsync(StreamRequests.Read(new StepRequest { Frames = { frame } }, new ReplyContent(5, false), CancellationToken.None));
         if (outcome.Failure is { } failure)
         {
             throw new InvalidOperationException(failure.Message);

@@ -7,6 +7,7 @@ using TtaService.Engine.Execution;
 using TtaService.Engine.Normalization;
 using TtaService.Serving.Frames;
 using TtaService.Serving.Models;
+using TtaService.Serving.Streams.Loading;
 
 namespace TtaService.Host.Commands;
 

@@ -2,7 +2,7 @@ using System.Net;
 using System.Text.Json;
 using Microsoft.Extensions.Options;
 using TtaService.Engine.Execution;
-using TtaService.Host.Grpc;
+using TtaService.Serving.Front;
 using TtaService.Serving.Streams;
 using TtaService.Serving.Telemetry;
 
@@ -68,25 +68,28 @@ internal static class DashboardEndpoints
 
     private static void MapActions(IEndpointRouteBuilder api)
     {
-        api.MapPost("/streams/{name}/reset", async (StreamDirectory directory, string name) =>
+        api.MapPost("/streams/{name}/reset", async (IStreamOperations streams, StreamDirectory directory, string name) =>
         {
-            await directory.ResetAsync(directory.Get(name)).ConfigureAwait(false);
+            (await streams.ResetAsync(Here(directory, name)).ConfigureAwait(false)).OrThrow();
             return new { Name = name };
         }).AddEndpointFilter(OperatorsOnlyAsync);
-        api.MapPost("/streams/{name}/freeze", (StreamDirectory directory, string name, FreezeRequest request) =>
+        api.MapPost("/streams/{name}/freeze", async (IStreamOperations streams, StreamDirectory directory, string name, FreezeRequest request) =>
         {
-            directory.Get(name).Update(settings => settings with { Frozen = request.Frozen });
+            (await streams.UpdateAsync(Here(directory, name), settings => settings with { Frozen = request.Frozen }).ConfigureAwait(false)).OrThrow();
             return new { Name = name, request.Frozen };
         }).AddEndpointFilter(OperatorsOnlyAsync);
-        api.MapPost("/streams/{name}/fork", async (StreamDirectory directory, string name, ForkRequest request) =>
+        api.MapPost("/streams/{name}/fork", async (IStreamOperations streams, StreamDirectory directory, string name, ForkRequest request) =>
         {
-            var fork = await directory.ForkAsync(directory.Get(name), StreamRequests.CheckedName(request.Name ?? string.Empty, "name")).ConfigureAwait(false);
+            var fork = (await streams.ForkAsync(Here(directory, name), StreamKey.Checked(request.Name ?? string.Empty, "name")).ConfigureAwait(false)).OrThrow();
             return new { fork.Name };
         }).AddEndpointFilter(OperatorsOnlyAsync);
-        api.MapGet("/streams/{name}/export", async (HttpContext context, StreamDirectory directory, IOptions<DashboardOptions> options, string name) => MayAct(context, options.Value)
-            ? Results.File(await directory.ExportAsync(directory.Get(name)).ConfigureAwait(false), "application/octet-stream", $"{name}.safetensors")
+        api.MapGet("/streams/{name}/export", async (HttpContext context, IStreamOperations streams, StreamDirectory directory, IOptions<DashboardOptions> options, string name) => MayAct(context, options.Value)
+            ? Results.File((await streams.ExportAsync(Here(directory, name)).ConfigureAwait(false)).OrThrow(), "application/octet-stream", $"{name}.safetensors")
             : Refused());
     }
+
+    // The page acts on what it shows: streams that are in this process.
+    private static StreamKey Here(StreamDirectory directory, string name) => directory.Get(StreamKey.Of(name)).Key;
 
     // Level changes and frames that began not to be learned, as they happen.
     private static async Task EventsAsync(HttpContext context, DriftBoard board, IHostApplicationLifetime lifetime)

@@ -86,7 +86,7 @@ internal sealed class FleetReader(
     /// <exception cref="FailureException">It is not in this process.</exception>
     public StreamDetail Find(string name)
     {
-        var session = directory.Get(name);
+        var session = directory.Get(StreamKey.Of(name));
         var drift = board.Find(name);
         var normal = Normal(session.Model, session.Method.Name);
         var classes = drift?.Predictions.Classes ?? [];
@@ -106,7 +106,7 @@ internal sealed class FleetReader(
     /// <exception cref="FailureException">It is not in this process.</exception>
     public DriftStrip Drift(string name)
     {
-        var session = directory.Get(name);
+        var session = directory.Get(StreamKey.Of(name));
         var data = history.Sites(name);
         IReadOnlyList<string> sites = data.Length == 0 ? [] : [.. session.Model.Engine.Model.Sites.Select(site => site.Name)];
         return new DriftStrip(sites, DriftHistory.Columns, DriftHistory.ColumnTime.TotalSeconds, data, history.Scores(name));

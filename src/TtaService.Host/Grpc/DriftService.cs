@@ -2,6 +2,7 @@ using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
 using TtaService.Engine.Drift;
 using TtaService.Engine.Execution;
+using TtaService.Serving.Front;
 using TtaService.Serving.Streams;
 using TtaService.Serving.Telemetry;
 using TtaService.V1;
@@ -14,7 +15,7 @@ using WireLevel = TtaService.V1.DriftLevel;
 namespace TtaService.Host.Grpc;
 
 /// <summary>What the board says of drift.</summary>
-internal sealed class DriftService(DriftBoard board, ModelCatalog models, StreamDirectory directory, IHostApplicationLifetime lifetime) : V1.DriftService.DriftServiceBase
+internal sealed class DriftService(IDriftWatching drift, IHostApplicationLifetime lifetime) : V1.DriftService.DriftServiceBase
 {
     private const int DefaultWorst = 20;
     private const int MaxWorst = 1000;
@@ -26,28 +27,14 @@ internal sealed class DriftService(DriftBoard board, ModelCatalog models, Stream
             throw new FailureException(Failure.Invalid("WORST_OUT_OF_RANGE", "worst", $"worst is 0 (meaning {DefaultWorst}) to {MaxWorst}, not {request.Worst}"));
         }
 
-        if (request.Model.Length > 0)
-        {
-            _ = models.Find(request.Model);
-        }
-
         var worst = request.Worst == 0 ? DefaultWorst : request.Worst;
         using var ended = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken, lifetime.ApplicationStopping);
-        // From here on, so that nothing between the latest sweep and the first update is missed.
-        using var watch = board.Watch();
+        using var feed = drift.Watch(request.Model).OrThrow();
         try
         {
-            foreach (var report in board.Latest.Values.Where(report => Concerns(request, report.Model)))
+            await foreach (var update in feed.ReadAsync(ended.Token).ConfigureAwait(false))
             {
-                await responseStream.WriteAsync(ToWire(new Swept(report.Time, report), worst), ended.Token).ConfigureAwait(false);
-            }
-
-            await foreach (var update in watch.ReadAsync(ended.Token).ConfigureAwait(false))
-            {
-                if (Concerns(request, ModelOf(update)))
-                {
-                    await responseStream.WriteAsync(ToWire(update, worst), ended.Token).ConfigureAwait(false);
-                }
+                await responseStream.WriteAsync(ToWire(update, worst), ended.Token).ConfigureAwait(false);
             }
         }
         catch (OperationCanceledException) when (lifetime.ApplicationStopping.IsCancellationRequested)
@@ -56,28 +43,8 @@ internal sealed class DriftService(DriftBoard board, ModelCatalog models, Stream
         }
     }
 
-    public override async Task<StreamDrift> GetDrift(GetDriftRequest request, ServerCallContext context)
-    {
-        var session = directory.Get(StreamRequests.CheckedName(request.Stream, "stream"));
-        if (session.Model.Drift.Monitor is not { } monitor)
-        {
-            throw new FailureException(new Failure(FailureKind.FailedPrecondition, "DRIFT_NOT_WATCHED", $"the drift of model '{session.Model.Name}' is {session.Model.Drift.Calibration}"));
-        }
-
-        return await DriftPublisher.ReadAsync(session, monitor).ConfigureAwait(false) is { } drift
-            ? ToWire(drift, monitor)
-            : throw new FailureException(new Failure(FailureKind.FailedPrecondition, "NOTHING_OBSERVED", $"nothing was observed of stream '{session.Name}' yet; send frames"));
-    }
-
-    private static bool Concerns(WatchDriftRequest request, string model) => request.Model.Length == 0 || request.Model == model;
-
-    private static string ModelOf(Serving.Telemetry.DriftUpdate update) => update switch
-    {
-        LevelChanged change => change.Stream.Model,
-        DomainSwitched change => change.Stream.Model,
-        Serving.Telemetry.FramesNotLearned began => began.Model,
-        _ => ((Swept)update).Report.Model,
-    };
+    public override async Task<StreamDrift> GetDrift(GetDriftRequest request, ServerCallContext context) =>
+        ToWire((await drift.ReadAsync(StreamKey.Checked(request.Stream, "stream")).ConfigureAwait(false)).OrThrow());
 
     private static DriftUpdate ToWire(Serving.Telemetry.DriftUpdate update, int worst)
     {
@@ -131,22 +98,21 @@ internal sealed class DriftService(DriftBoard board, ModelCatalog models, Stream
         return wire;
     }
 
-    private static StreamDrift ToWire(Serving.Telemetry.StreamDrift drift, DriftMonitor monitor)
+    private static StreamDrift ToWire(StreamDriftFigures figures)
     {
-        var wire = ToWire(drift);
-        var normal = monitor.Reference?.Methods.GetValueOrDefault(drift.Method);
-        for (var i = 0; i < monitor.Sites.Count; i++)
+        var wire = ToWire(figures.Drift);
+        foreach (var site in figures.Sites)
         {
-            var site = new SiteDrift { Name = monitor.Sites[i].Name, GaussianKl = drift.Reading.GaussianKl[i], Wasserstein = drift.Reading.Wasserstein[i] };
-            if (normal is not null)
+            var drift = new SiteDrift { Name = site.Name, GaussianKl = site.GaussianKl, Wasserstein = site.Wasserstein };
+            if (site.Limit is { } limit)
             {
-                site.Limit = normal.Sites[i].Limit * normal.ScoreLimit;
+                drift.Limit = limit;
             }
 
-            wire.Sites.Add(site);
+            wire.Sites.Add(drift);
         }
 
-        wire.Predictions.Classes.AddRange(drift.Predictions.Classes);
+        wire.Predictions.Classes.AddRange(figures.Drift.Predictions.Classes);
         return wire;
     }
 

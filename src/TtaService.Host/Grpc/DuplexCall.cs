@@ -3,6 +3,7 @@ using System.Security.Cryptography;
 using System.Threading.Channels;
 using Google.Protobuf;
 using Grpc.Core;
+using TtaService.Serving.Front;
 using TtaService.Serving.Streams;
 using TtaService.V1;
 
@@ -13,8 +14,7 @@ internal sealed class DuplexCall(
     IAsyncStreamReader<StreamInferRequest> requests,
     IServerStreamWriter<StreamInferReply> replies,
     ServerCallContext context,
-    StreamDirectory directory,
-    StepReader steps,
+    IStreamStepping streams,
     StreamsOptions options,
     TimeProvider clock,
     CancellationToken stopping) : IDisposable
@@ -27,16 +27,12 @@ internal sealed class DuplexCall(
             ? clock.CreateTimer(static source => ((CancellationTokenSource)source!).Cancel(), _aged, options.MaxCallAge * (1 - (RandomNumberGenerator.GetInt32(1000) * 0.2 / 1000)), Timeout.InfiniteTimeSpan)
             : null;
         var open = await ReadOpenAsync().ConfigureAwait(false);
-        var name = StreamRequests.CheckedName(open.Stream, "open.stream");
+        var key = StreamKey.Checked(open.Stream, "open.stream");
         var content = StreamRequests.Read(open.Reply);
-        var (lease, origin) = await OpenAsync(StreamRequests.Read(open, name) with { Client = StreamRequests.ClientOf(context) }).ConfigureAwait(false);
-        using (lease)
-        {
-            // What an earlier call of the stream left running holds places that this one needs, and may move the last sequence that it tells.
-            await lease.Session.Model.Batcher.SettledAsync(lease.Session).WaitAsync(context.CancellationToken).ConfigureAwait(false);
-            await replies.WriteAsync(new StreamInferReply { Opened = Replies.Opened(lease.Session, origin, options.MaxPendingSteps, steps.MaxFramesPerStep(lease.Session.Model)) }).ConfigureAwait(false);
-            await PumpAsync(lease, content, origin).ConfigureAwait(false);
-        }
+        using var stream = await OpenAsync(StreamRequests.Read(open, key) with { Client = StreamRequests.ClientOf(context) }).ConfigureAwait(false);
+        var opened = await stream.SettledAsync(context.CancellationToken).ConfigureAwait(false);
+        await replies.WriteAsync(new StreamInferReply { Opened = Replies.Opened(opened) }).ConfigureAwait(false);
+        await PumpAsync(stream, content, opened.Origin).ConfigureAwait(false);
     }
 
     public void Dispose() => _aged.Dispose();
@@ -64,12 +60,12 @@ internal sealed class DuplexCall(
         return requests.Current.Open ?? throw new FailureException(Failure.Invalid("OPEN_MISSING", "open", "the first message must open the stream; steps come after it"));
     }
 
-    private async Task<(StreamLease Lease, Serving.Streams.StateOrigin Origin)> OpenAsync(StreamRequest request)
+    private async Task<IOpenStream> OpenAsync(StreamRequest request)
     {
         using var leaving = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken, stopping);
         try
         {
-            return await directory.OpenAsync(request, leaving.Token).ConfigureAwait(false);
+            return (await streams.OpenAsync(request, leaving.Token).ConfigureAwait(false)).OrThrow();
         }
         catch (OperationCanceledException) when (stopping.IsCancellationRequested && !context.CancellationToken.IsCancellationRequested)
         {
@@ -77,11 +73,11 @@ internal sealed class DuplexCall(
         }
     }
 
-    private async Task PumpAsync(StreamLease lease, ReplyContent content, Serving.Streams.StateOrigin origin)
+    private async Task PumpAsync(IOpenStream stream, ReplyContent content, Serving.Streams.StateOrigin origin)
     {
         // Ends the reading; steps that were read are still answered unless the client or the stream is gone.
-        using var ending = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken, stopping, _aged.Token, lease.Lost);
-        using var abandoned = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken, lease.Lost);
+        using var ending = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken, stopping, _aged.Token, stream.Lost);
+        using var abandoned = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken, stream.Lost);
         using var slots = new SemaphoreSlim(options.MaxPendingSteps);
         var pending = Channel.CreateUnbounded<PendingReply>(new UnboundedChannelOptions { SingleReader = true, SingleWriter = true });
         var writing = WriteAsync(pending.Reader, slots, origin, ending);
@@ -93,7 +89,7 @@ internal sealed class DuplexCall(
                 var step = requests.Current.Step
                     ?? throw new FailureException(Failure.Invalid("STEP_MISSING", "step", "every message after the first must be a step; a call opens one stream, once"));
                 await slots.WaitAsync(ending.Token).ConfigureAwait(false);
-                pending.Writer.TryWrite(new PendingReply(step.Sequence, Submit(lease.Session, step, content, abandoned.Token)));
+                pending.Writer.TryWrite(new PendingReply(step.Sequence, stream.StepAsync(StreamRequests.Read(step, content, abandoned.Token))));
             }
         }
         catch (Exception interrupted) when (IsInterruption(interrupted))
@@ -113,11 +109,11 @@ internal sealed class DuplexCall(
         if (stopping.IsCancellationRequested || _aged.IsCancellationRequested)
         {
             // Before the client hears of it: whoever opens the stream next finds all that it learned.
-            await directory.HandOverAsync(lease, Ended()).ConfigureAwait(false);
+            await stream.HandOverAsync(Ended()).ConfigureAwait(false);
         }
 
         context.CancellationToken.ThrowIfCancellationRequested();
-        if (WhyEnded(lease) is { } why)
+        if (WhyEnded(stream) is { } why)
         {
             throw new FailureException(why);
         }
@@ -132,33 +128,13 @@ internal sealed class DuplexCall(
     private static bool IsInterruption(Exception thrown) =>
         thrown is OperationCanceledException or RpcException { StatusCode: StatusCode.Cancelled } or (IOException and not InvalidProtocolBufferException);
 
-    private Failure? WhyEnded(StreamLease lease)
-    {
-        if (lease.Lost.IsCancellationRequested)
-        {
-            return lease.Session.Ending is { } ending ? ending : lease.Session.Deleted
-                ? new Failure(FailureKind.Aborted, "STREAM_DELETED", $"stream '{lease.Session.Name}' was deleted")
-                : new Failure(FailureKind.Aborted, "STREAM_TAKEN_OVER", $"another call opened stream '{lease.Session.Name}'; one call at a time has a stream open");
-        }
-
-        return stopping.IsCancellationRequested || _aged.IsCancellationRequested ? Ended() : null;
-    }
+    private Failure? WhyEnded(IOpenStream stream) => stream.Lost.IsCancellationRequested ? stream.WhyLost
+        : stopping.IsCancellationRequested || _aged.IsCancellationRequested ? Ended()
+        : null;
 
     private Failure Ended() => stopping.IsCancellationRequested
         ? Failure.Stopping()
         : new Failure(FailureKind.Unavailable, "CALL_TOO_OLD", $"the call is as old as calls may get (Streams:MaxCallAge is {options.MaxCallAge}); open the stream again and resend what was not answered");
-
-    private Task<StepOutcome> Submit(StreamSession session, StepRequest step, ReplyContent content, CancellationToken cancel)
-    {
-        try
-        {
-            return session.Model.Batcher.SubmitAsync(session, steps.Read(session.Model, step, content, cancel));
-        }
-        catch (FailureException refused)
-        {
-            return Task.FromResult<StepOutcome>(refused.Failure);
-        }
-    }
 
     private async Task WriteAsync(ChannelReader<PendingReply> pending, SemaphoreSlim slots, Serving.Streams.StateOrigin origin, CancellationTokenSource ending)
     {

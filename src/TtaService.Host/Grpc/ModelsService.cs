@@ -1,57 +1,54 @@
 using Grpc.Core;
-using TtaService.Engine.Normalization;
-using TtaService.Serving.Models;
-using TtaService.Serving.Streams;
+using TtaService.Serving.Front;
 using TtaService.V1;
 using NormalizationSite = TtaService.V1.NormalizationSite;
 
 namespace TtaService.Host.Grpc;
 
 /// <summary>The models that are served and what their streams can ask for.</summary>
-internal sealed class ModelsService(ModelCatalog models) : V1.ModelsService.ModelsServiceBase
+internal sealed class ModelsService(IServedModels models) : V1.ModelsService.ModelsServiceBase
 {
     public override Task<ListModelsResponse> ListModels(ListModelsRequest request, ServerCallContext context)
     {
         var response = new ListModelsResponse();
-        response.Models.AddRange(models.All.Select(Summarize));
+        response.Models.AddRange(models.All.Select(ToWire));
         response.Models.AddRange(models.Broken.Select(broken => new Model { Name = broken.Name, UnavailableReason = broken.Reason }));
         return Task.FromResult(response);
     }
 
     public override Task<Model> GetModel(GetModelRequest request, ServerCallContext context)
     {
-        var model = models.Find(request.Name);
-        var wire = Summarize(model);
-        wire.Sites.AddRange(model.Engine.Model.Sites.Select(site => new NormalizationSite { Name = site.Name, Channels = site.Channels }));
-        wire.Methods.AddRange(NormalizationMethods.All.Select(method => Describe(model, method)));
+        var model = models.Find(request.Name).OrThrow();
+        var wire = ToWire(model);
+        wire.Sites.AddRange(model.Sites.Select(site => new NormalizationSite { Name = site.Name, Channels = site.Channels }));
+        wire.Methods.AddRange(models.Methods(model.Name).OrThrow().Select(ToWire));
         return Task.FromResult(wire);
     }
 
-    private static Model Summarize(ServedModel model)
+    private static Model ToWire(ModelDescription model)
     {
-        var engine = model.Engine.Model;
         var wire = new Model
         {
             Name = model.Name,
-            Digest = engine.Digest,
+            Digest = model.Digest,
             DefaultMethod = Replies.ToWire(model.DefaultMethod),
-            Preprocessing = Replies.ToWire(ModelFolder.Describe(model.Preprocessing, engine)),
-            InputType = engine.InputType,
-            SiteChannels = engine.Sites.Sum(site => (long)site.Channels),
+            Preprocessing = Replies.ToWire(model.Preprocessing),
+            InputType = model.InputType,
+            SiteChannels = model.Sites.Sum(site => (long)site.Channels),
         };
-        wire.InputShape.AddRange(engine.InputShape);
-        wire.OutputNames.AddRange(engine.OutputNames);
-        wire.Outputs.AddRange(engine.Outputs.Select(Describe));
-        if (engine.Scores is { } scores)
+        wire.InputShape.AddRange(model.InputShape);
+        wire.OutputNames.AddRange(model.Outputs.Select(output => output.Name));
+        wire.Outputs.AddRange(model.Outputs.Select(ToWire));
+        if (model.Scores is { } scores)
         {
             wire.PredictionOutput = scores.Index;
         }
 
-        wire.Labels.AddRange(model.Folder.Labels);
+        wire.Labels.AddRange(model.Labels);
         return wire;
     }
 
-    private static V1.ModelOutput Describe(Engine.Execution.ModelOutput output)
+    private static V1.ModelOutput ToWire(Engine.Execution.ModelOutput output)
     {
         // The wire counts from its own zero, and names the kinds alike.
         var wire = new V1.ModelOutput { Name = output.Name, Kind = Enum.Parse<V1.OutputKind>($"{output.Kind}"), Reason = output.Reason };
@@ -59,20 +56,18 @@ internal sealed class ModelsService(ModelCatalog models) : V1.ModelsService.Mode
         return wire;
     }
 
-    private static ModelMethod Describe(ServedModel model, MethodDescription method)
+    private static ModelMethod ToWire(MethodOnModel on)
     {
-        var settings = MethodSettings.Create(method.Name);
-        var unavailable = model.Engine.Model.WhyUnavailable(settings);
         var wire = new ModelMethod
         {
-            Name = method.Name,
-            Summary = method.Summary,
-            Source = method.Source,
-            Available = unavailable is null,
-            UnavailableReason = unavailable ?? string.Empty,
-            StateBytes = unavailable is null ? model.Engine.Model.StateBytes(settings) : 0,
+            Name = on.Method.Name,
+            Summary = on.Method.Summary,
+            Source = on.Method.Source,
+            Available = on.WhyUnavailable is null,
+            UnavailableReason = on.WhyUnavailable ?? string.Empty,
+            StateBytes = on.StateBytes,
         };
-        foreach (var hyperparameter in method.Hyperparameters)
+        foreach (var hyperparameter in on.Method.Hyperparameters)
         {
             wire.Hyperparameters.Add(new Hyperparameter { Name = hyperparameter.Name, Summary = hyperparameter.Summary, DefaultValue = hyperparameter.Default, Range = hyperparameter.Range });
         }

@@ -5,7 +5,7 @@ using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using TtaService.Engine.Execution;
 using TtaService.Engine.Normalization;
-using TtaService.Serving.Store;
+using TtaService.Serving.Front;
 using TtaService.Serving.Streams;
 using TtaService.Serving.Telemetry;
 using TtaService.V1;
@@ -18,27 +18,22 @@ namespace TtaService.Host.Grpc;
 /// <summary>The host's words put on the wire.</summary>
 internal static class Replies
 {
-    public static StreamOpened Opened(StreamSession session, Serving.Streams.StateOrigin origin, int maxPendingSteps, int maxFramesPerStep)
+    public static StreamOpened Opened(OpenedStream opened)
     {
-        var stream = session.Describe();
-        var opened = new StreamOpened
+        var stream = opened.Stream;
+        var wire = new StreamOpened
         {
             Stream = stream.Name,
             Model = stream.Model,
             Method = ToWire(stream.Method),
-            Origin = ToWire(origin),
+            Origin = ToWire(opened.Origin),
             LastSequence = stream.LastSequence,
             Age = AgeOf(stream),
-            MaxPendingSteps = maxPendingSteps,
-            MaxFramesPerStep = maxFramesPerStep,
+            MaxPendingSteps = opened.MaxPendingSteps,
+            MaxFramesPerStep = opened.MaxFramesPerStep,
         };
-        if (NormalizationMethods.All.First(method => method.Name == stream.Method.Name).Warning is { } warning)
-        {
-            opened.Warnings.Add(warning);
-        }
-
-        opened.Warnings.AddRange(session.Tell());
-        return opened;
+        wire.Warnings.AddRange(opened.Warnings);
+        return wire;
     }
 
     public static StepReply Step(ulong sequence, StepAnswer answer, Serving.Streams.StateOrigin origin)
@@ -115,27 +110,23 @@ internal static class Replies
         return wire;
     }
 
-    public static Stream ToWire(ListedStream listed)
+    public static Stream ToWire(StreamSummary listed) => listed switch
     {
-        if (listed.Session is { } session)
-        {
-            return ToWire(session.Describe());
-        }
-
-        var latest = listed.Stored!.Latest;
-        return new Stream
+        { Here: { } here } => ToWire(here),
+        { Stored: { } stored } => new Stream
         {
             Name = listed.Name,
             Model = listed.Model,
-            Method = new Method { Name = latest.Method },
-            Age = new StateAge { Steps = latest.Step },
-            LastSequence = latest.Sequence,
-            UpdateTime = latest.Saved.ToTimestamp(),
-            Owner = listed.Stored.Owner ?? string.Empty,
-        };
-    }
+            Method = new Method { Name = stored.Method },
+            Age = new StateAge { Steps = stored.Steps },
+            LastSequence = stored.LastSequence,
+            UpdateTime = stored.Saved.ToTimestamp(),
+            Owner = stored.Owner ?? string.Empty,
+        },
+        _ => new Stream { Name = listed.Name, Model = listed.Model },
+    };
 
-    public static Checkpoint ToWire(CheckpointDescription checkpoint) => new()
+    public static Checkpoint ToWire(KeptCheckpoint checkpoint) => new()
     {
         Number = checkpoint.Number,
         Step = checkpoint.Step,

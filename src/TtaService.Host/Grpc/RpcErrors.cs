@@ -2,6 +2,7 @@ using Google.Protobuf.WellKnownTypes;
 using Google.Rpc;
 using Grpc.Core;
 using TtaService.Engine;
+using TtaService.Host.Protocols;
 using TtaService.Serving.Streams;
 using TtaService.V1;
 
@@ -16,7 +17,7 @@ internal static class RpcErrors
     public static RpcException ToRpcException(this Failure failure)
     {
         var message = ErrorText.Of(failure.Message);
-        var status = new Google.Rpc.Status { Code = (int)CodeOf(failure.Kind), Message = message };
+        var status = new Google.Rpc.Status { Code = (int)FailureStatuses.Of(failure.Kind).Grpc, Message = message };
         var info = new ErrorInfo { Domain = Domain, Reason = failure.Reason };
         if (failure.Owner is not null)
         {
@@ -46,7 +47,7 @@ internal static class RpcErrors
 
     public static StepError ToStepError(this Failure failure, ulong sequence)
     {
-        var error = new StepError { Sequence = sequence, Code = (int)CodeOf(failure.Kind), Message = ErrorText.Of(failure.Message), Reason = failure.Reason };
+        var error = new StepError { Sequence = sequence, Code = (int)FailureStatuses.Of(failure.Kind).Grpc, Message = ErrorText.Of(failure.Message), Reason = failure.Reason };
         if (failure.Field is { } field)
         {
             error.Metadata["field"] = ForeignText.Clip(field);
@@ -59,18 +60,4 @@ internal static class RpcErrors
 
         return error;
     }
-
-    private static Code CodeOf(FailureKind kind) => kind switch
-    {
-        FailureKind.InvalidArgument => Code.InvalidArgument,
-        FailureKind.NotFound => Code.NotFound,
-        FailureKind.AlreadyExists => Code.AlreadyExists,
-        FailureKind.FailedPrecondition => Code.FailedPrecondition,
-        FailureKind.ResourceExhausted => Code.ResourceExhausted,
-        FailureKind.DeadlineExceeded => Code.DeadlineExceeded,
-        FailureKind.Cancelled => Code.Cancelled,
-        FailureKind.Aborted => Code.Aborted,
-        FailureKind.Unavailable => Code.Unavailable,
-        _ => Code.Internal,
-    };
 }

@@ -3,6 +3,7 @@ using Google.Protobuf.Collections;
 using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
 using TtaService.Engine;
+using TtaService.Serving.Front;
 using TtaService.Serving.Streams;
 using TtaService.V1;
 using Method = TtaService.V1.Method;
@@ -17,23 +18,12 @@ internal static class StreamRequests
     private const int MaxLabelLength = 128;
     private const int MaxCoalesce = 1024;
 
-    /// <summary>The name, when it may be a stream's.</summary>
-    public static string CheckedName(string name, string field)
-    {
-        if (!StreamNames.IsName(name))
-        {
-            throw new FailureException(Failure.Invalid("STREAM_NAME_INVALID", field, $"a stream's name has 1 to {StreamNames.MaxLength} characters of A-Z a-z 0-9 _ . : -; this one has {name.Length}{(name.Length is 0 or > StreamNames.MaxLength ? string.Empty : $" and is '{name}'")}"));
-        }
-
-        return name;
-    }
-
     /// <summary>Who calls, as far as the network tells; empty when it does not.</summary>
     public static string ClientOf(ServerCallContext context) => context.GetHttpContext().Connection.RemoteIpAddress?.ToString() ?? string.Empty;
 
-    public static StreamRequest Read(OpenStream open, string name) => new()
+    public static StreamRequest Read(OpenStream open, StreamKey key) => new()
     {
-        Name = name,
+        Key = key,
         Model = open.Model,
         Method = Read(open.Method, "open.method"),
         Seed = open.HasSeed ? open.Seed : null,
@@ -51,7 +41,7 @@ internal static class StreamRequests
 
     public static StreamRequest Read(Stream stream) => new()
     {
-        Name = CheckedName(stream.Name, "stream.name"),
+        Key = StreamKey.Checked(stream.Name, "stream.name"),
         Model = stream.Model,
         Method = Read(stream.Method, "stream.method"),
         Seed = stream.Seed,
@@ -109,6 +99,35 @@ internal static class StreamRequests
             ? new ReplyContent(topK, options?.RawOutputs ?? false)
             : throw new FailureException(Failure.Invalid("TOP_K_OUT_OF_RANGE", "open.reply.top_k", $"top_k is 0 to {ReplyContent.MaximumTopK}, not {topK}"));
     }
+
+    /// <summary>A step; its frames' bytes stay the message's.</summary>
+    public static SentStep Read(StepRequest step, ReplyContent content, CancellationToken cancel)
+    {
+        var frames = new SentFrame[step.Frames.Count];
+        for (var i = 0; i < frames.Length; i++)
+        {
+            frames[i] = Read(step.Frames[i]);
+        }
+
+        return new SentStep
+        {
+            Sequence = step.Sequence,
+            Frames = frames,
+            Freeze = step.HasFreeze ? step.Freeze : null,
+            // ToTimeSpan throws on values that are not normalized.
+            Timeout = step.Timeout is { } timeout ? timeout.Seconds + (timeout.Nanos / 1e9) : null,
+            Content = content,
+            Cancel = cancel,
+        };
+    }
+
+    private static SentFrame Read(Frame frame) => frame.ContentCase switch
+    {
+        Frame.ContentOneofCase.Encoded => SentFrame.Encoded(frame.Encoded.Memory),
+        Frame.ContentOneofCase.Raw => SentFrame.Raw(frame.Raw.Data.Memory, (PixelFormat)frame.Raw.Format, frame.Raw.Width, frame.Raw.Height, frame.Raw.Stride),
+        Frame.ContentOneofCase.Tensor => SentFrame.Tensor(frame.Tensor.Data.Memory, frame.Tensor.Shape),
+        _ => default,
+    };
 
     private static MethodChoice? Read(Method? method, string field) => method is null
         ? null

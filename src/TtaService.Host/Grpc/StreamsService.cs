@@ -3,7 +3,7 @@ using System.Text;
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
-using TtaService.Serving.Store;
+using TtaService.Serving.Front;
 using TtaService.Serving.Streams;
 using TtaService.V1;
 using Stream = TtaService.V1.Stream;
@@ -11,20 +11,19 @@ using Stream = TtaService.V1.Stream;
 namespace TtaService.Host.Grpc;
 
 /// <summary>The stream resource.</summary>
-internal sealed class StreamsService(StreamDirectory directory, StreamList list, StreamKeeper keeper, ModelCatalog models) : V1.StreamsService.StreamsServiceBase
+internal sealed class StreamsService(IStreamOperations streams) : V1.StreamsService.StreamsServiceBase
 {
     private const int DefaultPageSize = 100;
     private const int MaxPageSize = 1000;
     private const int MaxTokenLength = 256;
 
-    public override async Task<Stream> CreateStream(CreateStreamRequest request, ServerCallContext context)
+    public override Task<Stream> CreateStream(CreateStreamRequest request, ServerCallContext context)
     {
         var stream = request.Stream ?? throw new FailureException(Failure.Invalid("STREAM_MISSING", "stream", "the request has no stream"));
-        var session = await directory.CreateAsync(StreamRequests.Read(stream) with { Client = StreamRequests.ClientOf(context) }).ConfigureAwait(false);
-        return Replies.ToWire(session.Describe());
+        return DescribedAsync(streams.CreateAsync(StreamRequests.Read(stream) with { Client = StreamRequests.ClientOf(context) }));
     }
 
-    public override async Task<Stream> GetStream(GetStreamRequest request, ServerCallContext context) => Replies.ToWire((await FindAsync(request.Name).ConfigureAwait(false)).Describe());
+    public override Task<Stream> GetStream(GetStreamRequest request, ServerCallContext context) => DescribedAsync(streams.GetAsync(Key(request.Name)));
 
     public override async Task<ListStreamsResponse> ListStreams(ListStreamsRequest request, ServerCallContext context)
     {
@@ -33,12 +32,8 @@ internal sealed class StreamsService(StreamDirectory directory, StreamList list,
             throw new FailureException(Failure.Invalid("PAGE_SIZE_OUT_OF_RANGE", "page_size", $"page_size is 0 (meaning {DefaultPageSize}) to {MaxPageSize}, not {request.PageSize}"));
         }
 
-        if (request.Model.Length > 0)
-        {
-            _ = models.Find(request.Model);
-        }
-
-        var page = await list.ReadAsync(request.Model, ReadToken(request.PageToken), request.PageSize == 0 ? DefaultPageSize : request.PageSize).ConfigureAwait(false);
+        var size = request.PageSize == 0 ? DefaultPageSize : request.PageSize;
+        var page = (await streams.ListAsync(request.Model, ReadToken(request.PageToken), size).ConfigureAwait(false)).OrThrow();
         var response = new ListStreamsResponse();
         response.Streams.AddRange(page.Streams.Select(Replies.ToWire));
         if (page.Warning is { } warning)
@@ -54,82 +49,48 @@ internal sealed class StreamsService(StreamDirectory directory, StreamList list,
         return response;
     }
 
-    public override async Task<Stream> UpdateStream(UpdateStreamRequest request, ServerCallContext context)
+    public override Task<Stream> UpdateStream(UpdateStreamRequest request, ServerCallContext context)
     {
         var stream = request.Stream ?? throw new FailureException(Failure.Invalid("STREAM_MISSING", "stream", "the request has no stream"));
-        var session = await FindAsync(stream.Name, "stream.name").ConfigureAwait(false);
-        session.Update(StreamRequests.ReadUpdate(stream, request.UpdateMask));
-        return Replies.ToWire(session.Describe());
+        return DescribedAsync(streams.UpdateAsync(Key(stream.Name, "stream.name"), StreamRequests.ReadUpdate(stream, request.UpdateMask)));
     }
 
-    public override async Task<Stream> ResetStream(ResetStreamRequest request, ServerCallContext context)
-    {
-        var session = await FindAsync(request.Name).ConfigureAwait(false);
-        await directory.ResetAsync(session).ConfigureAwait(false);
-        return Replies.ToWire(session.Describe());
-    }
+    public override Task<Stream> ResetStream(ResetStreamRequest request, ServerCallContext context) => DescribedAsync(streams.ResetAsync(Key(request.Name)));
 
     public override async Task<Empty> DeleteStream(DeleteStreamRequest request, ServerCallContext context)
     {
-        await directory.DeleteAsync(StreamRequests.CheckedName(request.Name, "name")).ConfigureAwait(false);
+        (await streams.DeleteAsync(Key(request.Name)).ConfigureAwait(false)).OrThrow();
         return new Empty();
     }
 
     public override async Task<ExportStreamResponse> ExportStream(ExportStreamRequest request, ServerCallContext context)
     {
-        var snapshot = await directory.ExportAsync(await FindAsync(request.Name).ConfigureAwait(false)).ConfigureAwait(false);
+        var snapshot = (await streams.ExportAsync(Key(request.Name)).ConfigureAwait(false)).OrThrow();
         return new ExportStreamResponse { Snapshot = UnsafeByteOperations.UnsafeWrap(snapshot) };
     }
 
-    public override async Task<Stream> ImportStream(ImportStreamRequest request, ServerCallContext context)
-    {
-        var session = await directory.ImportAsync(StreamRequests.CheckedName(request.Name, "name"), request.Model, request.Snapshot.Memory).ConfigureAwait(false);
-        return Replies.ToWire(session.Describe());
-    }
+    public override Task<Stream> ImportStream(ImportStreamRequest request, ServerCallContext context) =>
+        DescribedAsync(streams.ImportAsync(Key(request.Name), request.Model, request.Snapshot.Memory));
 
-    public override async Task<Stream> ForkStream(ForkStreamRequest request, ServerCallContext context)
+    public override Task<Stream> ForkStream(ForkStreamRequest request, ServerCallContext context)
     {
-        var name = StreamRequests.CheckedName(request.Name, "name");
-        var source = await FindAsync(request.Source, "source").ConfigureAwait(false);
-        return Replies.ToWire((await directory.ForkAsync(source, name).ConfigureAwait(false)).Describe());
+        var name = Key(request.Name);
+        return DescribedAsync(streams.ForkAsync(Key(request.Source, "source"), name));
     }
 
     public override async Task<ListCheckpointsResponse> ListCheckpoints(ListCheckpointsRequest request, ServerCallContext context)
     {
-        var name = StreamRequests.CheckedName(request.Name, "name");
-        var kept = await keeper.CheckpointsAsync(name).ConfigureAwait(false);
-        if (kept.Count == 0 && !directory.Contains(name))
-        {
-            throw new FailureException(Failure.StreamNotFound(name));
-        }
-
+        var kept = (await streams.CheckpointsAsync(Key(request.Name)).ConfigureAwait(false)).OrThrow();
         var response = new ListCheckpointsResponse();
         response.Checkpoints.AddRange(kept.Select(Replies.ToWire));
         return response;
     }
 
-    public override async Task<Stream> RollBackStream(RollBackStreamRequest request, ServerCallContext context)
-    {
-        if (request.Checkpoint < 0)
-        {
-            throw new FailureException(Failure.Invalid("CHECKPOINT_INVALID", "checkpoint", $"checkpoint is a number that ListCheckpoints gave, or 0 for the newest, not {request.Checkpoint}"));
-        }
+    public override Task<Stream> RollBackStream(RollBackStreamRequest request, ServerCallContext context) => DescribedAsync(streams.RollBackAsync(Key(request.Name), request.Checkpoint));
 
-        var session = await FindAsync(request.Name).ConfigureAwait(false);
-        var number = request.Checkpoint;
-        if (number == 0)
-        {
-            var newest = await keeper.CheckpointsAsync(session.Name).ConfigureAwait(false);
-            number = newest.Count > 0
-                ? newest[0].Number
-                : throw new FailureException(new Failure(FailureKind.NotFound, "CHECKPOINT_NOT_FOUND", $"no checkpoint of stream '{session.Name}' is stored yet; one is made within Store:CheckpointInterval"));
-        }
+    private static StreamKey Key(string name, string field = "name") => StreamKey.Checked(name, field);
 
-        await directory.RollBackAsync(session, await keeper.ReadAsync(session.Name, number).ConfigureAwait(false)).ConfigureAwait(false);
-        return Replies.ToWire(session.Describe());
-    }
-
-    private Task<StreamSession> FindAsync(string name, string field = "name") => directory.LoadAsync(StreamRequests.CheckedName(name, field));
+    private static async Task<Stream> DescribedAsync(Task<Outcome<StreamDescription>> operation) => Replies.ToWire((await operation.ConfigureAwait(false)).OrThrow());
 
     private static string ReadToken(string token)
     {

@@ -4,6 +4,7 @@ using Microsoft.Extensions.Options;
 using TtaService.Engine;
 using TtaService.Host.Dashboard;
 using TtaService.Host.Grpc;
+using TtaService.Host.Protocols;
 using TtaService.Serving.Streams;
 
 namespace TtaService.Host.Hosting;
@@ -36,7 +37,7 @@ internal sealed partial class HttpBorder(IOptions<ServerOptions> server, IOption
         }
         catch (FailureException refused) when (!context.Response.HasStarted)
         {
-            await TellAsync(context, StatusOf(refused.Failure.Kind), refused.Failure.Message).ConfigureAwait(false);
+            await TellAsync(context, FailureStatuses.Of(refused.Failure.Kind).Http, refused.Failure.Message).ConfigureAwait(false);
         }
         catch (BadHttpRequestException bad) when (!context.Response.HasStarted)
         {
@@ -66,16 +67,6 @@ internal sealed partial class HttpBorder(IOptions<ServerOptions> server, IOption
         context.Response.StatusCode = (int)status;
         return context.Response.WriteAsJsonAsync(new { error = ErrorText.Of(error) }, context.RequestAborted);
     }
-
-    private static HttpStatusCode StatusOf(FailureKind kind) => kind switch
-    {
-        FailureKind.NotFound => HttpStatusCode.NotFound,
-        FailureKind.InvalidArgument => HttpStatusCode.BadRequest,
-        FailureKind.AlreadyExists or FailureKind.FailedPrecondition or FailureKind.Aborted => HttpStatusCode.Conflict,
-        FailureKind.ResourceExhausted => HttpStatusCode.TooManyRequests,
-        FailureKind.Unavailable => HttpStatusCode.ServiceUnavailable,
-        _ => HttpStatusCode.InternalServerError,
-    };
 
     private static partial class Log
     {

@@ -6,11 +6,15 @@ using Microsoft.Extensions.Options;
 using TtaService.Host.Dashboard;
 using TtaService.Host.Grpc;
 using TtaService.Host.Hosting;
+using TtaService.Serving.Drift;
 using TtaService.Serving.Frames;
+using TtaService.Serving.Front;
 using TtaService.Serving.Loops;
 using TtaService.Serving.Models;
 using TtaService.Serving.Store;
 using TtaService.Serving.Streams;
+using TtaService.Serving.Streams.Keeping;
+using TtaService.Serving.Streams.Loading;
 using TtaService.Serving.Telemetry;
 
 namespace Microsoft.Extensions.DependencyInjection;
@@ -26,6 +30,7 @@ internal static class TtaServiceCollectionExtensions
         services.TryAddSingleton<TtaActivities>();
         services.TryAddSingleton<LoopWatch>();
         AddStreams(services);
+        services.AddFrontDoor();
         AddDrift(services);
         AddDashboard(services);
         AddGrpcServices(services);
@@ -52,10 +57,20 @@ internal static class TtaServiceCollectionExtensions
     {
         services.TryAddSingleton<ModelCatalog>();
         services.TryAddSingleton(provider => new DecodeTurns(provider.GetRequiredService<IOptions<BatchingOptions>>().Value));
+        services.TryAddSingleton(provider => new StreamRegister(provider.GetRequiredService<IOptions<StreamsOptions>>().Value));
         services.TryAddSingleton<StreamDirectory>();
+        services.TryAddSingleton<StreamEnding>();
+        services.TryAddSingleton<StreamOpenings>();
+        services.TryAddSingleton<StreamDepartures>();
+        services.TryAddSingleton<StreamChanges>();
         services.TryAddSingleton<StreamList>();
         services.TryAddSingleton<StoreHealth>();
-        services.TryAddSingleton<StreamKeeper>();
+        services.TryAddSingleton<DroppedStreams>();
+        services.TryAddSingleton<RetryingStreamStateStore>();
+        services.TryAddSingleton<StreamClaims>();
+        services.TryAddSingleton<StreamSaving>();
+        services.TryAddSingleton<ColdStates>();
+        services.TryAddSingleton<StoredStreams>();
         services.AddHostedService<ModelLoading>();
         services.AddHostedService<ServiceLevels>();
         services.AddHostedService<StoreStart>();
@@ -88,7 +103,6 @@ internal static class TtaServiceCollectionExtensions
 
     private static void AddGrpcServices(IServiceCollection services)
     {
-        services.TryAddSingleton<StepReader>();
         services.TryAddSingleton<PeerConnections>();
         services.TryAddSingleton<OpenCalls>();
         services.AddHostedService(provider => provider.GetRequiredService<OpenCalls>());

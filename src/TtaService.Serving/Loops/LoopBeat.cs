@@ -106,7 +106,7 @@ internal sealed partial class LoopBeat
             (unreported, _unreported, _reportedAt) = (_unreported, 0, _clock.GetTimestamp());
         }
 
-        if (failure is Streams.FailureException or Store.StoreUnavailableException or Store.StoredStreamException)
+        if (failure is FailureException or Store.StoreUnavailableException or Store.StoredStreamException)
         {
             // Expected trouble, which has no use for a stack.
             Log.ItemRefused(_logger, Name, item, failure.Message, unreported);

@@ -4,7 +4,7 @@ using TtaService.Serving.Telemetry;
 namespace TtaService.Serving.Loops;
 
 /// <summary>Knows every loop of the process, and which of them are not well. Thread-safe.</summary>
-internal sealed class LoopWatch
+internal sealed class LoopWatch : ILevelSource
 {
     // Past five periods, and never so soon that a busy machine alarms.
     private const int PeriodsToStandStill = 5;
@@ -18,11 +18,14 @@ internal sealed class LoopWatch
     public LoopWatch(TtaMetrics metrics, TimeProvider clock, ILogger<LoopWatch> logger)
     {
         (_metrics, _clock, _logger) = (metrics, clock, logger);
-        metrics.ReadLoops = () => _loops.GroupBy(loop => loop.Kind).Select(alike => (alike.Key, alike.Max(loop => loop.Age)));
+        // As long as there are metrics.
+        _ = metrics.Observe(this);
     }
 
     /// <summary>All of them.</summary>
     public IReadOnlyCollection<LoopBeat> Loops => _loops;
+
+    IEnumerable<LoopAge> ILevelSource.Loops => _loops.GroupBy(loop => loop.Kind).Select(alike => new LoopAge(alike.Key, alike.Max(loop => loop.Age)));
 
     /// <summary>Takes note of a loop that works when there is work.</summary>
     /// <param name="kind">What sort of loop it is.</param>

@@ -1,3 +1,5 @@
+using TtaService.Serving.Streams.Keeping;
+
 namespace TtaService.Serving.Streams;
 
 /// <summary>A stream's memory of the steps it has answered, so that a resent step does not adapt twice. Not thread-safe.</summary>

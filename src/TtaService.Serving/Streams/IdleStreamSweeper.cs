@@ -4,7 +4,7 @@ using TtaService.Serving.Loops;
 namespace TtaService.Serving.Streams;
 
 /// <summary>Looks for idle streams now and then.</summary>
-internal sealed class IdleStreamSweeper(StreamDirectory directory, LoopWatch loops, IOptions<StreamsOptions> options, TimeProvider clock)
+internal sealed class IdleStreamSweeper(StreamDirectory directory, StreamDepartures departures, LoopWatch loops, IOptions<StreamsOptions> options, TimeProvider clock)
     : BackgroundLoop(loops, LoopKind.IdleStreams, "the sweep for idle streams", Period(options.Value), clock)
 {
     protected override async Task TurnAsync(CancellationToken stop)
@@ -12,7 +12,7 @@ internal sealed class IdleStreamSweeper(StreamDirectory directory, LoopWatch loo
         foreach (var session in directory.Loaded)
         {
             stop.ThrowIfCancellationRequested();
-            await Beat.TryAsync($"stream '{session.Name}'", () => directory.UnloadIfIdleAsync(session), stop).ConfigureAwait(false);
+            await Beat.TryAsync($"stream '{session.Name}'", () => departures.UnloadIfIdleAsync(session), stop).ConfigureAwait(false);
             Beat.Turned();
         }
     }

@@ -1,5 +1,6 @@
 using TtaService.Engine.Execution;
 using TtaService.Serving.Frames;
+using TtaService.Serving.Streams.Keeping;
 
 namespace TtaService.Serving.Streams;
 
@@ -11,7 +12,7 @@ namespace TtaService.Serving.Streams;
 internal sealed record PreparedStep(DecodedFrames? Frames, PictureFacts[] Pictures, TimeSpan Took, Failure? Failure);
 
 /// <summary>Makes an admitted step ready: its stream's state is back in the process, its frames are decoded and looked at. Thread-safe.</summary>
-internal sealed class StepPreparation(DecodeTurns decoding, PictureGuard guard, StepDefects defects)
+internal sealed class StepPreparation(DecodeTurns decoding, ColdStates cold, PictureGuard guard, StepDefects defects)
 {
     /// <summary>Prepares a step.</summary>
     /// <param name="step">The step.</param>
@@ -23,7 +24,7 @@ internal sealed class StepPreparation(DecodeTurns decoding, PictureGuard guard, 
         try
         {
             // While it waits in its queue the state does not leave again.
-            await step.Session.BringBackAsync().ConfigureAwait(false);
+            await cold.BringBackAsync(step.Session).ConfigureAwait(false);
             step.Digest ??= step.Submission.Sequence > 0 ? step.Submission.Digest() : null;
             (frames, took) = await decoding.DecodeAsync(step.Session.Decoding, step.Submission.Decoding, isWanted, step.Outcome.Task).ConfigureAwait(false);
             return new PreparedStep(frames, frames is null ? [] : PicturesOf(frames), took, null);

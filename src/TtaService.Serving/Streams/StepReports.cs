@@ -9,7 +9,7 @@ namespace TtaService.Serving.Streams;
 internal sealed partial class StepReports(TtaMetrics metrics, TtaActivities activities, LoopBeat beat, TimeProvider clock, ILogger logger)
 {
     /// <summary>A step came. Returns its span when it is traced.</summary>
-    public Activity? Began(StreamSession session, int frames) => Guarded(() => activities.StepBegan(session, frames));
+    public Activity? Began(StreamSession session, int frames) => Guarded(() => activities.StepBegan(session.Model.Name, session.Method.Name, session.Name, frames));
 
     /// <summary>A step that never ran.</summary>
     public void NotRun(QueuedStep step, StepOutcome outcome) => Guarded(() =>
@@ -24,7 +24,7 @@ internal sealed partial class StepReports(TtaMetrics metrics, TtaActivities acti
             Log.StepRefused(logger, step.Session.Name, outcome.Failure!.Reason);
         }
 
-        TtaActivities.StepEnded(step.Span, outcome);
+        SpanEnded(step, outcome);
         return true;
     });
 
@@ -65,7 +65,7 @@ internal sealed partial class StepReports(TtaMetrics metrics, TtaActivities acti
                 decode += step.DecodeTime;
                 queue += pass.QueueTime(step, clock);
                 StepCompleted(step, outcomes[i][j]);
-                TtaActivities.StepEnded(step.Span, outcomes[i][j]);
+                SpanEnded(step, outcomes[i][j]);
                 if (results[i].Result is { Status: var status } && (status == StepStatus.NotFinite || (status == StepStatus.Ok && batch[i].Freeze)))
                 {
                     metrics.AdaptationSkipped(model, status == StepStatus.Ok ? SkipCause.Frozen : SkipCause.NotFinite);
@@ -102,6 +102,18 @@ internal sealed partial class StepReports(TtaMetrics metrics, TtaActivities acti
             {
                 Log.FramesNotLearned(logger, session.Name, reason);
             }
+        }
+    }
+
+    private static void SpanEnded(QueuedStep step, StepOutcome outcome)
+    {
+        if (outcome.Answer is { Times: var times } answer)
+        {
+            TtaActivities.StepAnswered(step.Span, times.Decode, times.Queue, times.Run, answer.Steps);
+        }
+        else if (outcome.Failure is { } failure)
+        {
+            TtaActivities.StepFailed(step.Span, failure);
         }
     }
 

@@ -1,4 +1,5 @@
 using TtaService.Serving.Store;
+using TtaService.Serving.Streams.Keeping;
 
 namespace TtaService.Serving.Streams;
 
@@ -16,7 +17,7 @@ internal sealed record ListedStream(string Name, StreamSession? Session, StoredS
 internal sealed record StreamPage(IReadOnlyList<ListedStream> Streams, bool More, string? Warning);
 
 /// <summary>Lists the streams of this process together with those in the store.</summary>
-internal sealed class StreamList(StreamDirectory directory, StreamKeeper keeper, ModelCatalog models)
+internal sealed class StreamList(StreamDirectory directory, StoredStreams stored, ModelCatalog models)
 {
     /// <summary>Up to <paramref name="count"/> streams in the order of their names, from the first name after <paramref name="after"/>.</summary>
     /// <param name="model">Only streams of this model; empty for all.</param>
@@ -43,13 +44,13 @@ internal sealed class StreamList(StreamDirectory directory, StreamKeeper keeper,
         {
             while (found.Count < count)
             {
-                var page = await keeper.ListAsync(after, count).ConfigureAwait(false);
-                foreach (var stored in page)
+                var page = await stored.ListAsync(after, count).ConfigureAwait(false);
+                foreach (var listed in page)
                 {
-                    var name = models.Of(stored.Latest, model).Model?.Name ?? string.Empty;
+                    var name = models.Of(listed.Latest, model).Model?.Name ?? string.Empty;
                     if (model.Length == 0 || name == model)
                     {
-                        found[stored.Latest.Stream] = new ListedStream(stored.Latest.Stream, null, stored, name);
+                        found[listed.Latest.Stream] = new ListedStream(listed.Latest.Stream, null, listed, name);
                     }
                 }
 

@@ -5,7 +5,7 @@ namespace TtaService.Serving.Streams;
 /// <summary>The streams of this process by name, and the memory of all states; both within their limits.</summary>
 internal sealed class StreamRegister(StreamsOptions options)
 {
-    private readonly ConcurrentDictionary<string, StreamSession> _streams = new(StringComparer.Ordinal);
+    private readonly ConcurrentDictionary<StreamKey, StreamSession> _streams = new();
     private readonly long _maxStateBytes = options.MaxStateBytes > 0 ? options.MaxStateBytes : GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / 2;
     private readonly Lock _gate = new();
     private long _stateBytes;
@@ -15,7 +15,7 @@ internal sealed class StreamRegister(StreamsOptions options)
 
     public IEnumerable<StreamSession> Listed => _streams.Select(stream => stream.Value);
 
-    public StreamSession? Find(string name) => _streams.GetValueOrDefault(name);
+    public StreamSession? Find(StreamKey key) => _streams.GetValueOrDefault(key);
 
     /// <summary>Why a further stream of so many bytes has no place; null when it has.</summary>
     public Failure? WhyFull(long bytes)
@@ -42,7 +42,7 @@ internal sealed class StreamRegister(StreamsOptions options)
                 return full;
             }
 
-            _streams[session.Name] = session;
+            _streams[session.Key] = session;
             session.CountedBytes = session.StateBytes;
             _stateBytes += session.CountedBytes;
             return null;
@@ -55,10 +55,10 @@ internal sealed class StreamRegister(StreamsOptions options)
     {
         lock (_gate)
         {
-            _unlisted -= session.Name.Length == 0 ? 1 : 0;
+            _unlisted -= session.Key == default ? 1 : 0;
             _stateBytes -= session.CountedBytes;
             session.CountedBytes = 0;
-            return _streams.TryRemove(KeyValuePair.Create(session.Name, session));
+            return _streams.TryRemove(KeyValuePair.Create(session.Key, session));
         }
     }
 
@@ -140,7 +140,7 @@ internal sealed class StreamRegister(StreamsOptions options)
         }
     }
 
-    private bool IsListed(StreamSession session) => _streams.TryGetValue(session.Name, out var listed) && listed == session;
+    private bool IsListed(StreamSession session) => _streams.TryGetValue(session.Key, out var listed) && listed == session;
 
     private Failure TooLarge(long bytes) =>
         new(FailureKind.ResourceExhausted, "STATE_MEMORY_FULL", $"the streams' states take {_stateBytes} bytes and this one needs {bytes} more, the limit is {_maxStateBytes} (Streams:MaxStateBytes); delete streams that are not used") { RetryAfter = TimeSpan.FromSeconds(10) };

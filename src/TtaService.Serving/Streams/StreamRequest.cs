@@ -8,7 +8,8 @@ internal sealed record MethodChoice(string Name, JsonObject? Hyperparameters);
 /// <summary>What a client asks for when it opens or creates a stream.</summary>
 internal sealed record StreamRequest
 {
-    public required string Name { get; init; }
+    /// <summary>Which; none for a stream that belongs to one step.</summary>
+    public required StreamKey Key { get; init; }
 
     /// <summary>Empty for the only model, or the stream's own.</summary>
     public string Model { get; init; } = string.Empty;

@@ -2,6 +2,7 @@ using System.Diagnostics.CodeAnalysis;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Streams;
 using TtaService.Serving.Frames;
+using TtaService.Serving.Streams.Keeping;
 using TtaService.Serving.Telemetry;
 
 namespace TtaService.Serving.Streams;
@@ -64,9 +65,9 @@ internal sealed class StreamSession
     private DateTimeOffset _updated;
     private DateTimeOffset _resetAt;
 
-    public StreamSession(string name, ServedModel model, StreamState state, StateOrigin origin, StreamSettings settings, StreamsOptions limits, ReplyBudget replies, TimeProvider clock)
+    public StreamSession(StreamKey key, ServedModel model, StreamState state, StateOrigin origin, StreamSettings settings, StreamsOptions limits, ReplyBudget replies, TimeProvider clock)
     {
-        Name = name;
+        Key = key;
         Model = model;
         _settings = settings;
         _clock = clock;
@@ -77,7 +78,9 @@ internal sealed class StreamSession
         Begin(state, origin);
     }
 
-    public string Name { get; }
+    public StreamKey Key { get; }
+
+    public string Name => Key.Name;
 
     public ServedModel Model { get; }
 
@@ -116,9 +119,6 @@ internal sealed class StreamSession
             }
         }
     }
-
-    /// <summary>Brings the state back when it is in the store only.</summary>
-    public Func<Task> BringBackAsync { get; init; } = static () => Task.CompletedTask;
 
     /// <summary>Why it takes no further work; null for deletion.</summary>
     public Failure? Ending { get; set; }

@@ -1,7 +1,6 @@
 using System.ComponentModel.DataAnnotations;
 using Microsoft.Extensions.Options;
 using TtaService.Engine;
-using TtaService.Serving.Streams;
 
 namespace TtaService.Serving.Telemetry;
 

@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using TtaService.Engine.Execution;
-using TtaService.Serving.Streams;
 
 namespace TtaService.Serving.Telemetry;
 
@@ -15,37 +14,35 @@ internal sealed class TtaActivities : IDisposable
     public ActivitySource Source { get; } = new(SourceName);
 
     /// <summary>A step was admitted. Its parent is the client's span if the call brought one; otherwise it begins a trace of its own, so that a call of hours is sampled step by step.</summary>
-    public Activity? StepBegan(StreamSession session, int frames)
+    public Activity? StepBegan(string model, string method, string stream, int frames)
     {
         var span = Start(Step, ActivityKind.Server, ClientsSpan(Activity.Current), null);
-        span?.SetTag(MetricCatalogue.Model, session.Model.Name)
-            .SetTag(MetricCatalogue.Method, session.Method.Name)
-            .SetTag(MetricCatalogue.Stream, session.Name)
+        span?.SetTag(MetricCatalogue.Model, model)
+            .SetTag(MetricCatalogue.Method, method)
+            .SetTag(MetricCatalogue.Stream, stream)
             .SetTag("tta.step.frames", frames);
         return span;
     }
 
-    /// <summary>A step was answered, failed or refused.</summary>
-    public static void StepEnded(Activity? span, StepOutcome outcome)
+    /// <summary>A step was answered.</summary>
+    public static void StepAnswered(Activity? span, TimeSpan decode, TimeSpan queue, TimeSpan run, long step)
     {
-        if (span is null)
+        if (span is not null)
         {
-            return;
+            Stop(span.SetTag("tta.step.decode", decode.TotalSeconds)
+                .SetTag("tta.step.queue", queue.TotalSeconds)
+                .SetTag("tta.step.run", run.TotalSeconds)
+                .SetTag("tta.step.number", step));
         }
+    }
 
-        if (outcome.Answer is { } answer)
+    /// <summary>A step failed or was refused.</summary>
+    public static void StepFailed(Activity? span, Failure failure)
+    {
+        if (span is not null)
         {
-            span.SetTag("tta.step.decode", answer.Times.Decode.TotalSeconds)
-                .SetTag("tta.step.queue", answer.Times.Queue.TotalSeconds)
-                .SetTag("tta.step.run", answer.Times.Run.TotalSeconds)
-                .SetTag("tta.step.number", answer.Steps);
+            Stop(span.SetTag(MetricCatalogue.ErrorType, Label<FailureKind>.Of(failure.Kind)).SetTag("tta.failure.reason", failure.Reason).SetStatus(ActivityStatusCode.Error, failure.Reason));
         }
-        else if (outcome.Failure is { } failure)
-        {
-            span.SetTag(MetricCatalogue.ErrorType, Label<FailureKind>.Of(failure.Kind)).SetTag("tta.failure.reason", failure.Reason).SetStatus(ActivityStatusCode.Error, failure.Reason);
-        }
-
-        Stop(span);
     }
 
     /// <summary>A forward pass began. It belongs to the trace of its first sampled step and links to all that are sampled; without one there is nothing to explain.</summary>
@@ -69,8 +66,8 @@ internal sealed class TtaActivities : IDisposable
     }
 
     /// <summary>A checkpoint is about to be taken.</summary>
-    public Activity? CheckpointBegan(StreamSession session) =>
-        Start(Checkpoint, ActivityKind.Internal, default, null)?.SetTag(MetricCatalogue.Model, session.Model.Name).SetTag(MetricCatalogue.Stream, session.Name);
+    public Activity? CheckpointBegan(string model, string stream) =>
+        Start(Checkpoint, ActivityKind.Internal, default, null)?.SetTag(MetricCatalogue.Model, model).SetTag(MetricCatalogue.Stream, stream);
 
     /// <summary>A checkpoint was written, or not.</summary>
     public static void CheckpointEnded(Activity? span, long bytes, FailureKind? failure)

@@ -3,16 +3,8 @@ using System.Diagnostics;
 using System.Diagnostics.Metrics;
 using Microsoft.Extensions.Options;
 using TtaService.Engine.Execution;
-using TtaService.Serving.Loops;
-using TtaService.Serving.Streams;
 
 namespace TtaService.Serving.Telemetry;
-
-/// <summary>How full a model is, when somebody asks.</summary>
-internal readonly record struct ModelLevels(string Model, long QueuedSteps, long QueueLimit, long ResidentStreams, long ArenaBytes, long ArenaLimit);
-
-/// <summary>How a model's streams stand with the arena and the store, when somebody asks.</summary>
-internal readonly record struct StreamLevels(string Model, long Cold, long Dirty, TimeSpan Lag);
 
 /// <summary>All instruments of the service, a method an event. Thread-safe; what is recorded once a step does not allocate.</summary>
 /// <remarks>
@@ -65,6 +57,7 @@ internal sealed class TtaMetrics
     private readonly Histogram<double> _rpcDuration;
     private readonly HashSet<string> _watched;
     private readonly ConcurrentDictionary<(string Model, string Method), long[]> _driftLevels = new();
+    private readonly ConcurrentDictionary<ILevelSource, bool> _sources = new();
 
     public TtaMetrics(IMeterFactory meters, IOptions<TelemetryOptions> options)
     {
@@ -108,17 +101,12 @@ internal sealed class TtaMetrics
         Observe(MetricCatalogue.DriftStream, DriftLevels);
     }
 
-    /// <summary>Reads how full the models are. Set once they are loaded.</summary>
-    public Func<IEnumerable<ModelLevels>> ReadModels { get; set; } = static () => [];
-
-    /// <summary>Reads how the streams stand with the arena and the store. Set once the models are loaded.</summary>
-    public Func<IEnumerable<StreamLevels>> ReadStreams { get; set; } = static () => [];
-
-    /// <summary>Reads how full the process is, 0 to 1. Set once the models are loaded.</summary>
-    public Func<double>? ReadUtilization { get; set; }
-
-    /// <summary>Reads how long ago the loops of the server got on, the longest of a kind.</summary>
-    public Func<IEnumerable<(LoopKind Kind, TimeSpan Age)>> ReadLoops { get; set; } = static () => [];
+    /// <summary>Asks a source from now on, until the result is disposed of.</summary>
+    public IDisposable Observe(ILevelSource source)
+    {
+        _sources[source] = true;
+        return new Observation(() => _sources.TryRemove(source, out _));
+    }
 
     /// <summary>A step was answered or failed; <paramref name="failure"/> is null for an answer.</summary>
     public void StepCompleted(string model, string method, string stream, TimeSpan elapsed, FailureKind? failure)
@@ -335,34 +323,36 @@ internal sealed class TtaMetrics
     private void PhaseTook(KeyValuePair<string, object?> model, StepPhase phase, TimeSpan elapsed) =>
         _phaseDuration.Record(Math.Max(0, elapsed.TotalSeconds), model, new KeyValuePair<string, object?>(MetricCatalogue.Phase, Label<StepPhase>.Of(phase)));
 
+    private IEnumerable<T> Ask<T>(Func<ILevelSource, IEnumerable<T>> what) => _sources.Keys.SelectMany(what);
+
     private void ObserveModels()
     {
-        Observe(MetricCatalogue.QueueUsage, () => ReadModels().Select(levels => new Measurement<long>(levels.QueuedSteps, Of(levels.Model))));
-        Observe(MetricCatalogue.QueueLimit, () => ReadModels().Select(levels => new Measurement<long>(levels.QueueLimit, Of(levels.Model))));
-        Observe(MetricCatalogue.StreamResident, () => ReadModels().Select(levels => new Measurement<long>(levels.ResidentStreams, Of(levels.Model))));
-        Observe(MetricCatalogue.ArenaUsage, () => ReadModels().Select(levels => new Measurement<long>(levels.ArenaBytes, Of(levels.Model))));
-        Observe(MetricCatalogue.ArenaLimit, () => ReadModels().Select(levels => new Measurement<long>(levels.ArenaLimit, Of(levels.Model))));
+        Observe(MetricCatalogue.QueueUsage, () => Ask(source => source.Models).Select(levels => new Measurement<long>(levels.QueuedSteps, Of(levels.Model))));
+        Observe(MetricCatalogue.QueueLimit, () => Ask(source => source.Models).Select(levels => new Measurement<long>(levels.QueueLimit, Of(levels.Model))));
+        Observe(MetricCatalogue.StreamResident, () => Ask(source => source.Models).Select(levels => new Measurement<long>(levels.ResidentStreams, Of(levels.Model))));
+        Observe(MetricCatalogue.ArenaUsage, () => Ask(source => source.Models).Select(levels => new Measurement<long>(levels.ArenaBytes, Of(levels.Model))));
+        Observe(MetricCatalogue.ArenaLimit, () => Ask(source => source.Models).Select(levels => new Measurement<long>(levels.ArenaLimit, Of(levels.Model))));
         _meter.CreateObservableGauge(
             MetricCatalogue.StreamUtilization.Name,
-            () => ReadUtilization is { } read ? [new Measurement<double>(read())] : Array.Empty<Measurement<double>>(),
+            () => _sources.Keys.Select(source => source.Utilization).OfType<double>().Select(utilization => new Measurement<double>(utilization)),
             MetricCatalogue.StreamUtilization.Unit,
             MetricCatalogue.StreamUtilization.Description);
     }
 
     private void ObserveStreams()
     {
-        Observe(MetricCatalogue.StreamCold, () => ReadStreams().Select(levels => new Measurement<long>(levels.Cold, Of(levels.Model))));
-        Observe(MetricCatalogue.CheckpointDirty, () => ReadStreams().Select(levels => new Measurement<long>(levels.Dirty, Of(levels.Model))));
+        Observe(MetricCatalogue.StreamCold, () => Ask(source => source.Streams).Select(levels => new Measurement<long>(levels.Cold, Of(levels.Model))));
+        Observe(MetricCatalogue.CheckpointDirty, () => Ask(source => source.Streams).Select(levels => new Measurement<long>(levels.Dirty, Of(levels.Model))));
         _meter.CreateObservableGauge(
             MetricCatalogue.CheckpointLag.Name,
-            () => ReadStreams().Select(levels => new Measurement<double>(levels.Lag.TotalSeconds, Of(levels.Model))),
+            () => Ask(source => source.Streams).Select(levels => new Measurement<double>(levels.Lag.TotalSeconds, Of(levels.Model))),
             MetricCatalogue.CheckpointLag.Unit,
             MetricCatalogue.CheckpointLag.Description);
     }
 
     private void ObserveLoops() => _meter.CreateObservableGauge(
         MetricCatalogue.LoopLastTurn.Name,
-        () => ReadLoops().Select(loop => new Measurement<double>(loop.Age.TotalSeconds, new KeyValuePair<string, object?>(MetricCatalogue.Loop, Label<LoopKind>.Of(loop.Kind)))),
+        () => Ask(source => source.Loops).Select(loop => new Measurement<double>(loop.Age.TotalSeconds, new KeyValuePair<string, object?>(MetricCatalogue.Loop, Label<LoopKind>.Of(loop.Kind)))),
         MetricCatalogue.LoopLastTurn.Unit,
         MetricCatalogue.LoopLastTurn.Description);
 
@@ -386,4 +376,9 @@ internal sealed class TtaMetrics
     private Gauge<double> Gauge(MetricDefinition metric) => _meter.CreateGauge<double>(metric.Name, metric.Unit, metric.Description);
 
     private void Observe(MetricDefinition metric, Func<IEnumerable<Measurement<long>>> read) => _meter.CreateObservableUpDownCounter(metric.Name, read, metric.Unit, metric.Description);
+
+    private sealed class Observation(Action end) : IDisposable
+    {
+        public void Dispose() => end();
+    }
 }

@@ -23,7 +23,7 @@ public sealed class FailingItemTests
         var directory = host.Part<StreamDirectory>();
         var a = directory.Get("a");
         await a.Keeping.Writing.WaitAsync(TestContext.Current.CancellationToken);
-        var deleting = directory.DeleteAsync("a");
+        var deleting = host.Part<StreamDepartures>().DeleteAsync("a");
         clock.Advance(TimeSpan.FromMinutes(11));
         await Task.Delay(100, TestContext.Current.CancellationToken);
         a.Keeping.Writing.Release();
@@ -181,11 +181,11 @@ public sealed class FailingItemTests
     private static FailingStore Spoil(TestHost host, TimeProvider clock)
     {
         var store = new FailingStore(Memory(clock)) { Bad = "bad" };
-        host.Part<StreamKeeper>().Use(store);
+        host.Part<RetryingStreamStateStore>().Use(store);
         return store;
     }
 
-    private static MemoryStreamStateStore Memory(TimeProvider clock) => new(new StoreOptions(), StoreTestParts.Seal(clock: clock), clock);
+    private static LocalStreamStateStore Memory(TimeProvider clock) => LocalStreamStateStore.Over(new MemoryBlobs(), new StoreOptions(), StoreTestParts.Seal(clock: clock), clock);
 
     private static async Task UntilAsync(FakeTimeProvider clock, Func<bool> wanted, string otherwise, TimeSpan? step = null)
     {

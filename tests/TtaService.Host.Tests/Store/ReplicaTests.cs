@@ -50,7 +50,7 @@ public sealed class ReplicaTests
         await first.StepAsync(3, TestFrames.Tensor(3));
 
         var stale = a.Host.Services.GetRequiredService<StreamDirectory>().Get("camera");
-        var (status, _) = await a.Host.Services.GetRequiredService<StreamKeeper>().SaveAsync(stale);
+        var (status, _) = await a.Host.Services.GetRequiredService<StreamSaving>().SaveAsync(stale);
 
         Assert.Equal(SaveStatus.Ended, status);
         RpcAssert.Refused(StatusCode.Aborted, "STREAM_TAKEN_OVER", await first.EndAsync());

@@ -104,14 +104,15 @@ public sealed class StoreRoomTests
     public async Task Write_CleaningUpFails_TheBytesAreCounted()
     {
         var options = new StoreOptions { KeepCheckpoints = 1 };
-        await using var store = new FailingCleanup(options);
+        var files = new FailingCleanup();
+        await using var store = Over(files, options);
         var claim = await store.ClaimAsync("s");
         await store.WriteAsync(claim, 1);
         var one = store.Bytes;
-        store.Fails = true;
+        files.Fails = true;
         Assert.Equal(WriteStatus.Saved, (await store.WriteAsync(claim, 2)).Status);
         Assert.Equal(2 * one, store.Bytes);
-        store.Fails = false;
+        files.Fails = false;
         await store.WriteAsync(claim, 3);
         Assert.Equal(one, store.Bytes);
         Assert.Equal([3], (await store.CheckpointsAsync("s", CancellationToken.None)).Select(kept => kept.Step));
@@ -120,11 +121,12 @@ public sealed class StoreRoomTests
     [Fact]
     public async Task Write_Throws_NothingIsCounted()
     {
-        await using var store = new FailingCleanup(new StoreOptions { KeepCheckpoints = 2 });
+        var files = new FailingCleanup();
+        await using var store = Over(files, new StoreOptions { KeepCheckpoints = 2 });
         var claim = await store.ClaimAsync("s");
         await store.WriteAsync(claim, 1);
         var one = store.Bytes;
-        store.FailsToWrite = true;
+        files.FailsToWrite = true;
         await Assert.ThrowsAsync<StoreUnavailableException>(() => store.WriteAsync(claim, 2));
         Assert.Equal(one, store.Bytes);
     }
@@ -213,8 +215,11 @@ public sealed class StoreRoomTests
 
     private static async Task<IReadOnlyList<string>> NamesAsync(IStreamStateStore store) => [.. (await store.ListAsync(null, 1000, CancellationToken.None)).Select(stream => stream.Latest.Stream)];
 
+    private static LocalStreamStateStore Over(ICheckpointBlobs files, StoreOptions options) =>
+        LocalStreamStateStore.Over(files, options, StoreTestParts.Seal(), new FakeTimeProvider(TimeProvider.System.GetUtcNow()));
+
     /// <summary>Keeps files in memory; removing or writing them fails when it is told to.</summary>
-    private sealed class FailingCleanup(StoreOptions options) : LocalStreamStateStore(options, StoreTestParts.Seal(), new FakeTimeProvider(TimeProvider.System.GetUtcNow()))
+    private sealed class FailingCleanup : ICheckpointBlobs
     {
         private readonly Dictionary<(string, long), byte[]> _files = [];
 
@@ -222,9 +227,9 @@ public sealed class StoreRoomTests
 
         public bool FailsToWrite { get; set; }
 
-        public override bool OutlivesProcess => false;
+        public bool OutlivesProcess => false;
 
-        protected override void Put(string stream, long number, byte[] file)
+        public void Put(string stream, long number, byte[] file)
         {
             if (FailsToWrite)
             {
@@ -234,11 +239,11 @@ public sealed class StoreRoomTests
             _files[(stream, number)] = file;
         }
 
-        protected override byte[] Get(string stream, long number) => _files[(stream, number)];
+        public byte[] Get(string stream, long number) => _files[(stream, number)];
 
-        protected override CheckpointDescription? Describe(string stream, long number) => CheckpointSeal.Describe(Safetensors.Read(_files[(stream, number)]).Metadata, number, 0);
+        public CheckpointDescription? Describe(string stream, long number) => CheckpointSeal.Describe(Safetensors.Read(_files[(stream, number)]).Metadata, number, 0);
 
-        protected override void Remove(string stream, long number)
+        public void Remove(string stream, long number)
         {
             if (Fails)
             {
@@ -248,15 +253,21 @@ public sealed class StoreRoomTests
             _files.Remove((stream, number));
         }
 
-        protected override void SetAside(string stream, long number) => Remove(stream, number);
+        public void SetAside(string stream, long number) => Remove(stream, number);
 
-        protected override void RemoveSetAside(string stream, long number) => Remove(stream, number);
+        public void RemoveSetAside(string stream, long number) => Remove(stream, number);
 
-        protected override void MarkDropped(string stream, long number)
+        public void MarkDropped(string stream, long number)
         {
         }
 
-        protected override void UnmarkDropped(string stream, long number)
+        public void UnmarkDropped(string stream, long number)
+        {
+        }
+
+        public IEnumerable<FoundBlob> Find() => [];
+
+        public void Dispose()
         {
         }
     }

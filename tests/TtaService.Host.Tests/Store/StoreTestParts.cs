@@ -12,11 +12,11 @@ internal static class StoreTestParts
 
     public static CheckpointSeal Seal(byte[]? key = null, TimeProvider? clock = null) => new(new SnapshotCodec(SnapshotEncoding.Lossless, _ => null), key, clock ?? TimeProvider.System);
 
-    public static FileStreamStateStore File(string folder, Action<StoreOptions>? set = null, TimeProvider? clock = null)
+    public static LocalStreamStateStore File(string folder, Action<StoreOptions>? set = null, TimeProvider? clock = null)
     {
         var options = new StoreOptions { Path = folder };
         set?.Invoke(options);
-        return new FileStreamStateStore(options, Seal(clock: clock), clock ?? TimeProvider.System);
+        return LocalStreamStateStore.Over(new FileBlobs(options, clock ?? TimeProvider.System), options, Seal(clock: clock), clock ?? TimeProvider.System);
     }
 
     /// <summary>A snapshot whose content tells its step.</summary>
@@ -66,8 +66,8 @@ internal static class StoreTestParts
                 Clock = clock,
                 Store = kind switch
                 {
-                    "memory" => new MemoryStreamStateStore(options, Seal(clock: clock), clock),
-                    "file" => new FileStreamStateStore(options, Seal(clock: clock), clock),
+                    "memory" => LocalStreamStateStore.Over(new MemoryBlobs(), options, Seal(clock: clock), clock),
+                    "file" => LocalStreamStateStore.Over(new FileBlobs(options, clock), options, Seal(clock: clock), clock),
                     _ => await RedisStreamStateStore.ConnectAsync(options, Seal(clock: clock)),
                 },
             };

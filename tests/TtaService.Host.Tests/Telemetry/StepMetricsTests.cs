@@ -172,7 +172,7 @@ public sealed class StepMetricsTests
         var before = await Scrape.OfAsync(host.Http);
         var session = host.Host.Services.GetRequiredService<StreamDirectory>().Get("gate-1");
 
-        await host.Host.Services.GetRequiredService<Serving.Store.StreamKeeper>().SaveAsync(session);
+        await host.Host.Services.GetRequiredService<Serving.Streams.Keeping.StreamSaving>().SaveAsync(session);
 
         Assert.Equal(1, before.Sum("tta_checkpoint_dirty"));
         Assert.InRange(before.Sum("tta_checkpoint_lag_seconds"), 0.3, 60);

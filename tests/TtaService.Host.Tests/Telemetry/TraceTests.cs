@@ -101,7 +101,7 @@ public sealed class TraceTests
         await host.StepAsync("gate-1", TestFrames.Tensor(1));
         using var spans = new Spans(host);
 
-        await host.Host.Services.GetRequiredService<StreamKeeper>().SaveAsync(host.Host.Services.GetRequiredService<StreamDirectory>().Get("gate-1"));
+        await host.Host.Services.GetRequiredService<StreamSaving>().SaveAsync(host.Host.Services.GetRequiredService<StreamDirectory>().Get("gate-1"));
 
         var checkpoint = Assert.Single(spans.Of(TtaActivities.Checkpoint));
         Assert.Equal("gate-1", checkpoint.GetTagItem("tta.stream.id"));

@@ -1,0 +1,62 @@
+namespace TtaService.Serving;
+
+/// <summary>What sort of trouble a request met; each maps to one gRPC status.</summary>
+internal enum FailureKind
+{
+    InvalidArgument,
+    NotFound,
+    AlreadyExists,
+    FailedPrecondition,
+    ResourceExhausted,
+    DeadlineExceeded,
+    Cancelled,
+    Aborted,
+    Unavailable,
+    Internal,
+}
+
+/// <summary>Why a request was refused or failed. Expected trouble: a value, not a defect.</summary>
+/// <param name="Kind">The sort.</param>
+/// <param name="Reason">For programs, upper snake case: <c>FRAME_TOO_LARGE</c>.</param>
+/// <param name="Message">What was wrong, the limit, the value seen, what to do.</param>
+internal sealed record Failure(FailureKind Kind, string Reason, string Message)
+{
+    public const string UnloadedReason = "STREAM_UNLOADED";
+
+    /// <summary>The request's field, when one is to blame.</summary>
+    public string? Field { get; init; }
+
+    /// <summary>When to try again; null when that won't help.</summary>
+    public TimeSpan? RetryAfter { get; init; }
+
+    /// <summary>The replica that can do it, when it is another one.</summary>
+    public string? Owner { get; init; }
+
+    public static Failure Invalid(string reason, string field, string message) => new(FailureKind.InvalidArgument, reason, message) { Field = field };
+
+    public static Failure StreamNotFound(string stream) =>
+        new(FailureKind.NotFound, "STREAM_NOT_FOUND", $"stream '{stream}' does not exist; create it, or open it without RESUME_POLICY_MUST_EXIST");
+
+    /// <summary>A stream that was and is gone.</summary>
+    /// <param name="stream">Its name.</param>
+    /// <param name="why">What became of it.</param>
+    public static Failure StreamNotFound(string stream, string why) =>
+        new(FailureKind.NotFound, "STREAM_NOT_FOUND", $"stream '{stream}' does not exist: {why}; create it, or open it without RESUME_POLICY_MUST_EXIST");
+
+    public static Failure Stopping() =>
+        new(FailureKind.Unavailable, "SERVER_STOPPING", "the server is stopping; reconnect and resend what was not answered") { RetryAfter = TimeSpan.FromMilliseconds(50) };
+
+    /// <summary>The stream has left this process while the request was on its way; it comes back when it is asked for again.</summary>
+    public static Failure Unloaded(string stream) => new(FailureKind.Unavailable, UnloadedReason, $"stream '{stream}' was idle and has just gone to the store; send again") { RetryAfter = TimeSpan.FromMilliseconds(10) };
+
+    public static Failure Cancelled() => new(FailureKind.Cancelled, "STEP_CANCELLED", "the step was cancelled before it ran; the stream's state is as it was");
+
+    public static Failure Internal(string traceId) =>
+        new(FailureKind.Internal, "INTERNAL", $"the server failed on this request; its log has the cause under trace {traceId}");
+}
+
+/// <summary>Carries a failure out of an operation that has no answer without it.</summary>
+internal sealed class FailureException(Failure failure) : Exception(failure.Message)
+{
+    public Failure Failure { get; } = failure;
+}

@@ -1,0 +1,65 @@
+using System.Text.Json.Nodes;
+using TtaService.Engine.Execution;
+using TtaService.Engine.Normalization;
+using TtaService.Serving.Models;
+
+namespace TtaService.Serving.Front;
+
+/// <summary>A normalization site.</summary>
+internal sealed record SiteDescription(string Name, int Channels);
+
+/// <summary>A method on a model.</summary>
+/// <param name="Method">The method.</param>
+/// <param name="WhyUnavailable">Why the model can't run it; null when it can.</param>
+/// <param name="StateBytes">Of a stream with its default settings; 0 when it is not available.</param>
+internal sealed record MethodOnModel(MethodDescription Method, string? WhyUnavailable, long StateBytes);
+
+/// <summary>A model that is served.</summary>
+internal sealed record ModelDescription
+{
+    public required string Name { get; init; }
+
+    /// <summary>SHA-256 of the ONNX file, lower-case hex.</summary>
+    public required string Digest { get; init; }
+
+    /// <summary>For streams that name no method.</summary>
+    public required MethodSettings DefaultMethod { get; init; }
+
+    /// <summary>As in <c>model.json</c>.</summary>
+    public required JsonObject Preprocessing { get; init; }
+
+    public required string InputType { get; init; }
+
+    /// <summary>-1 for what may differ.</summary>
+    public required IReadOnlyList<long> InputShape { get; init; }
+
+    public required IReadOnlyList<ModelOutput> Outputs { get; init; }
+
+    /// <summary>The output that predictions are read from; null when there is none.</summary>
+    public required ModelOutput? Scores { get; init; }
+
+    /// <summary>Class names by index; empty when the model has none.</summary>
+    public required IReadOnlyList<string> Labels { get; init; }
+
+    /// <summary>In execution order.</summary>
+    public required IReadOnlyList<SiteDescription> Sites { get; init; }
+
+    /// <summary>Frames that a step may have.</summary>
+    public required int MaxFramesPerStep { get; init; }
+}
+
+/// <summary>The models that are served and what their streams can ask for, for whatever protocol. What is refused is a value. Thread-safe.</summary>
+internal interface IServedModels
+{
+    /// <summary>By name.</summary>
+    IReadOnlyList<ModelDescription> All { get; }
+
+    /// <summary>The models of the repository that are not served.</summary>
+    IReadOnlyList<BrokenModel> Broken { get; }
+
+    /// <summary>The model of this name; the empty name is the only model's.</summary>
+    Outcome<ModelDescription> Find(string name);
+
+    /// <summary>Every method, as it is on a model.</summary>
+    Outcome<IReadOnlyList<MethodOnModel>> Methods(string model);
+}

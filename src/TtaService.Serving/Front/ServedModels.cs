@@ -1,0 +1,45 @@
+using TtaService.Engine.Normalization;
+using TtaService.Serving.Models;
+using TtaService.Serving.Streams;
+
+namespace TtaService.Serving.Front;
+
+/// <inheritdoc cref="IServedModels"/>
+internal sealed class ServedModels(ModelCatalog models, StepIntake intake) : IServedModels
+{
+    public IReadOnlyList<ModelDescription> All => [.. models.All.Select(Describe)];
+
+    public IReadOnlyList<BrokenModel> Broken => models.Broken;
+
+    public Outcome<ModelDescription> Find(string name) => Outcome.Of(() => Describe(models.Find(name)));
+
+    public Outcome<IReadOnlyList<MethodOnModel>> Methods(string model) => Outcome.Of<IReadOnlyList<MethodOnModel>>(() =>
+    {
+        var engine = models.Find(model).Engine.Model;
+        return [.. NormalizationMethods.All.Select(method =>
+        {
+            var settings = MethodSettings.Create(method.Name);
+            var unavailable = engine.WhyUnavailable(settings);
+            return new MethodOnModel(method, unavailable, unavailable is null ? engine.StateBytes(settings) : 0);
+        })];
+    });
+
+    private ModelDescription Describe(ServedModel model)
+    {
+        var engine = model.Engine.Model;
+        return new ModelDescription
+        {
+            Name = model.Name,
+            Digest = engine.Digest,
+            DefaultMethod = model.DefaultMethod,
+            Preprocessing = ModelFolder.Describe(model.Preprocessing, engine),
+            InputType = engine.InputType,
+            InputShape = engine.InputShape,
+            Outputs = engine.Outputs,
+            Scores = engine.Scores,
+            Labels = model.Folder.Labels,
+            Sites = [.. engine.Sites.Select(site => new SiteDescription(site.Name, site.Channels))],
+            MaxFramesPerStep = intake.MaxFramesPerStep(model),
+        };
+    }
+}

@@ -1,0 +1,109 @@
+using Microsoft.Extensions.Options;
+using TtaService.Engine.Normalization;
+using TtaService.Serving.Streams;
+
+namespace TtaService.Serving.Front;
+
+/// <inheritdoc cref="IStreamStepping"/>
+internal sealed class StreamStepping(StreamOpenings openings, StreamDepartures departures, StepIntake intake, IOptions<StreamsOptions> options) : IStreamStepping
+{
+    private static readonly MethodChoice AsTrained = new("source", null);
+
+    public Task<Outcome<IOpenStream>> OpenAsync(StreamRequest request, CancellationToken leaving) => Outcome.OfAsync<IOpenStream>(async () =>
+    {
+        var (lease, origin) = await openings.OpenAsync(request, leaving).ConfigureAwait(false);
+        return new Hold(this, departures, lease, origin);
+    });
+
+    public Task<Outcome<SteppedStream>> StepAsync(StreamRequest request, SentStep step) =>
+        Outcome.OfAsync(() => request.Key == default ? StepAloneAsync(request, step) : VisitAsync(request, step));
+
+    public async Task<StepOutcome> AnswerAsync(string model, SentStep step)
+    {
+        var request = new StreamRequest { Key = default, Model = model, Method = AsTrained, Freeze = true, Root = "model" };
+        var stepped = await StepAsync(request, step with { Sequence = 0, Freeze = true }).ConfigureAwait(false);
+        return stepped.Value is { } value ? value.Answer : stepped.Failure!;
+    }
+
+    private async Task<SteppedStream> VisitAsync(StreamRequest request, SentStep step)
+    {
+        while (true)
+        {
+            var (session, origin) = await openings.VisitAsync(request).ConfigureAwait(false);
+            try
+            {
+                return await StepAsync(session, origin, step).ConfigureAwait(false);
+            }
+            catch (FailureException idled) when (idled.Failure.Reason == Failure.UnloadedReason)
+            {
+                // It left for the store between the two lines above; asking again brings it back.
+            }
+        }
+    }
+
+    private async Task<SteppedStream> StepAloneAsync(StreamRequest request, SentStep step)
+    {
+        var alone = await openings.CreateUnlistedAsync(request).ConfigureAwait(false);
+        try
+        {
+            return await StepAsync(alone, StateOrigin.Fresh, step).ConfigureAwait(false);
+        }
+        finally
+        {
+            await departures.DiscardAsync(alone).ConfigureAwait(false);
+        }
+    }
+
+    private async Task<SteppedStream> StepAsync(StreamSession session, StateOrigin origin, SentStep step)
+    {
+        var outcome = await Submit(session, step).ConfigureAwait(false);
+        return outcome.Answer is { } answer ? new SteppedStream(Describe(session, origin), answer) : throw new FailureException(outcome.Failure!);
+    }
+
+    private Task<StepOutcome> Submit(StreamSession session, SentStep step)
+    {
+        var running = session.Model.Batcher.SubmitAsync(session, intake.Read(session.Model, step));
+        step.Admitted?.Invoke();
+        return running;
+    }
+
+    private OpenedStream Describe(StreamSession session, StateOrigin origin)
+    {
+        var stream = session.Describe();
+        var warning = NormalizationMethods.All.First(method => method.Name == stream.Method.Name).Warning;
+        return new OpenedStream(stream, origin, options.Value.MaxPendingSteps, intake.MaxFramesPerStep(session.Model), [.. warning is null ? [] : new[] { warning }, .. session.Tell()]);
+    }
+
+    private sealed class Hold(StreamStepping door, StreamDepartures departures, StreamLease lease, StateOrigin origin) : IOpenStream
+    {
+        private StreamSession Session => lease.Session;
+
+        public CancellationToken Lost => lease.Lost;
+
+        public Failure WhyLost => Session.Ending is { } ending ? ending : Session.Deleted
+            ? new Failure(FailureKind.Aborted, "STREAM_DELETED", $"stream '{Session.Name}' was deleted")
+            : new Failure(FailureKind.Aborted, "STREAM_TAKEN_OVER", $"another call opened stream '{Session.Name}'; one call at a time has a stream open");
+
+        public async Task<OpenedStream> SettledAsync(CancellationToken cancel)
+        {
+            await Session.Model.Batcher.SettledAsync(Session).WaitAsync(cancel).ConfigureAwait(false);
+            return door.Describe(Session, origin);
+        }
+
+        public Task<StepOutcome> StepAsync(SentStep step)
+        {
+            try
+            {
+                return door.Submit(Session, step);
+            }
+            catch (FailureException refused)
+            {
+                return Task.FromResult<StepOutcome>(refused.Failure);
+            }
+        }
+
+        public Task HandOverAsync(Failure ending) => departures.HandOverAsync(lease, ending);
+
+        public void Dispose() => lease.Dispose();
+    }
+}
