@@ -47,7 +47,8 @@ internal sealed record Failure(FailureKind Kind, string Reason, string Message)
         new(FailureKind.Unavailable, "SERVER_STOPPING", "the server is stopping; reconnect and resend what was not answered") { RetryAfter = TimeSpan.FromMilliseconds(50) };
 
     /// <summary>The stream has left this process while the request was on its way; it comes back when it is asked for again.</summary>
-    public static Failure Unloaded(string stream) => new(FailureKind.Unavailable, UnloadedReason, $"stream '{stream}' was idle and has just gone to the store; send again") { RetryAfter = TimeSpan.FromMilliseconds(10) };
+    public static Failure Unloaded(string stream) =>
+        new(FailureKind.Unavailable, UnloadedReason, $"stream '{stream}' was idle and has just gone to the store; send again") { RetryAfter = TimeSpan.FromMilliseconds(10) };
 
     public static Failure Cancelled() => new(FailureKind.Cancelled, "STEP_CANCELLED", "the step was cancelled before it ran; the stream's state is as it was");
 

@@ -17,20 +17,33 @@ internal static class CalibrateCommand
     {
         var model = new Option<string>("--model") { Description = "A name in the model repository, a model folder, or its .onnx file.", Required = true };
         var models = ModelLocation.RepositoryOption();
-        var data = new Option<string?>("--data") { Description = "Ordinary frames: a folder of images in the order of their names, or labelled data (a folder a class, IDX files, images.npy and labels.npy); the model's own sample when not given.", HelpName = "PATH" };
-        var frameCount = NumberOption.Integer("--frames", $"Frames that {ModelCalibration.FileName} is measured on, spread evenly over the data; how sure it is, is printed", 2000, Calibrator.MinFrames, int.MaxValue);
-        var only = new Option<string?>("--only") { Description = $"Write one file only: calibration ({ModelCalibration.FileName}) or drift ({DriftReference.FileName}).", HelpName = "FILE" };
+        var data = new Option<string?>("--data") { Description = "Ordinary frames: a folder of images in the order of their names, or labelled data (a folder a class, "
+            + "IDX files, images.npy and labels.npy); the model's own sample when not given.", HelpName = "PATH" };
+        var frameCount = NumberOption.Integer(
+            "--frames",
+            $"Frames that {ModelCalibration.FileName} is measured on, spread evenly over the data; how sure it is, is printed",
+            2000,
+            Calibrator.MinFrames,
+            int.MaxValue);
+        var only = new Option<string?>("--only") { Description = $"Write one file only: calibration ({ModelCalibration.FileName}) or drift "
+            + $"({DriftReference.FileName}).", HelpName = "FILE" };
         only.AcceptOnlyFromAmong("calibration", "drift");
-        var methods = new Option<string?>("--method") { Description = "The methods that streams will run with; source and the model's default (adaptive where that is source) when not given.", HelpName = "LIST" };
+        var methods = new Option<string?>("--method") { Description = "The methods that streams will run with; "
+            + "source and the model's default (adaptive where that is source) when not given.", HelpName = "LIST" };
         var first = NumberOption.Integer("--first", "Use only the first so many images", int.MaxValue, 1, int.MaxValue);
         var length = NumberOption.Integer("--stream-length", "Frames a stream: the data are cut into streams of so many", 1000, 64, int.MaxValue);
-        var asIs = new Option<bool>("--as-is") { Description = "The data lie in stream order already (video); otherwise each stream is put in runs of a class, as a camera sees them." };
+        var asIs = new Option<bool>("--as-is") { Description = "The data lie in stream order already (video); "
+            + "otherwise each stream is put in runs of a class, as a camera sees them." };
         var delta = NumberOption.Real("--delta", "Concentration of the correlated order; the smaller the longer the runs of a class", 0.1, 0, 1000);
         var batch = NumberOption.Integer("--batch-size", "Frames a step", 8, 1, 4096);
         var tau = NumberOption.Integer("--tau", "Window of the observed statistics in frames (Drift:Tau)", new ObservationOptions().Tau, 16, 65_536);
         var seed = NumberOption.Integer("--seed", "Seed of the orders", 0, 0, int.MaxValue);
-        var output = new Option<string?>("--output") { Description = $"Where to write {DriftReference.FileName}, and {ModelCalibration.FileName} beside it; the model's folder when not given.", HelpName = "FILE" };
-        var command = new Command("calibrate", $"Makes {ModelCalibration.FileName} and {DriftReference.FileName}, what is normal for a model, from ordinary frames; labels are not needed.") { model, models, data, frameCount, only, methods, first, length, asIs, delta, batch, tau, seed, output };
+        var output = new Option<string?>("--output") { Description = $"Where to write {DriftReference.FileName}, and {ModelCalibration.FileName} beside it; "
+            + "the model's folder when not given.", HelpName = "FILE" };
+        var command = new Command(
+            "calibrate",
+            $"Makes {ModelCalibration.FileName} and {DriftReference.FileName}, what is normal for a model, from ordinary frames; "
+                + "labels are not needed.") { model, models, data, frameCount, only, methods, first, length, asIs, delta, batch, tau, seed, output };
         command.SetAction((parsed, cancel) =>
         {
             var location = ModelLocation.Resolve(parsed.GetRequiredValue(model), parsed.GetValue(models));
@@ -51,9 +64,17 @@ internal static class CalibrateCommand
 
             if (chosenFile != "calibration")
             {
-                using var loaded = Load(location, calibration is null ? options with { CalibrationPath = location.LoadOptions.CalibrationPath } : options with { Calibration = calibration });
+                using var loaded = Load(
+                    location,
+                    calibration is null ? options with { CalibrationPath = location.LoadOptions.CalibrationPath } : options with { Calibration = calibration });
                 var frames = EvaluationData.OpenFrames(location, loaded, parsed.GetValue(data));
-                var streams = Streams(frames.Labels, parsed.GetValue(first), parsed.GetValue(length), parsed.GetValue(asIs) || !frames.AreLabelled, parsed.GetValue(delta), parsed.GetValue(seed));
+                var streams = Streams(
+                    frames.Labels,
+                    parsed.GetValue(first),
+                    parsed.GetValue(length),
+                    parsed.GetValue(asIs) || !frames.AreLabelled,
+                    parsed.GetValue(delta),
+                    parsed.GetValue(seed));
                 var chosen = Methods(location, loaded, parsed.GetValue(methods));
                 try
                 {
@@ -90,7 +111,13 @@ internal static class CalibrateCommand
     }
 
     // Frames that lie as far apart as the data allow: neighbours of a video are alike.
-    private static (ModelCalibration Calibration, double Error) Measure(AdaptiveModel model, EvaluationFrames frames, int available, int wanted, DateTimeOffset created, CancellationToken cancel)
+    private static (ModelCalibration Calibration, double Error) Measure(
+        AdaptiveModel model,
+        EvaluationFrames frames,
+        int available,
+        int wanted,
+        DateTimeOffset created,
+        CancellationToken cancel)
     {
         var calibrator = new Calibrator(model);
         var count = Math.Min(available, wanted);
@@ -110,7 +137,8 @@ internal static class CalibrateCommand
         var advice = error <= Calibrator.EnoughError
             ? "more frames would not help"
             : string.Create(CultureInfo.InvariantCulture, $"more frames help until {Calibrator.EnoughError}, about {enough:N0} frames like these");
-        terminal.Line($"{calibration.Frames:N0} frames, {calibration.Sites.Count} sites, {calibration.Classes} classes; largest standard error {error:0.000} of a frame's deviation: {advice}");
+        var precision = string.Create(CultureInfo.InvariantCulture, $"largest standard error {error:0.000} of a frame's deviation: {advice}");
+        terminal.Line($"{calibration.Frames:N0} frames, {calibration.Sites.Count} sites, {calibration.Classes} classes; {precision}");
         terminal.Line($"written to {path}");
     }
 
@@ -125,7 +153,9 @@ internal static class CalibrateCommand
         return [.. Enumerable.Range(0, count).Select(i =>
         {
             var (from, to) = (i * length, i == count - 1 ? images : (i + 1) * length);
-            int[] order = asIs ? [.. Enumerable.Range(0, to - from)] : StreamOrders.Correlated([.. Enumerable.Range(from, to - from).Select(image => labels[image])], seed + i, delta);
+            int[] order = asIs
+                ? [.. Enumerable.Range(0, to - from)]
+                : StreamOrders.Correlated([.. Enumerable.Range(from, to - from).Select(image => labels[image])], seed + i, delta);
             return Array.ConvertAll(order, at => new EvaluationSample(0, from + at));
         })];
     }
@@ -153,7 +183,8 @@ internal static class CalibrateCommand
         for (var i = 0; i < reference.Methods.Values.First().Sites.Count; i++)
         {
             var site = i;
-            table.AddRow([new Text(reference.Methods.Values.First().Sites[i].Name), .. reference.Methods.Values.Select(method => new Text((method.Sites[site].Limit * method.ScoreLimit).ToString("0.0000", CultureInfo.InvariantCulture)))]);
+            var limits = reference.Methods.Values.Select(method => (method.Sites[site].Limit * method.ScoreLimit).ToString("0.0000", CultureInfo.InvariantCulture));
+            table.AddRow([new Text(reference.Methods.Values.First().Sites[i].Name), .. limits.Select(limit => new Text(limit))]);
         }
 
         terminal.Write(table);

@@ -20,7 +20,8 @@ internal static class CommandFailure
         CommandException known => (known.Message, known.ExitCode),
         MethodSettingsException settings => (settings.Message, CommandException.Usage),
         OptionsValidationException options => (string.Join(Environment.NewLine, options.Failures), CommandException.Usage),
-        ModelLoadException or CalibrationException or SnapshotException or DataFormatException or StoreUnavailableException or CheckpointRefusedException => (failure.Message, CommandException.Failure),
+        ModelLoadException or CalibrationException or SnapshotException or DataFormatException
+                or StoreUnavailableException or CheckpointRefusedException => (failure.Message, CommandException.Failure),
         RpcException rpc => ($"the server answered {rpc.StatusCode}: {rpc.Status.Detail}", CommandException.Failure),
         StepFailedException step => ($"the server refused a step: {step.Message}", CommandException.Failure),
         IOException or UnauthorizedAccessException => (failure.Message, CommandException.Failure),

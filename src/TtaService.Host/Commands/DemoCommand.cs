@@ -22,14 +22,17 @@ internal static class DemoCommand
     {
         var seconds = NumberOption.Integer("--seconds", "How long", 30, 1, 86_400);
         var cameras = NumberOption.Integer("--cameras", "Simulated cameras", 8, 1, 256);
-        var method = new Option<string?>("--method") { Description = "The method that is compared with source, for example ema{momentum=0.1}; the model's default when not given.", HelpName = "METHOD" };
+        var method = new Option<string?>("--method") { Description = "The method that is compared with source, for example ema{momentum=0.1}; "
+            + "the model's default when not given.", HelpName = "METHOD" };
         var batch = NumberOption.Integer("--batch-size", "Frames a step", 1, 1, 64);
         var severity = NumberOption.Integer("--severity", "Severity of the corruptions", 5, 1, 5);
         var switchAfter = NumberOption.Integer("--switch-after", "Frames after which a camera's corruption changes to the next; 0 for never", 0, 0, int.MaxValue);
         var model = new Option<string>("--model") { Description = "A model with a labelled sample beside it.", DefaultValueFactory = _ => "fashion-mnist" };
         var models = ModelLocation.RepositoryOption();
         var httpPort = NumberOption.Integer("--http-port", "Port for metrics and health; 0 for any free one", 0, 0, 65535);
-        var command = new Command("demo", "Starts the server with simulated cameras and shows what adapting is worth.") { seconds, cameras, method, batch, severity, switchAfter, model, models, httpPort };
+        var command = new Command(
+            "demo",
+            "Starts the server with simulated cameras and shows what adapting is worth.") { seconds, cameras, method, batch, severity, switchAfter, model, models, httpPort };
         command.SetAction(async (parsed, cancel) =>
         {
             var terminal = new Terminal(parsed.InvocationConfiguration);
@@ -43,7 +46,8 @@ internal static class DemoCommand
                 : new MethodChoice(served.DefaultMethod.Name, served.DefaultMethod, []);
             var (address, http) = TtaHost.Addresses(host);
             var images = LabelledImages.Open(EvaluationData.Sample(location), path => throw CommandException.WrongUse($"the demo needs IDX or .npy images, not {path}"));
-            terminal.Line($"tta serves {folder.Name} at {address.AbsoluteUri.TrimEnd('/')}; {parsed.GetValue(cameras)} cameras send frames of {images.Count} labelled images, {adapted.Label} against source, for {parsed.GetValue(seconds)} s");
+            var plan = $"{parsed.GetValue(cameras)} cameras send frames of {images.Count} labelled images, {adapted.Label} against source, for {parsed.GetValue(seconds)} s";
+            terminal.Line($"tta serves {folder.Name} at {address.AbsoluteUri.TrimEnd('/')}; {plan}");
             terminal.Line($"watch it at {http.AbsoluteUri}; metrics at {http.AbsoluteUri}metrics");
 
             using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancel);
@@ -53,7 +57,12 @@ internal static class DemoCommand
             for (var i = 0; i < parsed.GetValue(cameras); i++)
             {
                 var name = $"camera-{i + 1}";
-                var feed = new CameraFeed(images, [.. Domains.Select(domain => new EvaluationDomain(Corruption.Find(domain), parsed.GetValue(severity)))], first: i, parsed.GetValue(switchAfter), seed: i);
+                var feed = new CameraFeed(
+                    images,
+                    [.. Domains.Select(domain => new EvaluationDomain(Corruption.Find(domain), parsed.GetValue(severity)))],
+                    first: i,
+                    parsed.GetValue(switchAfter),
+                    seed: i);
                 var score = new CameraScore(name, feed.Domain);
                 scores.Add(score);
                 // A connection of its own: one camera's stall must not hold up the others.

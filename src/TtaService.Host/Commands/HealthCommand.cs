@@ -47,5 +47,7 @@ internal static class HealthCommand
 
     // What listens everywhere listens on loopback, too.
     private static IPAddress AddressOf(string? configured) =>
-        ListenAddressAttribute.Parse(configured ?? new ServerOptions().Address) is { } address && !address.Equals(IPAddress.Any) && !address.Equals(IPAddress.IPv6Any) ? address : IPAddress.Loopback;
+        ListenAddressAttribute.Parse(configured ?? new ServerOptions().Address) is { } address && !address.Equals(IPAddress.Any) && !address.Equals(IPAddress.IPv6Any)
+            ? address
+            : IPAddress.Loopback;
 }

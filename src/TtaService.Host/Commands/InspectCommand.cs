@@ -21,9 +21,12 @@ internal static class InspectCommand
     {
         var model = new Argument<string>("model") { Description = "An .onnx file, a model folder, or a name in the model repository." };
         var models = ModelLocation.RepositoryOption();
-        var methods = new Option<string?>("--method") { Description = "Methods to size, for example unmix_tns{components=128}; all with their defaults when not given.", HelpName = "LIST" };
+        var methods = new Option<string?>("--method") { Description = "Methods to size, for example unmix_tns{components=128}; "
+            + "all with their defaults when not given.", HelpName = "LIST" };
         var json = new Option<bool>("--json") { Description = "Write JSON instead of tables." };
-        var command = new Command("inspect", "Shows what a model takes and gives, its normalization sites and the bytes of state per stream by method, and says what will adapt.") { model, models, methods, json };
+        var command = new Command(
+            "inspect",
+            "Shows what a model takes and gives, its normalization sites and the bytes of state per stream by method, and says what will adapt.") { model, models, methods, json };
         command.SetAction(parsed =>
         {
             var location = ModelLocation.Resolve(parsed.GetRequiredValue(model), parsed.GetValue(models));
@@ -67,7 +70,12 @@ internal static class InspectCommand
         }
 
         var verdict = ModelVerdict.Of(model, folder, method, problem);
-        var outputs = model.Outputs.Select(output => new OutputReport(output.Name, [.. output.Shape], JsonNamingPolicy.SnakeCaseLower.ConvertName($"{output.Kind}"), output.Reason, output == model.Scores)).ToList();
+        var outputs = model.Outputs.Select(output => new OutputReport(
+            output.Name,
+            [.. output.Shape],
+            JsonNamingPolicy.SnakeCaseLower.ConvertName($"{output.Kind}"),
+            output.Reason,
+            output == model.Scores)).ToList();
         var sites = model.Sites.Select(site => new SiteReport(site.Index, site.Name, site.Channels, site.Epsilon, site.Momentum, !model.StaysAtSource(site))).ToList();
         var methods = choices.Select(choice =>
         {
@@ -78,7 +86,24 @@ internal static class InspectCommand
         var calibration = model.Calibration is { } known
             ? string.Create(CultureInfo.InvariantCulture, $"calibrated {known.Created:yyyy-MM-dd} on {known.Frames:N0} frames")
             : "uncalibrated: run tta calibrate";
-        return new ModelReport(location.OnnxPath, model.Digest, [.. model.InputShape], model.InputType, $"{model.InputLayout}".ToLowerInvariant(), preprocessing, outputs, folder.Labels.Count, method?.Name, verdict, calibration, model.FramesPerPass, model.Notices, sites.Count, sites.Sum(site => site.Channels), sites, [.. methods]);
+        return new ModelReport(
+            location.OnnxPath,
+            model.Digest,
+            [.. model.InputShape],
+            model.InputType,
+            $"{model.InputLayout}".ToLowerInvariant(),
+            preprocessing,
+            outputs,
+            folder.Labels.Count,
+            method?.Name,
+            verdict,
+            calibration,
+            model.FramesPerPass,
+            model.Notices,
+            sites.Count,
+            sites.Sum(site => site.Channels),
+            sites,
+            [.. methods]);
     }
 
     private static void Write(Terminal terminal, ModelReport report)
@@ -142,11 +167,29 @@ internal static class InspectCommand
         }
     }
 
-    private static string Shape(long[] shape) => shape.Length == 0 ? "of unknown shape" : $"[{string.Join(", ", shape.Select(axis => axis < 0 ? "any" : axis.ToString(CultureInfo.InvariantCulture)))}]";
+    private static string Shape(long[] shape) =>
+        shape.Length == 0 ? "of unknown shape" : $"[{string.Join(", ", shape.Select(axis => axis < 0 ? "any" : axis.ToString(CultureInfo.InvariantCulture)))}]";
 
     private static Text Cell(FormattableString value) => new(FormattableString.Invariant(value));
 
-    private sealed record ModelReport(string Path, string Digest, long[] InputShape, string InputType, string InputLayout, JsonObject? Preprocessing, IReadOnlyList<OutputReport> Outputs, int Labels, string? DefaultMethod, IReadOnlyList<string> Verdict, string Calibration, int? FramesPerPass, IReadOnlyList<string> Notices, int SiteCount, int Channels, IReadOnlyList<SiteReport> Sites, IReadOnlyList<MethodReport> Methods);
+    private sealed record ModelReport(
+        string Path,
+        string Digest,
+        long[] InputShape,
+        string InputType,
+        string InputLayout,
+        JsonObject? Preprocessing,
+        IReadOnlyList<OutputReport> Outputs,
+        int Labels,
+        string? DefaultMethod,
+        IReadOnlyList<string> Verdict,
+        string Calibration,
+        int? FramesPerPass,
+        IReadOnlyList<string> Notices,
+        int SiteCount,
+        int Channels,
+        IReadOnlyList<SiteReport> Sites,
+        IReadOnlyList<MethodReport> Methods);
 
     private sealed record OutputReport(string Name, long[] Shape, string Kind, string Reason, bool Predicts);
 

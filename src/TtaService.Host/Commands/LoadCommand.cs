@@ -27,7 +27,10 @@ internal static class LoadCommand
         var prefix = new Option<string?>("--prefix") { Description = "First part of the streams' ids; a new one with each run when not given.", HelpName = "ID" };
         var json = new Option<bool>("--json") { Description = "Write the report as JSON." };
         var strict = new Option<bool>("--strict") { Description = "Exit with 1 when a frame failed or was left out, or a stream lost adaptation." };
-        var command = new Command("load", "Sends frames of many cameras at a fixed rate to a running server and reports latency, gaps and what was lost.") { address, cameras, rate, seconds, batch, side, model, method, prefix, json, strict };
+        var command = new Command(
+            "load",
+            "Sends frames of many cameras at a fixed rate to a running server and reports latency, gaps and what was "
+                + "lost.") { address, cameras, rate, seconds, batch, side, model, method, prefix, json, strict };
         command.SetAction(async (parsed, cancel) =>
         {
             var open = new OpenStream { Model = parsed.GetRequiredValue(model), Reply = new ReplyOptions { TopK = 1 } };

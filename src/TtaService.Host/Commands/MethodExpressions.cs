@@ -33,7 +33,8 @@ internal static class MethodExpressions
             var targets = parsed.Where(method => method.Name == path[..dot]).ToList();
             if (targets.Count == 0)
             {
-                throw CommandException.WrongUse($"--set {text} is for {path[..dot]}, but --method lists {string.Join(", ", parsed.Select(method => method.Name))}; add it there or drop the setting");
+                throw CommandException.WrongUse($"--set {text} is for {path[..dot]}, but --method lists {string.Join(", ", parsed.Select(method => method.Name))}; "
+                    + "add it there or drop the setting");
             }
 
             targets.ForEach(method => method.Given[path[(dot + 1)..]] = Value(value));

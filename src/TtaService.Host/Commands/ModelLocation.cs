@@ -28,11 +28,14 @@ internal sealed record ModelLocation(string OnnxPath, ModelFolder? Folder)
         catch (Exception failure)
         {
             model.Dispose();
-            throw failure is ModelLoadException or OutOfMemoryException ? failure : new ModelLoadException($"{OnnxPath} can't be served: {BrokenModel.From(string.Empty, failure).Reason}", failure);
+            throw failure is ModelLoadException or OutOfMemoryException
+                ? failure
+                : new ModelLoadException($"{OnnxPath} can't be served: {BrokenModel.From(string.Empty, failure).Reason}", failure);
         }
     }
 
-    public static Option<string?> RepositoryOption() => new("--models") { Description = "The model repository, a folder with a folder a model; ./models when not given, or the one that comes with tta.", HelpName = "DIR" };
+    public static Option<string?> RepositoryOption() =>
+        new("--models") { Description = "The model repository, a folder with a folder a model; ./models when not given, or the one that comes with tta.", HelpName = "DIR" };
 
     /// <summary>The repository that is used when the user names none: ./models, or the one beside the program.</summary>
     public static string DefaultRepository() => Directory.Exists(RepositoryFolder) ? RepositoryFolder : BuiltInRepository;

@@ -66,7 +66,8 @@ internal static class NumberOption
             foreach (var part in text.Split(',', StringSplitOptions.TrimEntries))
             {
                 var ends = part.Split("..");
-                if (ends.Length > 2 || !TryParse(ends[0], minimum, maximum, out var first) || !TryParse(ends[^1], minimum, maximum, out var last) || last < first || last - first >= MaximumRange)
+                if (ends.Length > 2 || !TryParse(ends[0], minimum, maximum, out var first) || !TryParse(ends[^1], minimum, maximum, out var last) || last < first
+                    || last - first >= MaximumRange)
                 {
                     result.AddError($"{name} is '{text}'; give whole numbers from {minimum} to {Bound(maximum)} as a list (1,2) or a range (0..4).");
                     return fallback;

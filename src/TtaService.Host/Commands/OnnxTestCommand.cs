@@ -13,7 +13,12 @@ internal static class OnnxTestCommand
         var tolerance = new OnnxTolerance();
         var relative = NumberOption.Real("--rtol", "Difference allowed relative to an element, as in ONNX's own runner", tolerance.Relative, 0, 1);
         var absolute = NumberOption.Real("--atol", "Difference allowed in any element", tolerance.Absolute, 0, 1e6);
-        var scale = NumberOption.Real("--stol", "Difference allowed relative to an output's largest element: in a large network small elements carry the rounding of large ones", tolerance.Scale, 0, 1);
+        var scale = NumberOption.Real(
+            "--stol",
+            "Difference allowed relative to an output's largest element: in a large network small elements carry the rounding of large ones",
+            tolerance.Scale,
+            0,
+            1);
         var command = new Command("onnx-test", "Runs ONNX node tests against the graph reader.") { folder, quiet, relative, absolute, scale };
         command.SetAction((parsed, cancel) =>
         {
@@ -31,7 +36,9 @@ internal static class OnnxTestCommand
             }
 
             var counts = new Dictionary<OnnxTestOutcome, int>();
-            foreach (var result in tests.TakeWhile(_ => !cancel.IsCancellationRequested).Select(test => OnnxConformance.Run(test, new OnnxTolerance(parsed.GetValue(relative), parsed.GetValue(absolute), parsed.GetValue(scale)))))
+            foreach (var result in tests.TakeWhile(_ => !cancel.IsCancellationRequested).Select(test => OnnxConformance.Run(
+                test,
+                new OnnxTolerance(parsed.GetValue(relative), parsed.GetValue(absolute), parsed.GetValue(scale)))))
             {
                 counts[result.Outcome] = counts.GetValueOrDefault(result.Outcome) + 1;
                 if (result.Outcome != OnnxTestOutcome.Passed || !parsed.GetValue(quiet))
@@ -40,8 +47,11 @@ internal static class OnnxTestCommand
                 }
             }
 
-            terminal.Line($"{counts.GetValueOrDefault(OnnxTestOutcome.Passed)} passed, {counts.GetValueOrDefault(OnnxTestOutcome.Failed)} failed, {counts.GetValueOrDefault(OnnxTestOutcome.Unsupported)} unsupported{(cancel.IsCancellationRequested ? $", {tests.Count - counts.Values.Sum()} not run" : "")}");
+            var (passed, failed, unsupported) = (Count(OnnxTestOutcome.Passed), Count(OnnxTestOutcome.Failed), Count(OnnxTestOutcome.Unsupported));
+            terminal.Line($"{passed} passed, {failed} failed, {unsupported} unsupported{(cancel.IsCancellationRequested ? $", {tests.Count - counts.Values.Sum()} not run" : "")}");
             return Task.FromResult(counts.ContainsKey(OnnxTestOutcome.Failed) ? CommandException.Failure : 0);
+
+            int Count(OnnxTestOutcome outcome) => counts.GetValueOrDefault(outcome);
         });
         return command;
     }

@@ -75,5 +75,7 @@ internal static class ServeCommand
     }
 
     private static string Setting(string text) =>
-        text.IndexOf('=', StringComparison.Ordinal) > 0 ? $"--{text}" : throw CommandException.WrongUse($"--set {text} is not KEY=VALUE; write for example --set Streams:MaxStreams=500");
+        text.IndexOf('=', StringComparison.Ordinal) > 0
+            ? $"--{text}"
+            : throw CommandException.WrongUse($"--set {text} is not KEY=VALUE; write for example --set Streams:MaxStreams=500");
 }

@@ -23,18 +23,32 @@ internal static class TopCommand
         {
             var terminal = new Terminal(parsed.InvocationConfiguration);
             using var server = RemoteServer.Of(parsed, address, key);
-            using var call = server.Client.Drift.WatchDrift(new WatchDriftRequest { Model = parsed.GetRequiredValue(model), Worst = parsed.GetValue(rows) }, cancellationToken: cancel);
+            using var call = server.Client.Drift.WatchDrift(
+                new WatchDriftRequest { Model = parsed.GetRequiredValue(model), Worst = parsed.GetValue(rows) },
+                cancellationToken: cancel);
             var view = new View();
             try
             {
                 if (!terminal.IsInteractive)
                 {
-                    await FollowAsync(call.ResponseStream, view, parsed.GetValue(sweeps), () => terminal.Write(view.Table()), change => terminal.Line($"{change}"), cancel).ConfigureAwait(false);
+                    await FollowAsync(
+                        call.ResponseStream,
+                        view,
+                        parsed.GetValue(sweeps),
+                        () => terminal.Write(view.Table()),
+                        change => terminal.Line($"{change}"),
+                        cancel).ConfigureAwait(false);
                     return;
                 }
 
                 await terminal.Console.Live(view.Table()).StartAsync(live =>
-                    FollowAsync(call.ResponseStream, view, parsed.GetValue(sweeps), () => live.UpdateTarget(view.Table()), _ => live.UpdateTarget(view.Table()), cancel)).ConfigureAwait(false);
+                    FollowAsync(
+                        call.ResponseStream,
+                        view,
+                        parsed.GetValue(sweeps),
+                        () => live.UpdateTarget(view.Table()),
+                        _ => live.UpdateTarget(view.Table()),
+                        cancel)).ConfigureAwait(false);
             }
             catch (RpcException failed) when (!cancel.IsCancellationRequested)
             {
@@ -76,7 +90,9 @@ internal static class TopCommand
 
             var time = update.Time.ToDateTimeOffset();
             var line = update.Level is { } level
-                ? string.Create(CultureInfo.InvariantCulture, $"{time:HH:mm:ss}  {level.Stream.Stream}: {Name(level.Before)} to {Name(level.Stream.Level)} at step {level.Stream.Step}")
+                ? string.Create(
+                    CultureInfo.InvariantCulture,
+                    $"{time:HH:mm:ss}  {level.Stream.Stream}: {Name(level.Before)} to {Name(level.Stream.Level)} at step {level.Stream.Step}")
                 : string.Create(CultureInfo.InvariantCulture, $"{time:HH:mm:ss}  {update.Domain.Stream.Stream}: domain switched at step {update.Domain.Stream.ChangedAtStep}");
             _events.Enqueue(line);
             while (_events.Count > KeptEvents)
@@ -98,7 +114,9 @@ internal static class TopCommand
 
             foreach (var summary in _models.Values)
             {
-                table.AddRow(new Text($"{summary.Model}: {summary.Calibration}; {string.Join(", ", summary.Levels.Select(level => $"{level.Streams} {Name(level.Level)}"))}", new Style(decoration: Decoration.Bold)));
+                table.AddRow(new Text(
+                    $"{summary.Model}: {summary.Calibration}; {string.Join(", ", summary.Levels.Select(level => $"{level.Streams} {Name(level.Level)}"))}",
+                    new Style(decoration: Decoration.Bold)));
                 foreach (var stream in summary.Worst)
                 {
                     table.AddRow(Row(stream));

@@ -12,7 +12,8 @@ namespace TtaService.Host.Dashboard;
 internal static class DashboardEndpoints
 {
     // The page is the server's own: nothing from elsewhere runs in it, and nothing elsewhere frames it.
-    private const string Policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    private const string Policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+        + "frame-ancestors 'none'";
     private const string ActionHeader = "x-tta-action";
     private const int MaxRows = 1000;
 
@@ -42,7 +43,9 @@ internal static class DashboardEndpoints
 
     private static void MapReading(IEndpointRouteBuilder api)
     {
-        api.MapGet("/fleet", (HttpContext context, FleetReader reader, IOptions<DashboardOptions> options, string? model) => reader.Fleet(model ?? string.Empty, MayAct(context, options.Value)));
+        api.MapGet(
+            "/fleet",
+            (HttpContext context, FleetReader reader, IOptions<DashboardOptions> options, string? model) => reader.Fleet(model ?? string.Empty, MayAct(context, options.Value)));
         api.MapGet("/streams", (FleetReader reader, string? model, string? sort, string? filter, int? offset, int? limit) =>
             reader.List(new StreamQuery(model ?? string.Empty, sort ?? "drift", filter ?? string.Empty, Math.Max(0, offset ?? 0), Math.Clamp(limit ?? 100, 1, MaxRows))));
         api.MapGet("/strip", (FleetReader reader, string? model, int? rows) => reader.FleetStrip(model ?? string.Empty, Math.Clamp(rows ?? 400, 1, MaxRows)));
@@ -83,7 +86,12 @@ internal static class DashboardEndpoints
             var fork = (await streams.ForkAsync(Here(directory, name), StreamKey.Checked(request.Name ?? string.Empty, "name")).ConfigureAwait(false)).OrThrow();
             return new { fork.Name };
         }).AddEndpointFilter(OperatorsOnlyAsync);
-        api.MapGet("/streams/{name}/export", async (HttpContext context, IStreamOperations streams, StreamDirectory directory, IOptions<DashboardOptions> options, string name) => MayAct(context, options.Value)
+        api.MapGet("/streams/{name}/export", async (
+            HttpContext context,
+            IStreamOperations streams,
+            StreamDirectory directory,
+            IOptions<DashboardOptions> options,
+            string name) => MayAct(context, options.Value)
             ? Results.File((await streams.ExportAsync(Here(directory, name)).ConfigureAwait(false)).OrThrow(), "application/octet-stream", $"{name}.safetensors")
             : Refused());
     }
@@ -105,8 +113,10 @@ internal static class DashboardEndpoints
             {
                 var line = update switch
                 {
-                    LevelChanged change => $"event: level\ndata: {JsonSerializer.Serialize(new { stream = change.Stream.Stream, level = FleetReader.Word(change.Stream.Level) })}\n\n",
-                    FramesNotLearned began => $"event: not_learned\ndata: {JsonSerializer.Serialize(new { stream = began.Stream, reason = Label<NotLearnedReason>.Of(began.Reason), frames = began.Frames })}\n\n",
+                    LevelChanged change => $"event: level\ndata: "
+                        + $"{JsonSerializer.Serialize(new { stream = change.Stream.Stream, level = FleetReader.Word(change.Stream.Level) })}\n\n",
+                    FramesNotLearned began => $"event: not_learned\ndata: "
+                        + $"{JsonSerializer.Serialize(new { stream = began.Stream, reason = Label<NotLearnedReason>.Of(began.Reason), frames = began.Frames })}\n\n",
                     _ => ": alive\n\n",
                 };
                 await context.Response.WriteAsync(line, ended.Token).ConfigureAwait(false);
@@ -128,7 +138,10 @@ internal static class DashboardEndpoints
             : Refused();
     }
 
-    private static IResult Refused() => Results.Json(new { error = "actions are for operators: open the page on the server's own machine, or set Dashboard:AllowActions to always" }, statusCode: (int)HttpStatusCode.Forbidden);
+    private static IResult Refused() =>
+        Results.Json(
+            new { error = "actions are for operators: open the page on the server's own machine, or set Dashboard:AllowActions to always" },
+            statusCode: (int)HttpStatusCode.Forbidden);
 
     // By the name that was asked for as well: a foreign name that leads to this machine is not the server's.
     private static bool MayAct(HttpContext context, DashboardOptions options) => options.AllowActions switch

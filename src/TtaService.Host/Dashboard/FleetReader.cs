@@ -52,7 +52,12 @@ internal sealed class FleetReader(
             clock.GetUtcNow(),
             store.Value.Replica,
             canAct,
-            [.. models.All.Select(served => new ModelView(served.Name, served.DefaultMethod.Name, [.. served.Engine.Model.Sites.Select(site => site.Name)], served.Drift.Calibration, Reference(served)))],
+            [.. models.All.Select(served => new ModelView(
+                served.Name,
+                served.DefaultMethod.Name,
+                [.. served.Engine.Model.Sites.Select(site => site.Name)],
+                served.Drift.Calibration,
+                Reference(served)))],
             new StreamCounts(sessions.Length, resident, streams.Value.MaxStreams),
             levels,
             figures.Read(),
@@ -92,8 +97,17 @@ internal sealed class FleetReader(
         var classes = drift?.Predictions.Classes ?? [];
         return new StreamDetail(Row(session, drift))
         {
-            Sites = drift is null ? [] : [.. session.Model.Engine.Model.Sites.Select((site, i) => new SiteView(site.Name, drift.Reading.GaussianKl[i], normal?.Sites[i].Limit, drift.Reading.Wasserstein[i]))],
-            Classes = [.. classes.Select((share, i) => new ClassView(session.Model.Folder.Labels.ElementAtOrDefault(i) ?? $"{i}", share, normal?.Classes.Count == classes.Count ? normal.Classes[i] : null)).OrderByDescending(entry => entry.Share).Take(ShownClasses)],
+            Sites = drift is null
+                ? []
+                : [.. session.Model.Engine.Model.Sites.Select((site, i) => new SiteView(
+                    site.Name,
+                    drift.Reading.GaussianKl[i],
+                    normal?.Sites[i].Limit,
+                    drift.Reading.Wasserstein[i]))],
+            Classes = [.. classes.Select((share, i) => new ClassView(
+                session.Model.Folder.Labels.ElementAtOrDefault(i) ?? $"{i}",
+                share,
+                normal?.Classes.Count == classes.Count ? normal.Classes[i] : null)).OrderByDescending(entry => entry.Share).Take(ShownClasses)],
             TestWeight = drift?.Reading.TestWeight,
             OccupancyEntropy = drift?.Reading.OccupancyEntropy,
             BlankFrames = drift?.Predictions.BlankFrames ?? 0,
@@ -125,7 +139,13 @@ internal sealed class FleetReader(
             System.Numerics.Tensors.TensorPrimitives.Max(row, history.Scores(names[i]), row);
         }
 
-        return new FleetStrip(names.Count, shown, DriftHistory.Columns, DriftHistory.ColumnTime.TotalSeconds, [.. Enumerable.Range(0, shown).Select(row => names[(int)(((long)row * names.Count + shown - 1) / shown)])], data);
+        return new FleetStrip(
+            names.Count,
+            shown,
+            DriftHistory.Columns,
+            DriftHistory.ColumnTime.TotalSeconds,
+            [.. Enumerable.Range(0, shown).Select(row => names[(int)(((long)row * names.Count + shown - 1) / shown)])],
+            data);
     }
 
     private static EventView? View(DriftUpdate update, string stream) => update switch

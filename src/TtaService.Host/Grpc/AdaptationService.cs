@@ -7,7 +7,11 @@ using TtaService.V1;
 namespace TtaService.Host.Grpc;
 
 /// <summary>Puts calls into steps and outcomes into replies.</summary>
-internal sealed class AdaptationService(IStreamStepping streams, IOptions<StreamsOptions> options, IHostApplicationLifetime lifetime, TimeProvider clock) : V1.AdaptationService.AdaptationServiceBase
+internal sealed class AdaptationService(
+    IStreamStepping streams,
+    IOptions<StreamsOptions> options,
+    IHostApplicationLifetime lifetime,
+    TimeProvider clock) : V1.AdaptationService.AdaptationServiceBase
 {
     public override async Task<InferReply> Infer(InferRequest request, ServerCallContext context)
     {

@@ -10,8 +10,15 @@ using TtaService.Serving.Streams;
 
 namespace TtaService.Host.Grpc;
 
-/// <summary>The border of every gRPC call of every service, also those that come with libraries: bounds what its request may cost and what its error says, and ends it when the server stops.</summary>
-internal sealed class CallBorder(MessageBudget budget, OpenCalls calls, IHostApplicationLifetime lifetime, IOptions<ServerOptions> server, IOptions<StreamsOptions> streams, TimeProvider clock)
+/// <summary>The border of every gRPC call of every service, also those that come with libraries: bounds what its request may cost and what its error says, and ends it when the
+/// server stops.</summary>
+internal sealed class CallBorder(
+    MessageBudget budget,
+    OpenCalls calls,
+    IHostApplicationLifetime lifetime,
+    IOptions<ServerOptions> server,
+    IOptions<StreamsOptions> streams,
+    TimeProvider clock)
 {
     private const string Message = "grpc-message";
 

@@ -70,8 +70,15 @@ internal sealed class DriftService(IDriftWatching drift, IHostApplicationLifetim
 
     private static DriftSummary ToWire(DriftReport report, int worst)
     {
-        var summary = new DriftSummary { Model = report.Model, Calibration = report.Calibration, Calibrated = report.Reference is not null, Took = Duration.FromTimeSpan(report.Took) };
-        summary.Levels.AddRange(report.Streams.GroupBy(stream => stream.Level).OrderBy(level => level.Key).Select(level => new DriftLevelCount { Level = ToWire(level.Key), Streams = level.Count() }));
+        var summary = new DriftSummary
+        {
+            Model = report.Model,
+            Calibration = report.Calibration,
+            Calibrated = report.Reference is not null,
+            Took = Duration.FromTimeSpan(report.Took),
+        };
+        var levels = report.Streams.GroupBy(stream => stream.Level).OrderBy(level => level.Key);
+        summary.Levels.AddRange(levels.Select(level => new DriftLevelCount { Level = ToWire(level.Key), Streams = level.Count() }));
         summary.Worst.AddRange(report.Streams.Take(worst).Select(ToWire));
         return summary;
     }

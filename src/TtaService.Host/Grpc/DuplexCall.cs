@@ -24,7 +24,11 @@ internal sealed class DuplexCall(
     public async Task RunAsync()
     {
         await using var ageTimer = options.MaxCallAge > TimeSpan.Zero
-            ? clock.CreateTimer(static source => ((CancellationTokenSource)source!).Cancel(), _aged, options.MaxCallAge * (1 - (RandomNumberGenerator.GetInt32(1000) * 0.2 / 1000)), Timeout.InfiniteTimeSpan)
+            ? clock.CreateTimer(
+                static source => ((CancellationTokenSource)source!).Cancel(),
+                _aged,
+                options.MaxCallAge * (1 - (RandomNumberGenerator.GetInt32(1000) * 0.2 / 1000)),
+                Timeout.InfiniteTimeSpan)
             : null;
         var open = await ReadOpenAsync().ConfigureAwait(false);
         var key = StreamKey.Checked(open.Stream, "open.stream");
@@ -134,7 +138,10 @@ internal sealed class DuplexCall(
 
     private Failure Ended() => stopping.IsCancellationRequested
         ? Failure.Stopping()
-        : new Failure(FailureKind.Unavailable, "CALL_TOO_OLD", $"the call is as old as calls may get (Streams:MaxCallAge is {options.MaxCallAge}); open the stream again and resend what was not answered");
+        : new Failure(
+            FailureKind.Unavailable,
+            "CALL_TOO_OLD",
+            $"the call is as old as calls may get (Streams:MaxCallAge is {options.MaxCallAge}); open the stream again and resend what was not answered");
 
     private async Task WriteAsync(ChannelReader<PendingReply> pending, SemaphoreSlim slots, Serving.Streams.StateOrigin origin, CancellationTokenSource ending)
     {

@@ -13,7 +13,8 @@ internal sealed class ConnectionMessages
     public HashSet<RequestMessages> Unfinished { get; } = [];
 }
 
-/// <summary>Bounds the bytes of messages that have begun and were not taken by the server yet. They count with the length that their header tells, before the bytes are here.</summary>
+/// <summary>Bounds the bytes of messages that have begun and were not taken by the server yet. They count with the length that their header tells, before the bytes are
+/// here.</summary>
 internal sealed class MessageBudget(IOptions<ServerOptions> server)
 {
     private readonly ServerOptions _server = server.Value;
@@ -55,7 +56,10 @@ internal sealed class MessageBudget(IOptions<ServerOptions> server)
         }
 
         // Outside the gate: their calls go on from there.
-        ended?.ForEach(static call => call.End(Refused("MESSAGES_BUSY", "other clients need the room that the call's unfinished message had reserved", "Server:MaxTotalMessageBytes and Server:MaxConnectionMessageBytes")));
+        ended?.ForEach(static call => call.End(Refused(
+            "MESSAGES_BUSY",
+            "other clients need the room that the call's unfinished message had reserved",
+            "Server:MaxTotalMessageBytes and Server:MaxConnectionMessageBytes")));
         return refusal;
     }
 
@@ -101,7 +105,10 @@ internal sealed class MessageBudget(IOptions<ServerOptions> server)
             // A small message is not refused for a larger one that only waits.
             if (Largest(mine, call) is not { } larger || larger.HeldBytes <= bytes)
             {
-                return Refused("CONNECTION_BUSY", $"{mine.Bytes} bytes of messages are on their way on this connection and one of {bytes} comes, the limit is {_server.MaxConnectionMessageBytes}", "Server:MaxConnectionMessageBytes");
+                return Refused(
+                    "CONNECTION_BUSY",
+                    $"{mine.Bytes} bytes of messages are on their way on this connection and one of {bytes} comes, the limit is {_server.MaxConnectionMessageBytes}",
+                    "Server:MaxConnectionMessageBytes");
             }
 
             EndOne(larger, ref ended);
@@ -112,7 +119,10 @@ internal sealed class MessageBudget(IOptions<ServerOptions> server)
             var busiest = _busy.Where(connection => connection.Unfinished.Count > 0).MaxBy(connection => connection.Bytes);
             if (busiest is null || busiest.Bytes <= mine.Bytes + bytes || Largest(busiest, call) is not { } larger)
             {
-                return Refused("SERVER_BUSY", $"{_bytes} bytes of messages are on their way and one of {bytes} comes, the limit is {_server.MaxTotalMessageBytes}", "Server:MaxTotalMessageBytes");
+                return Refused(
+                    "SERVER_BUSY",
+                    $"{_bytes} bytes of messages are on their way and one of {bytes} comes, the limit is {_server.MaxTotalMessageBytes}",
+                    "Server:MaxTotalMessageBytes");
             }
 
             EndOne(larger, ref ended);
@@ -130,5 +140,6 @@ internal sealed class MessageBudget(IOptions<ServerOptions> server)
         (ended ??= []).Add(call);
     }
 
-    private static Failure Refused(string reason, string why, string settings) => new(FailureKind.ResourceExhausted, reason, $"{why} ({settings}); send again later") { RetryAfter = TimeSpan.FromSeconds(1) };
+    private static Failure Refused(string reason, string why, string settings) =>
+        new(FailureKind.ResourceExhausted, reason, $"{why} ({settings}); send again later") { RetryAfter = TimeSpan.FromSeconds(1) };
 }

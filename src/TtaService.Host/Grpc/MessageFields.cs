@@ -8,7 +8,8 @@ using TtaService.Serving.Streams;
 
 namespace TtaService.Host.Grpc;
 
-/// <summary>How much the fields of a message type may hold. Checked on the wire, since parsing makes objects of every field that a client sends: 16 MiB of empty frames come to hundreds.</summary>
+/// <summary>How much the fields of a message type may hold. Checked on the wire, since parsing makes objects of every field that a client sends: 16 MiB of empty frames come to
+/// hundreds.</summary>
 internal sealed class MessageFields
 {
     /// <summary>Bytes of a string, and of bytes that are no frame or snapshot. What is longer than its own rule allows but not than this is refused by that rule.</summary>
@@ -104,7 +105,10 @@ internal sealed class MessageFields
                 Skip(ref reader, end, wire, path);
                 if (++walk.Unknown > MaxUnknown)
                 {
-                    throw new FailureException(Failure.Invalid("TOO_MANY_FIELDS", path.Length == 0 ? "message" : path, $"the message has more than {MaxUnknown} fields that {_name} does not have"));
+                    throw new FailureException(Failure.Invalid(
+                        "TOO_MANY_FIELDS",
+                        path.Length == 0 ? "message" : path,
+                        $"the message has more than {MaxUnknown} fields that {_name} does not have"));
                 }
 
                 continue;
@@ -239,7 +243,10 @@ internal sealed class MessageFields
         {
             if (fields > MaxFields - _fields)
             {
-                throw new FailureException(Failure.Invalid("TOO_MANY_FIELDS", path.Length == 0 ? "message" : path, $"the message has more than {MaxFields} fields and elements in all"));
+                throw new FailureException(Failure.Invalid(
+                    "TOO_MANY_FIELDS",
+                    path.Length == 0 ? "message" : path,
+                    $"the message has more than {MaxFields} fields and elements in all"));
             }
 
             _fields += fields;
@@ -300,7 +307,10 @@ internal sealed class MessageFields
         {
             if (text.Length > (_isRepeated ? MaxText : _limit))
             {
-                throw new FailureException(Failure.Invalid("FIELD_TOO_LONG", Below(path), $"{Below(path)} has {text.Length} bytes, the limit is {(_isRepeated ? MaxText : _limit)}"));
+                throw new FailureException(Failure.Invalid(
+                    "FIELD_TOO_LONG",
+                    Below(path),
+                    $"{Below(path)} has {text.Length} bytes, the limit is {(_isRepeated ? MaxText : _limit)}"));
             }
 
             if (_isString)

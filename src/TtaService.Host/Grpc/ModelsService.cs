@@ -69,7 +69,13 @@ internal sealed class ModelsService(IServedModels models) : V1.ModelsService.Mod
         };
         foreach (var hyperparameter in on.Method.Hyperparameters)
         {
-            wire.Hyperparameters.Add(new Hyperparameter { Name = hyperparameter.Name, Summary = hyperparameter.Summary, DefaultValue = hyperparameter.Default, Range = hyperparameter.Range });
+            wire.Hyperparameters.Add(new Hyperparameter
+            {
+                Name = hyperparameter.Name,
+                Summary = hyperparameter.Summary,
+                DefaultValue = hyperparameter.Default,
+                Range = hyperparameter.Range,
+            });
         }
 
         return wire;

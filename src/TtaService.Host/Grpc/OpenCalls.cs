@@ -4,7 +4,8 @@ namespace TtaService.Host.Grpc;
 
 /// <summary>Counts calls, and holds a stop back until they have told their clients why they end.</summary>
 /// <remarks>
-/// Kestrel closes connections as soon as their calls are over. What a busy client has not read by then is lost if it sends anything, a ping for instance: the system answers with a reset.
+/// Kestrel closes connections as soon as their calls are over. What a busy client has not read by then is lost if it sends anything, a ping for instance: the system answers with a
+/// reset.
 /// On the other hand Kestrel waits for clients that keep their half of a call open that has ended; a while later their connections are cut.
 /// </remarks>
 internal sealed class OpenCalls(IHostApplicationLifetime lifetime, PeerConnections connections) : IHostedLifecycleService, IDisposable

@@ -22,7 +22,12 @@ internal sealed record RequestLimits(MessageFields Fields, bool IsSingle, int Ma
         fields,
         isSingle,
         server.MaxMessageBytes,
-        isSingle ? Message(server, "the request was not complete") : Late(streams.FirstMessageTimeout, "OPEN_TIMEOUT", $"no message came within {Seconds(streams.FirstMessageTimeout)} (Streams:FirstMessageTimeout); open the stream first"),
+        isSingle
+            ? Message(server, "the request was not complete")
+            : Late(
+                streams.FirstMessageTimeout,
+                "OPEN_TIMEOUT",
+                $"no message came within {Seconds(streams.FirstMessageTimeout)} (Streams:FirstMessageTimeout); open the stream first"),
         Late(streams.CallIdleTimeout, "CALL_IDLE", $"no step came within {Seconds(streams.CallIdleTimeout)} (Streams:CallIdleTimeout); the stream stays, open it again"),
         Message(server, "a message that had begun was not complete"));
 

@@ -8,9 +8,11 @@ using TtaService.Serving.Streams;
 
 namespace TtaService.Host.Grpc;
 
-/// <summary>The body of a gRPC request, between Kestrel and gRPC. Sees the header of each message (a byte that tells whether it is packed, four of its length) before the bytes behind it come, and each message before it is parsed.</summary>
+/// <summary>The body of a gRPC request, between Kestrel and gRPC. Sees the header of each message (a byte that tells whether it is packed, four of its length) before the bytes
+/// behind it come, and each message before it is parsed.</summary>
 /// <remarks>
-/// All that a request may cost before a service sees it is decided here: size, bytes on their way, time, fields, and that the server stops. gRPC passes the exception on as the call's status, also of a unary call, which no interceptor
+/// All that a request may cost before a service sees it is decided here: size, bytes on their way, time, fields, and that the server stops. gRPC passes the exception on as the
+/// call's status, also of a unary call, which no interceptor
 /// sees before it is parsed. gRPC takes messages whole, so what is read always begins with a message.
 /// </remarks>
 internal sealed class RequestMessages : PipeReader, IDisposable
@@ -83,7 +85,8 @@ internal sealed class RequestMessages : PipeReader, IDisposable
 
     /// <summary>Why a message is too large.</summary>
     public RpcException TooLarge(string bytes) => new Failure(
-        FailureKind.ResourceExhausted, "MESSAGE_TOO_LARGE", $"a message of the call has {bytes} bytes, the limit is {MaxBytes} bytes (Server:MaxMessageBytes); send smaller frames, or fewer a step").ToRpcException();
+        FailureKind.ResourceExhausted, "MESSAGE_TOO_LARGE", $"a message of the call has {bytes} bytes, the limit is {MaxBytes} bytes (Server:MaxMessageBytes); "
+            + "send smaller frames, or fewer a step").ToRpcException();
 
     /// <summary>A packed message came out as this.</summary>
     public void Unpacked(in ReadOnlySequence<byte> message)

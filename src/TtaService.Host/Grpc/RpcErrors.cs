@@ -8,7 +8,8 @@ using TtaService.V1;
 
 namespace TtaService.Host.Grpc;
 
-/// <summary>Failures as gRPC sees them: a status with google.rpc details, or an in-band error of one step. What a client wrote into them leaves short and without control characters.</summary>
+/// <summary>Failures as gRPC sees them: a status with google.rpc details, or an in-band error of one step. What a client wrote into them leaves short and without control
+/// characters.</summary>
 internal static class RpcErrors
 {
     /// <summary>ErrorInfo's domain.</summary>
@@ -27,7 +28,8 @@ internal static class RpcErrors
         status.Details.Add(Any.Pack(info));
         if (failure.Field is { } field)
         {
-            status.Details.Add(Any.Pack(new BadRequest { FieldViolations = { new BadRequest.Types.FieldViolation { Field = ForeignText.Clip(field), Description = ForeignText.Clip(message), Reason = failure.Reason } } }));
+            var violation = new BadRequest.Types.FieldViolation { Field = ForeignText.Clip(field), Description = ForeignText.Clip(message), Reason = failure.Reason };
+            status.Details.Add(Any.Pack(new BadRequest { FieldViolations = { violation } }));
         }
 
         if (failure.RetryAfter is { } delay)

@@ -79,7 +79,11 @@ internal static class StreamRequests
                     pinned = stream.Pinned;
                     break;
                 default:
-                    throw new FailureException(Failure.Invalid("UPDATE_MASK_INVALID", "update_mask", $"'{ForeignText.Clip(path)}' can't be updated; frozen, max_coalesce, labels and pinned can. A method or seed changes by opening the stream with RESUME_POLICY_RESET, a model by deleting the stream"));
+                    throw new FailureException(Failure.Invalid(
+                        "UPDATE_MASK_INVALID",
+                        "update_mask",
+                        $"'{ForeignText.Clip(path)}' can't be updated; frozen, max_coalesce, labels and pinned can. "
+                            + "A method or seed changes by opening the stream with RESUME_POLICY_RESET, a model by deleting the stream"));
             }
         }
 
@@ -143,7 +147,10 @@ internal static class StreamRequests
                 Value.KindOneofCase.NumberValue when double.IsFinite(value.NumberValue) => Number(value.NumberValue),
                 Value.KindOneofCase.StringValue => JsonValue.Create(value.StringValue),
                 Value.KindOneofCase.BoolValue => JsonValue.Create(value.BoolValue),
-                _ => throw new FailureException(Failure.Invalid("METHOD_INVALID", field, $"hyperparameter '{ForeignText.Clip(name)}' must be a finite number, a string or a boolean")),
+                _ => throw new FailureException(Failure.Invalid(
+                    "METHOD_INVALID",
+                    field,
+                    $"hyperparameter '{ForeignText.Clip(name)}' must be a finite number, a string or a boolean")),
             };
         }
 
@@ -168,7 +175,11 @@ internal static class StreamRequests
         {
             if (name.Length is 0 or > MaxLabelLength || value.Length > MaxLabelLength)
             {
-                throw new FailureException(Failure.Invalid("LABEL_INVALID", "stream.labels", $"a label's name has 1 to {MaxLabelLength} characters and its value at most {MaxLabelLength}; label '{ForeignText.Clip(name)}' has {name.Length} and {value.Length}"));
+                throw new FailureException(Failure.Invalid(
+                    "LABEL_INVALID",
+                    "stream.labels",
+                    $"a label's name has 1 to {MaxLabelLength} characters and its value at most {MaxLabelLength}; "
+                        + $"label '{ForeignText.Clip(name)}' has {name.Length} and {value.Length}"));
             }
         }
 

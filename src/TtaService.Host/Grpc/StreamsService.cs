@@ -29,7 +29,10 @@ internal sealed class StreamsService(IStreamOperations streams) : V1.StreamsServ
     {
         if (request.PageSize is < 0 or > MaxPageSize)
         {
-            throw new FailureException(Failure.Invalid("PAGE_SIZE_OUT_OF_RANGE", "page_size", $"page_size is 0 (meaning {DefaultPageSize}) to {MaxPageSize}, not {request.PageSize}"));
+            throw new FailureException(Failure.Invalid(
+                "PAGE_SIZE_OUT_OF_RANGE",
+                "page_size",
+                $"page_size is 0 (meaning {DefaultPageSize}) to {MaxPageSize}, not {request.PageSize}"));
         }
 
         var size = request.PageSize == 0 ? DefaultPageSize : request.PageSize;
@@ -86,7 +89,8 @@ internal sealed class StreamsService(IStreamOperations streams) : V1.StreamsServ
         return response;
     }
 
-    public override Task<Stream> RollBackStream(RollBackStreamRequest request, ServerCallContext context) => DescribedAsync(streams.RollBackAsync(Key(request.Name), request.Checkpoint));
+    public override Task<Stream> RollBackStream(RollBackStreamRequest request, ServerCallContext context) =>
+        DescribedAsync(streams.RollBackAsync(Key(request.Name), request.Checkpoint));
 
     private static StreamKey Key(string name, string field = "name") => StreamKey.Checked(name, field);
 
@@ -101,6 +105,9 @@ internal sealed class StreamsService(IStreamOperations streams) : V1.StreamsServ
 
         return token.Length <= MaxTokenLength && Base64Url.IsValid(token, out _)
             ? Encoding.ASCII.GetString(Base64Url.DecodeFromChars(token))
-            : throw new FailureException(Failure.Invalid("PAGE_TOKEN_INVALID", "page_token", "page_token is not one that ListStreams gave; leave it out to start from the first page"));
+            : throw new FailureException(Failure.Invalid(
+                "PAGE_TOKEN_INVALID",
+                "page_token",
+                "page_token is not one that ListStreams gave; leave it out to start from the first page"));
     }
 }

@@ -14,7 +14,13 @@ namespace TtaService.Host.Hosting;
 internal sealed partial class HttpBorder(IOptions<ServerOptions> server, IOptions<DashboardOptions> dashboard, ILogger<HttpBorder> logger)
 {
     // Who lets everybody act who reaches the port lets them look.
-    private readonly string[] _allowed = [.. AllowedHostsAttribute.Split(server.Value.AllowedHosts), "localhost", Environment.MachineName, .. dashboard.Value.AllowActions == DashboardActions.Always ? ["*"] : Array.Empty<string>()];
+    private readonly string[] _allowed =
+    [
+        .. AllowedHostsAttribute.Split(server.Value.AllowedHosts),
+        "localhost",
+        Environment.MachineName,
+        .. dashboard.Value.AllowActions == DashboardActions.Always ? ["*"] : Array.Empty<string>(),
+    ];
 
     /// <summary>Runs an HTTP/1.1 request inside of the border, others as they are.</summary>
     public async Task RunAsync(HttpContext context, RequestDelegate next)
@@ -27,7 +33,11 @@ internal sealed partial class HttpBorder(IOptions<ServerOptions> server, IOption
 
         if (!IsAllowed(context.Request.Host.Host))
         {
-            await TellAsync(context, HttpStatusCode.Forbidden, $"the server does not answer as '{ForeignText.Clip(context.Request.Host.Host)}'; ask by its address, or name the host in Server:AllowedHosts").ConfigureAwait(false);
+            await TellAsync(
+                context,
+                HttpStatusCode.Forbidden,
+                $"the server does not answer as '{ForeignText.Clip(context.Request.Host.Host)}'; "
+                    + "ask by its address, or name the host in Server:AllowedHosts").ConfigureAwait(false);
             return;
         }
 
@@ -59,7 +69,8 @@ internal sealed partial class HttpBorder(IOptions<ServerOptions> server, IOption
     private bool IsAllowed(string host) => host.Length == 0 || IPAddress.TryParse(host, out _) || Array.Exists(_allowed, name => IsUnder(name, host));
 
     private static bool IsUnder(string name, string host) =>
-        name == "*" || host.Equals(name, StringComparison.OrdinalIgnoreCase) || (name.StartsWith("*.", StringComparison.Ordinal) && host.EndsWith(name[1..], StringComparison.OrdinalIgnoreCase));
+        name == "*" || host.Equals(name, StringComparison.OrdinalIgnoreCase)
+            || (name.StartsWith("*.", StringComparison.Ordinal) && host.EndsWith(name[1..], StringComparison.OrdinalIgnoreCase));
 
     private static Task TellAsync(HttpContext context, HttpStatusCode status, string error)
     {

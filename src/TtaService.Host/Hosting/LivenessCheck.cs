@@ -3,7 +3,8 @@ using TtaService.Serving.Loops;
 
 namespace TtaService.Host.Hosting;
 
-/// <summary>Alive while steps can be answered: fails when a batcher or a device's thread is stuck, or every pass of a device fails. Then only a new process helps. Asks neither the store nor the device itself.</summary>
+/// <summary>Alive while steps can be answered: fails when a batcher or a device's thread is stuck, or every pass of a device fails. Then only a new process helps. Asks neither the
+/// store nor the device itself.</summary>
 internal sealed class LivenessCheck(LoopWatch loops) : IHealthCheck
 {
     public const string Name = "liveness";

@@ -19,11 +19,13 @@ public sealed class ServerOptions
     [Range(0, 65535)]
     public int HttpPort { get; set; } = 8000;
 
-    /// <summary>Bytes of one gRPC message, unpacked; larger ones end their call. Default 24 MiB: a raw frame of as many pixels as Frames:MaxPixels allows (3840x2160, 23.7 MiB), and above Frames:MaxBytes, so that a frame that is too large is refused in band.</summary>
+    /// <summary>Bytes of one gRPC message, unpacked; larger ones end their call. Default 24 MiB: a raw frame of as many pixels as Frames:MaxPixels allows (3840x2160, 23.7 MiB),
+    /// and above Frames:MaxBytes, so that a frame that is too large is refused in band.</summary>
     [Range(1024, 1 << 30)]
     public int MaxMessageBytes { get; set; } = 24 * 1024 * 1024;
 
-    /// <summary>Bytes of messages that one connection may have on their way, from their header on until the server has taken them; more is refused with RESOURCE_EXHAUSTED. Default 128 MiB: five of the largest, or a thousand cameras' frames at once.</summary>
+    /// <summary>Bytes of messages that one connection may have on their way, from their header on until the server has taken them; more is refused with RESOURCE_EXHAUSTED. Default
+    /// 128 MiB: five of the largest, or a thousand cameras' frames at once.</summary>
     [Range(1024, long.MaxValue)]
     public long MaxConnectionMessageBytes { get; set; } = 128L << 20;
 
@@ -31,7 +33,8 @@ public sealed class ServerOptions
     [Range(1024, long.MaxValue)]
     public long MaxTotalMessageBytes { get; set; } = 512L << 20;
 
-    /// <summary>A message that has begun, and the one message of a unary call, must be complete within this time. Default 10 s: 20 Mbit/s for the largest, 40 kbit/s for a camera's JPEG.</summary>
+    /// <summary>A message that has begun, and the one message of a unary call, must be complete within this time. Default 10 s: 20 Mbit/s for the largest, 40 kbit/s for a camera's
+    /// JPEG.</summary>
     [Range(typeof(TimeSpan), "00:00:00.010", "01:00:00")]
     public TimeSpan MessageTimeout { get; set; } = TimeSpan.FromSeconds(10);
 
@@ -47,7 +50,8 @@ public sealed class ServerOptions
     [Range(1, 1_000_000)]
     public int MaxConnectionsPerPeer { get; set; } = 2500;
 
-    /// <summary>Names by which the HTTP port may be asked, separated by commas, beside localhost, the machine's name and IP addresses; <c>*.example.com</c> for all names below one, <c>*</c> for any. Default none: a page elsewhere that has its name lead here gets nothing.</summary>
+    /// <summary>Names by which the HTTP port may be asked, separated by commas, beside localhost, the machine's name and IP addresses; <c>*.example.com</c> for all names below
+    /// one, <c>*</c> for any. Default none: a page elsewhere that has its name lead here gets nothing.</summary>
     [AllowedHosts]
     public string AllowedHosts { get; set; } = string.Empty;
 
@@ -86,5 +90,7 @@ internal sealed class AllowedHostsAttribute() : ValidationAttribute("names of ho
     public static string[] Split(string? hosts) => (hosts ?? string.Empty).Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);
 
     public override bool IsValid(object? value) =>
-        Array.TrueForAll(Split(value as string), host => host == "*" || Uri.CheckHostName(host.StartsWith("*.", StringComparison.Ordinal) ? host[2..] : host) != UriHostNameType.Unknown);
+        Array.TrueForAll(
+            Split(value as string),
+            host => host == "*" || Uri.CheckHostName(host.StartsWith("*.", StringComparison.Ordinal) ? host[2..] : host) != UriHostNameType.Unknown);
 }

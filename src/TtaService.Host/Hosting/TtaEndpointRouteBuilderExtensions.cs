@@ -8,7 +8,8 @@ namespace Microsoft.AspNetCore.Builder;
 
 internal static class TtaEndpointRouteBuilderExtensions
 {
-    /// <summary>Puts the borders up and maps the gRPC services, which the HTTP/2 listener serves, the probes, which both do, and the metrics and the dashboard, which the HTTP/1.1 listener serves.</summary>
+    /// <summary>Puts the borders up and maps the gRPC services, which the HTTP/2 listener serves, the probes, which both do, and the metrics and the dashboard, which the HTTP/1.1
+    /// listener serves.</summary>
     public static void MapTtaService(this WebApplication endpoints)
     {
         endpoints.Use(endpoints.Services.GetRequiredService<HttpBorder>().RunAsync);

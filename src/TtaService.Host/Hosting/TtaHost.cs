@@ -21,8 +21,11 @@ internal static partial class TtaHost
         builder.Logging.AddFilter("Microsoft.Extensions.Hosting.Internal.Host", level => level >= (started ? LogLevel.Information : LogLevel.Critical));
         builder.Services.AddTtaService();
         builder.Services.AddTtaTelemetry(builder.Configuration);
-        builder.Services.AddOptions<KestrelServerOptions>().Configure<IOptions<ServerOptions>, PeerConnections>((kestrel, server, peers) => SettingsSection.WhenValid(server, settings => Listen(kestrel, settings, peers)));
-        builder.Services.AddOptions<HostOptions>().Configure<IOptions<ServerOptions>>((host, server) => SettingsSection.WhenValid(server, settings => host.ShutdownTimeout = settings.ShutdownTimeout));
+        builder.Services.AddOptions<KestrelServerOptions>()
+            .Configure<IOptions<ServerOptions>, PeerConnections>((kestrel, server, peers) => SettingsSection.WhenValid(server, settings => Listen(kestrel, settings, peers)));
+        builder.Services.AddOptions<HostOptions>().Configure<IOptions<ServerOptions>>((host, server) => SettingsSection.WhenValid(
+            server,
+            settings => host.ShutdownTimeout = settings.ShutdownTimeout));
         configure?.Invoke(builder);
         var host = builder.Build();
         ValidateSettings(host);
@@ -53,7 +56,10 @@ internal static partial class TtaHost
         {
             ((IDisposable)host).Dispose();
             var sections = wrong is AggregateException many ? many.InnerExceptions : [wrong];
-            throw new OptionsValidationException("settings", typeof(WebApplication), sections.SelectMany(section => section is OptionsValidationException problems ? problems.Failures : [section.Message]));
+            throw new OptionsValidationException(
+                "settings",
+                typeof(WebApplication),
+                sections.SelectMany(section => section is OptionsValidationException problems ? problems.Failures : [section.Message]));
         }
     }
 
@@ -91,7 +97,10 @@ internal static partial class TtaHost
 
     private static partial class Log
     {
-        [LoggerMessage(EventId = 40, Level = LogLevel.Warning, Message = "Listening on {Address} in cleartext and without authentication: let only a trusted network reach it, or set Server:Address to localhost")]
+        [LoggerMessage(
+            EventId = 40,
+            Level = LogLevel.Warning,
+            Message = "Listening on {Address} in cleartext and without authentication: let only a trusted network reach it, or set Server:Address to localhost")]
         public static partial void ReachableWithoutAuthentication(ILogger logger, string address);
     }
 }

@@ -21,7 +21,8 @@ namespace Microsoft.Extensions.DependencyInjection;
 
 internal static class TtaServiceCollectionExtensions
 {
-    /// <summary>Adds the engine with its models, the streams, and the gRPC services. Settings come from the sections Models, Batching, Streams, Store, Frames, Drift, Dashboard, Telemetry and Server.</summary>
+    /// <summary>Adds the engine with its models, the streams, and the gRPC services. Settings come from the sections Models, Batching, Streams, Store, Frames, Drift, Dashboard,
+    /// Telemetry and Server.</summary>
     public static IServiceCollection AddTtaService(this IServiceCollection services)
     {
         services.TryAddSingleton(TimeProvider.System);
@@ -111,7 +112,11 @@ internal static class TtaServiceCollectionExtensions
         services.AddGrpc(grpc =>
         {
             grpc.Interceptors.Add<RpcErrorInterceptor>();
-            grpc.CompressionProviders = [new BoundedUnpacking(new GzipCompressionProvider(CompressionLevel.Fastest)), new BoundedUnpacking(new DeflateCompressionProvider(CompressionLevel.Fastest))];
+            grpc.CompressionProviders =
+            [
+                new BoundedUnpacking(new GzipCompressionProvider(CompressionLevel.Fastest)),
+                new BoundedUnpacking(new DeflateCompressionProvider(CompressionLevel.Fastest)),
+            ];
         });
         services.AddOptions<global::Grpc.AspNetCore.Server.GrpcServiceOptions>()
             .Configure<IOptions<ServerOptions>>((grpc, server) => SettingsSection.WhenValid(server, settings => grpc.MaxReceiveMessageSize = settings.MaxMessageBytes));

@@ -14,7 +14,8 @@ internal static class TtaTelemetryExtensions
 
     private static readonly string[] PlatformMeters = ["Microsoft.AspNetCore.Hosting", "Microsoft.AspNetCore.Server.Kestrel", "System.Runtime"];
 
-    /// <summary>Lets OpenTelemetry collect the metrics for <c>/metrics</c>, and send metrics, traces and logs where <c>OTEL_EXPORTER_OTLP_ENDPOINT</c> says. Without it no spans are made.</summary>
+    /// <summary>Lets OpenTelemetry collect the metrics for <c>/metrics</c>, and send metrics, traces and logs where <c>OTEL_EXPORTER_OTLP_ENDPOINT</c> says. Without it no spans
+    /// are made.</summary>
     public static IServiceCollection AddTtaTelemetry(this IServiceCollection services, IConfiguration configuration)
     {
         var telemetry = services.AddOpenTelemetry().WithMetrics(metrics => metrics
@@ -23,7 +24,10 @@ internal static class TtaTelemetryExtensions
             .SetExemplarFilter(ExemplarFilterType.AlwaysOn)
             .AddPrometheusExporter(prometheus => prometheus.ScopeInfoEnabled = false));
         services.ConfigureOpenTelemetryMeterProvider((provider, metrics) => AddViews(metrics, provider.GetRequiredService<IMeterFactory>()));
-        telemetry.ConfigureResource(resource => resource.AddService("tta", serviceVersion: typeof(TtaMetrics).Assembly.GetName().Version?.ToString(3), serviceInstanceId: configuration["Store:Replica"] ?? Environment.MachineName).AddEnvironmentVariableDetector());
+        telemetry.ConfigureResource(resource => resource.AddService(
+            "tta",
+            serviceVersion: typeof(TtaMetrics).Assembly.GetName().Version?.ToString(3),
+            serviceInstanceId: configuration["Store:Replica"] ?? Environment.MachineName).AddEnvironmentVariableDetector());
         if (!string.IsNullOrWhiteSpace(configuration[OtlpEndpoint]))
         {
             telemetry.WithTracing(traces => traces.AddSource(TtaActivities.SourceName)).WithLogging().UseOtlpExporter();

@@ -7,7 +7,15 @@ using TtaService.Serving.Telemetry;
 namespace TtaService.Serving.Drift;
 
 /// <summary>Sweeps all streams on a timer and puts what it finds on the board.</summary>
-internal sealed partial class DriftPublisher(ModelCatalog models, StreamDirectory streams, DriftBoard board, DriftMetrics metrics, LoopWatch loops, IOptions<DriftOptions> options, TimeProvider clock, ILogger<DriftPublisher> logger)
+internal sealed partial class DriftPublisher(
+    ModelCatalog models,
+    StreamDirectory streams,
+    DriftBoard board,
+    DriftMetrics metrics,
+    LoopWatch loops,
+    IOptions<DriftOptions> options,
+    TimeProvider clock,
+    ILogger<DriftPublisher> logger)
     : BackgroundLoop(loops, LoopKind.DriftSweep, "the sweep for drift", options.Value.Interval, clock)
 {
     // Steps wait for the sweep of a slice, not for that of all streams.
@@ -47,7 +55,10 @@ internal sealed partial class DriftPublisher(ModelCatalog models, StreamDirector
         {
             await engine.Shadow.FlushAsync().ConfigureAwait(false);
             // One device that fails leaves the streams of the others their readings.
-            await Beat.TryAsync($"model {engine.Name} on {engine.Device}", async () => took += await ReadAsync(engine, engine.Drift.Monitor!, sessions).ConfigureAwait(false), stop).ConfigureAwait(false);
+            await Beat.TryAsync(
+                $"model {engine.Name} on {engine.Device}",
+                async () => took += await ReadAsync(engine, engine.Drift.Monitor!, sessions).ConfigureAwait(false),
+                stop).ConfigureAwait(false);
         }
 
         Publish(model, monitor, sessions, took);

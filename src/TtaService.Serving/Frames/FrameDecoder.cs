@@ -13,7 +13,13 @@ internal static class FrameDecoder
     /// <param name="Orientation">How the picture is to be turned.</param>
     /// <param name="Source">The size of the file's picture; more than the pixels' when it was decoded at a smaller scale.</param>
     /// <param name="Damage">What is damaged; null when the picture is whole.</param>
-    internal readonly record struct Decoded(IMemoryOwner<byte> Memory, int Width, int Height, SKEncodedOrigin Orientation, (int Width, int Height) Source, string? Damage = null) : IDisposable
+    internal readonly record struct Decoded(
+        IMemoryOwner<byte> Memory,
+        int Width,
+        int Height,
+        SKEncodedOrigin Orientation,
+        (int Width, int Height) Source,
+        string? Damage = null) : IDisposable
     {
         /// <summary>The picture's sides are exchanged when it is turned.</summary>
         public bool LiesOnItsSide => Orientation >= SKEncodedOrigin.LeftTop;
@@ -57,7 +63,13 @@ internal static class FrameDecoder
         }
     }
 
-    private static unsafe Decoded Decode(ReadOnlySpan<byte> encoded, FrameHeader header, FrameOptions limits, string? damage, Func<int, int, (int Height, int Width)>? needed, bool turns)
+    private static unsafe Decoded Decode(
+        ReadOnlySpan<byte> encoded,
+        FrameHeader header,
+        FrameOptions limits,
+        string? damage,
+        Func<int, int, (int Height, int Width)>? needed,
+        bool turns)
     {
         if (damage is null && header.Format == FrameFormat.WebP && IsWholeWithoutTail(encoded, header))
         {
@@ -152,7 +164,8 @@ internal static class FrameDecoder
     {
         if (limits.Damaged == DamagedFrames.Refuse)
         {
-            throw FrameException.Unreadable($"the {header.Format} of {header.Width}x{header.Height} pixels is damaged: {damage}; send the file as the camera wrote it, or set Frames:Damaged to answer");
+            throw FrameException.Unreadable($"the {header.Format} of {header.Width}x{header.Height} pixels is damaged: {damage}; "
+                + "send the file as the camera wrote it, or set Frames:Damaged to answer");
         }
     }
 

@@ -20,7 +20,8 @@ internal readonly record struct FrameHeader(FrameFormat Format, int Width, int H
     /// <summary>What decoding takes, in pixels that are touched: those of the source, once a scan.</summary>
     public long Cost => (long)Width * Height * Scans;
 
-    /// <summary>What of the file's frame is missing though its picture has begun; null when it is whole: a JPEG without its end marker, a PNG without its last chunk, a WebP shorter than it says.</summary>
+    /// <summary>What of the file's frame is missing though its picture has begun; null when it is whole: a JPEG without its end marker, a PNG without its last chunk, a WebP
+    /// shorter than it says.</summary>
     public string? Missing { get; init; }
 
     /// <summary>How a PNG's eXIf chunk says that it is to be turned. Skia tells it of JPEG and WebP only.</summary>
@@ -64,7 +65,8 @@ internal readonly record struct FrameHeader(FrameFormat Format, int Width, int H
 
         if ((long)width * height > limits.MaxPixels)
         {
-            throw FrameException.TooLarge($"the frame is {width}x{height}, that is {(long)width * height} pixels, the limit is {limits.MaxPixels} (Frames:MaxPixels); send a smaller frame");
+            throw FrameException.TooLarge($"the frame is {width}x{height}, that is {(long)width * height} pixels, the limit is {limits.MaxPixels} (Frames:MaxPixels); "
+                + "send a smaller frame");
         }
     }
 
@@ -92,7 +94,8 @@ internal readonly record struct FrameHeader(FrameFormat Format, int Width, int H
             {
                 if (length < 8 || marker > JpegMarker.ProgressiveFrame)
                 {
-                    throw FrameException.Unreadable(length < 8 ? "the JPEG's frame header is too short" : $"the JPEG is of kind SOF{marker - JpegMarker.BaselineFrame} (lossless, hierarchical or arithmetic); encode it as a baseline or a progressive JPEG");
+                    throw FrameException.Unreadable(length < 8 ? "the JPEG's frame header is too short" : $"the JPEG is of kind SOF{marker - JpegMarker.BaselineFrame} "
+                        + "(lossless, hierarchical or arithmetic); encode it as a baseline or a progressive JPEG");
                 }
 
                 height = BinaryPrimitives.ReadUInt16BigEndian(image[(at + 3)..]);
@@ -146,7 +149,9 @@ internal readonly record struct FrameHeader(FrameFormat Format, int Width, int H
             var length = image.Length - at >= 12 ? BinaryPrimitives.ReadUInt32BigEndian(image[at..]) : uint.MaxValue;
             if (length > image.Length - at - 12)
             {
-                return pictured || (at > 8 && image[Math.Min(at + 4, image.Length)..].StartsWith("IDAT"u8)) ? header with { PngOrientation = orientation, Missing = "its last chunk is missing" } : throw CutShort("PNG");
+                return pictured || (at > 8 && image[Math.Min(at + 4, image.Length)..].StartsWith("IDAT"u8))
+                    ? header with { PngOrientation = orientation, Missing = "its last chunk is missing" }
+                    : throw CutShort("PNG");
             }
 
             var type = image.Slice(at + 4, 4);
@@ -158,7 +163,10 @@ internal readonly record struct FrameHeader(FrameFormat Format, int Width, int H
                     throw FrameException.Unreadable("the PNG does not begin with its header chunk");
                 }
 
-                header = new FrameHeader(FrameFormat.Png, Extent(BinaryPrimitives.ReadUInt32BigEndian(image[(at + 8)..])), Extent(BinaryPrimitives.ReadUInt32BigEndian(image[(at + 12)..])));
+                header = new FrameHeader(
+                    FrameFormat.Png,
+                    Extent(BinaryPrimitives.ReadUInt32BigEndian(image[(at + 8)..])),
+                    Extent(BinaryPrimitives.ReadUInt32BigEndian(image[(at + 12)..])));
             }
             else if (type.SequenceEqual("acTL"u8))
             {
@@ -197,7 +205,10 @@ internal readonly record struct FrameHeader(FrameFormat Format, int Width, int H
         switch (image.Slice(12, 4))
         {
             case var lossy when lossy.SequenceEqual("VP8 "u8):
-                return new FrameHeader(FrameFormat.WebP, BinaryPrimitives.ReadUInt16LittleEndian(body[6..]) & 0x3FFF, BinaryPrimitives.ReadUInt16LittleEndian(body[8..]) & 0x3FFF) { Missing = missing };
+                return new FrameHeader(
+                    FrameFormat.WebP,
+                    BinaryPrimitives.ReadUInt16LittleEndian(body[6..]) & 0x3FFF,
+                    BinaryPrimitives.ReadUInt16LittleEndian(body[8..]) & 0x3FFF) { Missing = missing };
             case var lossless when lossless.SequenceEqual("VP8L"u8):
                 var bits = BinaryPrimitives.ReadUInt32LittleEndian(body[1..]);
                 return new FrameHeader(FrameFormat.WebP, (int)(bits & 0x3FFF) + 1, (int)((bits >> 14) & 0x3FFF) + 1) { Missing = missing };

@@ -57,7 +57,8 @@ public sealed class FrameOptions
     [Range(1, 100)]
     public int MaxScans { get; set; } = 32;
 
-    /// <summary>Segments of a JPEG, chunks of a PNG or WebP. Default 4,096: a PNG of <see cref="MaxBytes"/> in chunks of 2 KiB; decoders keep each of them, also the empty ones.</summary>
+    /// <summary>Segments of a JPEG, chunks of a PNG or WebP. Default 4,096: a PNG of <see cref="MaxBytes"/> in chunks of 2 KiB; decoders keep each of them, also the empty
+    /// ones.</summary>
     [Range(16, 1 << 20)]
     public int MaxSegments { get; set; } = 4096;
 

@@ -100,7 +100,8 @@ internal sealed class FramePipeline(Preprocessing preprocessing, FrameOptions li
 
     private static FrameException WrongSize(int bytes, int width, int height, int stride, int channels) => new(
         "RAW_SIZE_WRONG",
-        $"a raw image of {width}x{height} with {channels} bytes a pixel and stride {stride} has {bytes} bytes; width and height are at least 1, the stride at least width * {channels} (0 for that), the data at least stride * (height - 1) + width * {channels}");
+        $"a raw image of {width}x{height} with {channels} bytes a pixel and stride {stride} has {bytes} bytes; "
+            + $"width and height are at least 1, the stride at least width * {channels} (0 for that), the data at least stride * (height - 1) + width * {channels}");
 
     private void Preprocess(Span<byte> rgba, int width, int height, (int Width, int Height) source, Span<byte> chw)
     {
@@ -121,7 +122,10 @@ internal sealed class FramePipeline(Preprocessing preprocessing, FrameOptions li
 
         if (resizedHeight < Height || resizedWidth < Width)
         {
-            throw new FrameException("FRAME_TOO_SMALL", $"the frame is {source.Width}x{source.Height} pixels, {resizedWidth}x{resizedHeight} when resized, and the model takes the centre {Width}x{Height}; send a larger frame");
+            throw new FrameException(
+                "FRAME_TOO_SMALL",
+                $"the frame is {source.Width}x{source.Height} pixels, {resizedWidth}x{resizedHeight} when resized, and the model takes the centre {Width}x{Height}; "
+                    + "send a larger frame");
         }
 
         // torchvision's CenterCrop rounds halves to even.
@@ -162,7 +166,16 @@ internal sealed class FramePipeline(Preprocessing preprocessing, FrameOptions li
                 }
             }
 
-            PillowResampler.Resize(rgba, width, height, depth, innerWidth, innerHeight, new PillowResampler.Part(0, 0, innerWidth, innerHeight), preprocessing.Interpolation, inner.AsSpan(0, depth * innerWidth * innerHeight));
+            PillowResampler.Resize(
+                rgba,
+                width,
+                height,
+                depth,
+                innerWidth,
+                innerHeight,
+                new PillowResampler.Part(0, 0, innerWidth, innerHeight),
+                preprocessing.Interpolation,
+                inner.AsSpan(0, depth * innerWidth * innerHeight));
             for (var y = 0; y < innerHeight; y++)
             {
                 inner.AsSpan(y * innerWidth * depth, innerWidth * depth).CopyTo(pixels[((((top + y) * Width) + left) * depth)..]);

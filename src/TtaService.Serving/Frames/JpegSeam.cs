@@ -4,8 +4,10 @@ namespace TtaService.Serving.Frames;
 /// Finds where the brightness or a colour of a JPEG jumps and stays: brightness is coded as the difference to the block before, so one wrong bit moves all that follows.
 /// </summary>
 /// <remarks>
-/// Such a jump runs along the upper edge of the blocks from the wrong one to the end of its row and along the next row up to the column where it began, exactly between blocks and equally high everywhere.
-/// Edges of a scene do not have a step of one row of blocks, on the grid of the blocks, over the picture's whole width: none of 1,320 whole files of 30 pictures is taken for damaged. Wider nets
+/// Such a jump runs along the upper edge of the blocks from the wrong one to the end of its row and along the next row up to the column where it began, exactly between blocks and
+/// equally high everywhere.
+/// Edges of a scene do not have a step of one row of blocks, on the grid of the blocks, over the picture's whole width: none of 1,320 whole files of 30 pictures is taken for
+/// damaged. Wider nets
 /// (medians in place of nearly all units) find four in five instead of two in three of the jumps that matter, and take one whole file in forty for damaged.
 /// Jumps that begin near a row's end are not looked for: a level edge on the grid has that shape.
 /// </remarks>

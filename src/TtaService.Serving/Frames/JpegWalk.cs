@@ -8,7 +8,8 @@ namespace TtaService.Serving.Frames;
 /// Walks the entropy-coded data of a JPEG without making pixels and tells whether every block is there: decoders fill what is missing with grey and go on.
 /// </summary>
 /// <remarks>
-/// Huffman codes have no checksum. Seen are codes and positions that do not exist, blocks that are missing or left over, restart markers out of order, brightness past black and white, zeroed bytes,
+/// Huffman codes have no checksum. Seen are codes and positions that do not exist, blocks that are missing or left over, restart markers out of order, brightness past black and
+/// white, zeroed bytes,
 /// and scans that never came. Not seen is a change that leaves a valid picture: a block or two with another texture, or a step in brightness, of as many blocks as before.
 /// </remarks>
 internal ref struct JpegWalk
@@ -610,7 +611,8 @@ internal ref struct JpegWalk
         public int BlocksToSkip { get; set; }
 
         /// <summary>Zero bits may go on for long where nothing is in the picture: refinements, and codes in which zeros end a block.</summary>
-        public bool ZerosAreNothing => Before > 0 || Array.TrueForAll(Parts, part => Last == 0 || part.Ac!.ZeroSymbol is var symbol && (First == 0 ? symbol == 0 : (symbol & 0x0F) == 0 && symbol < 0xF0));
+        public bool ZerosAreNothing =>
+            Before > 0 || Array.TrueForAll(Parts, part => Last == 0 || part.Ac!.ZeroSymbol is var symbol && (First == 0 ? symbol == 0 : (symbol & 0x0F) == 0 && symbol < 0xF0));
 
         /// <summary>Bits of a unit without content: fewer that are left over are an encoder's padding, some webcams have it.</summary>
         public int SmallestUnit => First == 0 && Last > 0 ? Parts.Sum(part => part.Blocks * (part.Dcs!.LengthOf(0) + part.Ac!.LengthOf(0))) - 8 : 0;

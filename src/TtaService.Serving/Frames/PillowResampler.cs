@@ -4,7 +4,8 @@ using System.Runtime.Intrinsics;
 
 namespace TtaService.Serving.Frames;
 
-/// <summary>Resizes 8-bit images exactly as Pillow does (Resample.c): antialiased, fixed-point weights of 22 bits, columns first, then rows, rounded to 8 bits in between.</summary>
+/// <summary>Resizes 8-bit images exactly as Pillow does (Resample.c): antialiased, fixed-point weights of 22 bits, columns first, then rows, rounded to 8 bits in
+/// between.</summary>
 /// <remarks>Only the asked part of the resized image is computed, so a crop costs what it shows.</remarks>
 internal static class PillowResampler
 {
@@ -20,7 +21,16 @@ internal static class PillowResampler
     /// <param name="part">The part that is wanted, within the resized image.</param>
     /// <param name="interpolation">The filter.</param>
     /// <param name="target">Packed rows of the part.</param>
-    public static void Resize(ReadOnlySpan<byte> source, int width, int height, int channels, int resizedWidth, int resizedHeight, Part part, Interpolation interpolation, Span<byte> target)
+    public static void Resize(
+        ReadOnlySpan<byte> source,
+        int width,
+        int height,
+        int channels,
+        int resizedWidth,
+        int resizedHeight,
+        Part part,
+        Interpolation interpolation,
+        Span<byte> target)
     {
         if (interpolation == Interpolation.Nearest)
         {

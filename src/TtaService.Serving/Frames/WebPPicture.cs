@@ -65,7 +65,8 @@ internal readonly ref struct WebPPicture(ReadOnlySpan<byte> type, ReadOnlySpan<b
     }
 
     /// <summary>
-    /// The file without the last bytes of its picture. A decoder must miss them: arithmetic and Huffman codes have no checksum, and what was coded wrong ends at another place than what was written.
+    /// The file without the last bytes of its picture. A decoder must miss them: arithmetic and Huffman codes have no checksum, and what was coded wrong ends at another place than
+    /// what was written.
     /// </summary>
     /// <returns>Null when the picture is too small for that.</returns>
     public byte[]? WithoutTail()

@@ -23,7 +23,10 @@ internal sealed class DriftWatching(DriftBoard board, ModelCatalog models, Strea
         var session = directory.Get(stream);
         if (session.Model.Drift.Monitor is not { } monitor)
         {
-            throw new FailureException(new Failure(FailureKind.FailedPrecondition, "DRIFT_NOT_WATCHED", $"the drift of model '{session.Model.Name}' is {session.Model.Drift.Calibration}"));
+            throw new FailureException(new Failure(
+                FailureKind.FailedPrecondition,
+                "DRIFT_NOT_WATCHED",
+                $"the drift of model '{session.Model.Name}' is {session.Model.Drift.Calibration}"));
         }
 
         var drift = await DriftPublisher.ReadAsync(session, monitor).ConfigureAwait(false)

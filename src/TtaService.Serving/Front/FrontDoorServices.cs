@@ -5,7 +5,8 @@ namespace TtaService.Serving.Front;
 /// <summary>Registers the door.</summary>
 internal static class FrontDoorServices
 {
-    /// <summary>Adds what protocols may ask for: <see cref="IStreamStepping"/>, <see cref="IStreamOperations"/>, <see cref="IServedModels"/>, <see cref="IDriftWatching"/>.</summary>
+    /// <summary>Adds what protocols may ask for: <see cref="IStreamStepping"/>, <see cref="IStreamOperations"/>, <see cref="IServedModels"/>,
+    /// <see cref="IDriftWatching"/>.</summary>
     public static IServiceCollection AddFrontDoor(this IServiceCollection services)
     {
         services.TryAddSingleton<StepIntake>();

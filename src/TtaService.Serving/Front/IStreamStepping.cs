@@ -13,7 +13,8 @@ internal sealed record OpenedStream(StreamDescription Stream, StateOrigin Origin
 /// <summary>A step's answer with the stream that gave it.</summary>
 internal sealed record SteppedStream(OpenedStream Opened, StepAnswer Answer);
 
-/// <summary>Opens and steps streams, for whatever protocol. What is refused is a value; a protocol maps it with its status and never sees batches, stores or sessions. Thread-safe.</summary>
+/// <summary>Opens and steps streams, for whatever protocol. What is refused is a value; a protocol maps it with its status and never sees batches, stores or sessions.
+/// Thread-safe.</summary>
 internal interface IStreamStepping
 {
     /// <summary>Finds or creates a stream and makes the caller the one call that has it open; the call that had it hears so.</summary>
@@ -39,7 +40,8 @@ internal interface IOpenStream : IDisposable
     /// <summary>Why the hold was lost, once <see cref="Lost"/> is cancelled.</summary>
     Failure WhyLost { get; }
 
-    /// <summary>Waits for what an earlier call of the stream left running: it holds places that this one needs, and may move the last sequence number. Then tells what was opened.</summary>
+    /// <summary>Waits for what an earlier call of the stream left running: it holds places that this one needs, and may move the last sequence number. Then tells what was
+    /// opened.</summary>
     Task<OpenedStream> SettledAsync(CancellationToken cancel);
 
     /// <summary>Takes a step in: it keeps the place in the stream's order that it has now. The outcome comes when it ran or was refused.</summary>

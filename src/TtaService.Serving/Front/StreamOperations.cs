@@ -69,7 +69,10 @@ internal sealed class StreamOperations(
     {
         if (checkpoint < 0)
         {
-            throw new FailureException(Failure.Invalid("CHECKPOINT_INVALID", "checkpoint", $"checkpoint is a number that ListCheckpoints gave, or 0 for the newest, not {checkpoint}"));
+            throw new FailureException(Failure.Invalid(
+                "CHECKPOINT_INVALID",
+                "checkpoint",
+                $"checkpoint is a number that ListCheckpoints gave, or 0 for the newest, not {checkpoint}"));
         }
 
         var session = await openings.LoadAsync(stream).ConfigureAwait(false);
@@ -83,7 +86,10 @@ internal sealed class StreamOperations(
         var kept = await stored.CheckpointsAsync(stream).ConfigureAwait(false);
         return kept.Count > 0
             ? kept[0].Number
-            : throw new FailureException(new Failure(FailureKind.NotFound, "CHECKPOINT_NOT_FOUND", $"no checkpoint of stream '{stream.Name}' is stored yet; one is made within Store:CheckpointInterval"));
+            : throw new FailureException(new Failure(
+                FailureKind.NotFound,
+                "CHECKPOINT_NOT_FOUND",
+                $"no checkpoint of stream '{stream.Name}' is stored yet; one is made within Store:CheckpointInterval"));
     }
 
     private static Task<Outcome<StreamDescription>> DescribedAsync(Func<Task<StreamSession>> operation) =>
@@ -93,5 +99,7 @@ internal sealed class StreamOperations(
         listed.Name,
         listed.Model,
         listed.Session?.Describe(),
-        listed.Session is null && listed.Stored is { Latest: var latest } ? new StoredSummary(latest.Method, latest.Step, latest.Sequence, latest.Saved, listed.Stored.Owner) : null);
+        listed.Session is null && listed.Stored is { Latest: var latest }
+            ? new StoredSummary(latest.Method, latest.Step, latest.Sequence, latest.Saved, listed.Stored.Owner)
+            : null);
 }

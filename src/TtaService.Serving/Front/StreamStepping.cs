@@ -71,7 +71,12 @@ internal sealed class StreamStepping(StreamOpenings openings, StreamDepartures d
     {
         var stream = session.Describe();
         var warning = NormalizationMethods.All.First(method => method.Name == stream.Method.Name).Warning;
-        return new OpenedStream(stream, origin, options.Value.MaxPendingSteps, intake.MaxFramesPerStep(session.Model), [.. warning is null ? [] : new[] { warning }, .. session.Tell()]);
+        return new OpenedStream(
+            stream,
+            origin,
+            options.Value.MaxPendingSteps,
+            intake.MaxFramesPerStep(session.Model),
+            [.. warning is null ? [] : new[] { warning }, .. session.Tell()]);
     }
 
     private sealed class Hold(StreamStepping door, StreamDepartures departures, StreamLease lease, StateOrigin origin) : IOpenStream

@@ -43,7 +43,10 @@ internal sealed class TensorDecoding(ServedModel model, IReadOnlyList<SentFrame>
         {
             if (!CheckedShape(frames[i], i).AsSpan().SequenceEqual(shape))
             {
-                throw new FailureException(Failure.Invalid("TENSOR_SHAPES_DIFFER", SentFrame.Field(i), $"the tensors of a step have one shape; this one is [{string.Join(',', frames[i].Shape!)}], the first [{string.Join(',', shape)}]"));
+                throw new FailureException(Failure.Invalid(
+                    "TENSOR_SHAPES_DIFFER",
+                    SentFrame.Field(i),
+                    $"the tensors of a step have one shape; this one is [{string.Join(',', frames[i].Shape!)}], the first [{string.Join(',', shape)}]"));
             }
         }
 
@@ -78,7 +81,10 @@ internal sealed class TensorDecoding(ServedModel model, IReadOnlyList<SentFrame>
         if (shape.Count != 3 || elements == 0 || tensor.Data.Length != sizeof(float) * elements)
         {
             var first = string.Join(',', shape.Take(8));
-            throw new FailureException(Failure.Invalid("TENSOR_SIZE_WRONG", SentFrame.Field(index), $"a tensor has shape [C,H,W], each at least 1, and 4*C*H*W bytes; this one has [{first}{(shape.Count > 8 ? ",…" : string.Empty)}] and {tensor.Data.Length} bytes"));
+            throw new FailureException(Failure.Invalid(
+                "TENSOR_SIZE_WRONG",
+                SentFrame.Field(index),
+                $"a tensor has shape [C,H,W], each at least 1, and 4*C*H*W bytes; this one has [{first}{(shape.Count > 8 ? ",…" : string.Empty)}] and {tensor.Data.Length} bytes"));
         }
 
         return [.. shape];

@@ -47,7 +47,8 @@ internal sealed partial class LoopBeat
         get
         {
             var age = Age;
-            return age > Limit ? $"{Name} stands still for {age.TotalSeconds:0} s (limit {Limit.TotalSeconds:0} s)" : Volatile.Read(ref _trouble) is { } trouble ? $"{Name}: {trouble}" : null;
+            return age > Limit ? $"{Name} stands still for {age.TotalSeconds:0} s (limit {Limit.TotalSeconds:0} "
+                + "s)" : Volatile.Read(ref _trouble) is { } trouble ? $"{Name}: {trouble}" : null;
         }
     }
 
@@ -122,7 +123,10 @@ internal sealed partial class LoopBeat
         [LoggerMessage(EventId = 80, Level = LogLevel.Error, Message = "LoopItemFailed: {Loop} failed on {Item} and goes on; {Unreported} failures since the last report")]
         public static partial void ItemFailed(ILogger logger, string loop, string item, long unreported, Exception failure);
 
-        [LoggerMessage(EventId = 81, Level = LogLevel.Warning, Message = "LoopItemRefused: {Loop} failed on {Item} and goes on: {Reason}; {Unreported} failures since the last report")]
+        [LoggerMessage(
+            EventId = 81,
+            Level = LogLevel.Warning,
+            Message = "LoopItemRefused: {Loop} failed on {Item} and goes on: {Reason}; {Unreported} failures since the last report")]
         public static partial void ItemRefused(ILogger logger, string loop, string item, string reason, long unreported);
 
         [LoggerMessage(EventId = 82, Level = LogLevel.Error, Message = "LoopTroubled: {Loop}: {Trouble}")]

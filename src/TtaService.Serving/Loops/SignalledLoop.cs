@@ -1,6 +1,7 @@
 namespace TtaService.Serving.Loops;
 
-/// <summary>A loop that turns while there is something to do, and sleeps until it is signalled. What a turn throws is named and the loop goes on; when every turn fails, it is unwell. Thread-safe.</summary>
+/// <summary>A loop that turns while there is something to do, and sleeps until it is signalled. What a turn throws is named and the loop goes on; when every turn fails, it is
+/// unwell. Thread-safe.</summary>
 internal sealed class SignalledLoop(LoopBeat beat) : IDisposable
 {
     /// <summary>Failed turns without one that went well, after which the loop is unwell.</summary>

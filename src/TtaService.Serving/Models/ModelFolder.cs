@@ -130,7 +130,8 @@ internal sealed class ModelFolder
     }
 
     /// <summary>The preprocessing for a model with this input.</summary>
-    /// <remarks>Without a word in model.json: torchvision's evaluation transform (shorter side 256, centre 224) for inputs of 224 or of free size, an exact resize for any other fixed size.</remarks>
+    /// <remarks>Without a word in model.json: torchvision's evaluation transform (shorter side 256, centre 224) for inputs of 224 or of free size, an exact resize for any other
+    /// fixed size.</remarks>
     /// <exception cref="ModelLoadException">model.json and the model's input contradict each other, or leave the size open.</exception>
     public Preprocessing Preprocessing(AdaptiveModel model) => Preprocessing(model.InputShape, model.InputNormalization);
 
@@ -148,12 +149,14 @@ internal sealed class ModelFolder
         var count = channels == ColorChannels.Grey ? 1 : 3;
         if (inputShape[1] >= 0 && inputShape[1] != count)
         {
-            throw new ModelLoadException($"{problem}the model takes {inputShape[1]} channels, frames have {count} (preprocessing.channels); only models of 1 or 3 channels take images");
+            throw new ModelLoadException($"{problem}the model takes {inputShape[1]} channels, frames have {count} (preprocessing.channels); "
+                + "only models of 1 or 3 channels take images");
         }
 
         if (normalization.Mean.Length != count)
         {
-            throw new ModelLoadException($"{problem}set preprocessing.mean and preprocessing.std with {count} value{(count == 1 ? string.Empty : "s")}, those that the model was trained with");
+            throw new ModelLoadException($"{problem}set preprocessing.mean and preprocessing.std with {count} value{(count == 1 ? string.Empty : "s")}, "
+                + "those that the model was trained with");
         }
 
         (int Height, int Width)? input = inputShape[2] > 0 && inputShape[3] > 0 ? ((int)inputShape[2], (int)inputShape[3]) : null;
@@ -184,7 +187,8 @@ internal sealed class ModelFolder
         crop ??= exact ?? input ?? throw new ModelLoadException($"{problem}preprocessing.resize leaves the longer side open; set preprocessing.crop, or resize to [height, width]");
         if (!Fits(inputShape[2], crop.Value.Height) || !Fits(inputShape[3], crop.Value.Width))
         {
-            throw new ModelLoadException($"{problem}preprocessing gives {crop.Value.Height}x{crop.Value.Width} (height x width), the model takes {Extent(inputShape[2])}x{Extent(inputShape[3])}; set preprocessing.crop");
+            throw new ModelLoadException($"{problem}preprocessing gives {crop.Value.Height}x{crop.Value.Width} (height x width), "
+                + $"the model takes {Extent(inputShape[2])}x{Extent(inputShape[3])}; set preprocessing.crop");
         }
 
         // The longer side depends on the frame, so only the shorter one is known to be too short here.

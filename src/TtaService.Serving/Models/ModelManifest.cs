@@ -82,8 +82,11 @@ internal sealed record ModelManifest
             _ when message.Contains("could not be mapped", StringComparison.Ordinal) =>
                 $"'{quoted}' is not a key of this object; labels, labels_file, preprocessing, outputs, default_method and limits are, with their own keys below them",
             _ when message.StartsWith("Duplicate", StringComparison.Ordinal) => $"'{quoted}' is there twice; keep one",
-            _ when message.Contains("missing required", StringComparison.Ordinal) => $"{key} lacks {(key.StartsWith("outputs", StringComparison.Ordinal) ? "its name or its kind" : "its name")}; set {key}.name{(key.StartsWith("outputs", StringComparison.Ordinal) ? $" and {key}.kind" : string.Empty)}",
-            _ => $"{key} has a value of the wrong kind; labels is a list of texts, labels_file a text, outputs a list of objects, preprocessing, default_method and limits are objects",
+            _ when message.Contains("missing required", StringComparison.Ordinal) => $"{key} lacks "
+                + $"{(key.StartsWith("outputs", StringComparison.Ordinal) ? "its name or its kind" : "its name")}; "
+                    + $"set {key}.name{(key.StartsWith("outputs", StringComparison.Ordinal) ? $" and {key}.kind" : string.Empty)}",
+            _ => $"{key} has a value of the wrong kind; labels is a list of texts, labels_file a text, outputs a list of objects, preprocessing, "
+                + "default_method and limits are objects",
         };
     }
 
@@ -229,7 +232,8 @@ internal sealed record ModelManifest
             {
                 problems.Add("preprocessing.mean and preprocessing.std go together, with one value a channel (1 or 3)");
             }
-            else if (Mean is not null && Channels is not null && Enum.TryParse<ColorChannels>(Channels, ignoreCase: true, out var channels) && Mean.Length != (channels == ColorChannels.Grey ? 1 : 3))
+            else if (Mean is not null && Channels is not null
+                && Enum.TryParse<ColorChannels>(Channels, ignoreCase: true, out var channels) && Mean.Length != (channels == ColorChannels.Grey ? 1 : 3))
             {
                 problems.Add($"preprocessing.mean has {Mean.Length} values for channels {Channels}");
             }
@@ -263,7 +267,9 @@ internal sealed record ModelManifest
         {
             if (node is not null && (Numbers(node) is not { } numbers || Array.Exists(numbers, number => !(number >= smallest && number <= largest))))
             {
-                problems.Add(string.Create(CultureInfo.InvariantCulture, $"preprocessing.{key} is {node.ToJsonString()}; it must be a number or one a channel (1 or 3), each {smallest:0} to {largest:0}"));
+                problems.Add(string.Create(
+                    CultureInfo.InvariantCulture,
+                    $"preprocessing.{key} is {node.ToJsonString()}; it must be a number or one a channel (1 or 3), each {smallest:0} to {largest:0}"));
             }
         }
 
@@ -273,7 +279,9 @@ internal sealed record ModelManifest
             {
                 if (!(value >= smallest && value <= 1))
                 {
-                    problems.Add($"preprocessing.{key} has {value.ToString(CultureInfo.InvariantCulture)}; it must be {smallest.ToString(CultureInfo.InvariantCulture)} to 1, as torchvision's Normalize on pixels of 0 to 1 (divide values for pixels of 0 to 255 by 255, or set scale and offset)");
+                    problems.Add($"preprocessing.{key} has {value.ToString(CultureInfo.InvariantCulture)}; "
+                        + $"it must be {smallest.ToString(CultureInfo.InvariantCulture)} to 1, as torchvision's Normalize on pixels of 0 to 1 (divide values for pixels of 0 to "
+                            + "255 by 255, or set scale and offset)");
                 }
             }
         }
@@ -308,7 +316,8 @@ internal sealed record ModelManifest
     internal sealed record OutputEntry
     {
         /// <summary>By the names that the file uses.</summary>
-        public static IReadOnlyDictionary<string, OutputKind> Kinds { get; } = Enum.GetValues<OutputKind>().ToDictionary(kind => JsonNamingPolicy.SnakeCaseLower.ConvertName(kind.ToString()));
+        public static IReadOnlyDictionary<string, OutputKind> Kinds { get; } =
+            Enum.GetValues<OutputKind>().ToDictionary(kind => JsonNamingPolicy.SnakeCaseLower.ConvertName(kind.ToString()));
 
         /// <summary>The output's name in the graph.</summary>
         public required string Name { get; init; }

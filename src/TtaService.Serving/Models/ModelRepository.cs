@@ -22,7 +22,8 @@ internal static partial class ModelRepository
 
         var models = new List<ModelFolder>();
         var broken = new List<BrokenModel>();
-        foreach (var folder in Directory.EnumerateDirectories(path).Where(folder => Path.GetFileName(folder) is var name && name[0] != '.' && name != "lost+found").Order(StringComparer.Ordinal))
+        var folders = Directory.EnumerateDirectories(path).Where(folder => Path.GetFileName(folder) is var name && name[0] != '.' && name != "lost+found");
+        foreach (var folder in folders.Order(StringComparer.Ordinal))
         {
             try
             {

@@ -18,14 +18,16 @@ public sealed class ModelsOptions
     [RegularExpression(" *(cpu|cuda(:[0-9]{1,3})?) *(, *(cpu|cuda(:[0-9]{1,3})?) *)*", ErrorMessage = "cpu or cuda:N, or several with commas between")]
     public string Device { get; set; } = "cpu";
 
-    /// <summary><c>fp32</c>, or <c>bf16</c>: weights and activations in bfloat16, statistics still in float32. For GPUs that have it; a CPU is slower with it. Default fp32.</summary>
+    /// <summary><c>fp32</c>, or <c>bf16</c>: weights and activations in bfloat16, statistics still in float32. For GPUs that have it; a CPU is slower with it. Default
+    /// fp32.</summary>
     public Precision Precision { get; set; }
 
     /// <summary>Most threads of a forward pass on the CPU; short passes run on one. Default 0: one a physical core.</summary>
     [Range(0, 1024)]
     public int Threads { get; set; }
 
-    /// <summary>Bytes of stream state that are kept at hand per model and device; the least recently used streams leave beyond it and come back on their next step. Default 0: a quarter of the memory that the process may use, or of what is free on its GPU.</summary>
+    /// <summary>Bytes of stream state that are kept at hand per model and device; the least recently used streams leave beyond it and come back on their next step. Default 0: a
+    /// quarter of the memory that the process may use, or of what is free on its GPU.</summary>
     [Range(0, long.MaxValue)]
     public long ArenaBytes { get; set; }
 }

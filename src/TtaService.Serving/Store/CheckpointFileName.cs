@@ -4,9 +4,11 @@ using System.Text;
 
 namespace TtaService.Serving.Store;
 
-/// <summary>The file of a checkpoint: <c>&lt;stream, escaped&gt;~&lt;number&gt;.safetensors</c>, <c>.rejected</c> when it was set aside, or <c>.dropped</c> for the mark of a stream that made room.</summary>
+/// <summary>The file of a checkpoint: <c>&lt;stream, escaped&gt;~&lt;number&gt;.safetensors</c>, <c>.rejected</c> when it was set aside, or <c>.dropped</c> for the mark of a
+/// stream that made room.</summary>
 /// <remarks>
-/// Lower-case letters, digits, - and _ stand for themselves, every other byte of the key's UTF-8 as =XX: no key leaves the folder, hides a file, or equals another on a file system that
+/// Lower-case letters, digits, - and _ stand for themselves, every other byte of the key's UTF-8 as =XX: no key leaves the folder, hides a file, or equals another on a file system
+/// that
 /// ignores case. A long key is cut and its SHA-256 follows a double ==; then only the file itself tells the whole key.
 /// </remarks>
 internal static class CheckpointFileName

@@ -249,7 +249,8 @@ internal sealed class CheckpointLedger
                 if (victim is null)
                 {
                     throw new StoreFullException(
-                        $"the store holds {_bytes} bytes (limit {_options.MaxBytes}, Store:MaxBytes) of {_streams} streams (limit {_options.MaxStreams}, Store:MaxStreams), none of them idle; {bytes} more do not fit: raise the limits, or keep fewer checkpoints (Store:KeepCheckpoints)");
+                        $"the store holds {_bytes} bytes (limit {_options.MaxBytes}, Store:MaxBytes) of {_streams} streams (limit {_options.MaxStreams}, Store:MaxStreams), "
+                            + $"none of them idle; {bytes} more do not fit: raise the limits, or keep fewer checkpoints (Store:KeepCheckpoints)");
                 }
             }
 
@@ -273,7 +274,8 @@ internal sealed class CheckpointLedger
 
             _swept = _clock.GetTimestamp();
             expired.AddRange(_idle.TakeWhile(entry => _clock.GetElapsedTime(entry.LastUsed) >= _options.IdleExpiry));
-            expired.AddRange(_empty.Where(entry => _clock.GetElapsedTime(entry.LastUsed) is var age && (age >= _options.IdleExpiry || (age >= EmptyExpiry && entry is { RefusedNumber: 0, DroppedNumber: 0 }))));
+            expired.AddRange(_empty.Where(entry => _clock.GetElapsedTime(entry.LastUsed) is var age
+                && (age >= _options.IdleExpiry || (age >= EmptyExpiry && entry is { RefusedNumber: 0, DroppedNumber: 0 }))));
         }
 
         foreach (var entry in expired)

@@ -65,7 +65,8 @@ internal sealed class CheckpointSeal
         Encoding.ASCII.GetBytes(digest, file.AsSpan(DigestStart(file, _algorithm)!.Value));
         return System.Buffers.Binary.BinaryPrimitives.ReadUInt64LittleEndian(file) <= Safetensors.MaxHeaderBytes
             ? file
-            : throw new SnapshotException($"the checkpoint's header has {System.Buffers.Binary.BinaryPrimitives.ReadUInt64LittleEndian(file)} bytes, at most {Safetensors.MaxHeaderBytes} are read back");
+            : throw new SnapshotException($"the checkpoint's header has {System.Buffers.Binary.BinaryPrimitives.ReadUInt64LittleEndian(file)} bytes, "
+                + $"at most {Safetensors.MaxHeaderBytes} are read back");
     }
 
     // What can't be read back must not be written: the state is worth more than what belongs to it.

@@ -34,7 +34,9 @@ internal sealed class FileBlobs : ICheckpointBlobs
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new StoreUnavailableException($"the folder '{_folder}' (Store:Path) can't be locked, perhaps another process uses it; give each process a folder of its own, or use redis: {e.Message}", e);
+            throw new StoreUnavailableException(
+                $"the folder '{_folder}' (Store:Path) can't be locked, perhaps another process uses it; give each process a folder of its own, or use redis: {e.Message}",
+                e);
         }
     }
 
@@ -47,7 +49,8 @@ internal sealed class FileBlobs : ICheckpointBlobs
         using var file = File.OpenHandle(path);
         var length = RandomAccess.GetLength(file);
         Span<byte> prefix = stackalloc byte[8];
-        if (RandomAccess.Read(file, prefix, 0) < prefix.Length || BinaryPrimitives.ReadUInt64LittleEndian(prefix) is var headerLength && headerLength > (ulong)Math.Min(length - 8, Safetensors.MaxHeaderBytes))
+        if (RandomAccess.Read(file, prefix, 0) < prefix.Length || BinaryPrimitives.ReadUInt64LittleEndian(prefix) is var headerLength
+            && headerLength > (ulong)Math.Min(length - 8, Safetensors.MaxHeaderBytes))
         {
             throw new CheckpointRefusedException("damaged", $"the file has {length} bytes, fewer than its header says");
         }

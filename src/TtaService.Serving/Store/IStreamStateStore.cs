@@ -1,6 +1,7 @@
 namespace TtaService.Serving.Store;
 
-/// <summary>Keeps the states of streams across restarts, crashes and replicas. The last opener of a stream owns it; who opened it before can no longer write. Thread-safe.</summary>
+/// <summary>Keeps the states of streams across restarts, crashes and replicas. The last opener of a stream owns it; who opened it before can no longer write.
+/// Thread-safe.</summary>
 /// <remarks>
 /// Every operation may throw <see cref="StoreUnavailableException"/>: nothing is known to have happened, and the same call may be made again. Those on one stream may also throw
 /// <see cref="StoredStreamException"/>: what is stored of that stream can't be read.

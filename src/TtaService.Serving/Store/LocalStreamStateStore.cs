@@ -95,7 +95,10 @@ internal sealed class LocalStreamStateStore(GuardedBlobs blobs, CheckpointLedger
 
     public Task<IReadOnlyList<CheckpointDescription>> CheckpointsAsync(string stream, CancellationToken cancellation) =>
         Task.Run<IReadOnlyList<CheckpointDescription>>(
-            () => ledger.InEntry(stream, create: false, entry => entry.Kept.AsEnumerable().Reverse().Select(kept => blobs.Describe(stream, kept.Number)).OfType<CheckpointDescription>().ToList()) ?? [],
+            () => ledger.InEntry(
+                stream,
+                create: false,
+                entry => entry.Kept.AsEnumerable().Reverse().Select(kept => blobs.Describe(stream, kept.Number)).OfType<CheckpointDescription>().ToList()) ?? [],
             cancellation);
 
     public Task<StoredCheckpoint?> ReadAsync(string stream, long number, CancellationToken cancellation) =>
@@ -128,7 +131,10 @@ internal sealed class LocalStreamStateStore(GuardedBlobs blobs, CheckpointLedger
 
         if (entry.Kept.Count == 0)
         {
-            return entry.DroppedNumber == 0 ? opening : opening with { Dropped = $"its stored state was dropped to make room for other streams (Store:MaxStreams is {options.MaxStreams}, Store:MaxBytes {options.MaxBytes})" };
+            return entry.DroppedNumber == 0
+                ? opening
+                : opening with { Dropped = $"its stored state was dropped to make room for other streams (Store:MaxStreams is {options.MaxStreams}, "
+                    + $"Store:MaxBytes {options.MaxBytes})" };
         }
 
         var number = entry.Kept[^1].Number;

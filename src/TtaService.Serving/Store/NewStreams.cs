@@ -1,7 +1,8 @@
 namespace TtaService.Serving.Store;
 
 /// <summary>The streams that came into a store within the last hour, by the client that brought them, and whether one of these floods it. Not thread-safe.</summary>
-/// <remarks>A client floods when what it brought within the hour is more than a quarter of what the store may hold: then its own newest streams leave, not the oldest of all.</remarks>
+/// <remarks>A client floods when what it brought within the hour is more than a quarter of what the store may hold: then its own newest streams leave, not the oldest of
+/// all.</remarks>
 internal sealed class NewStreams<T>(StoreOptions options, TimeProvider clock)
     where T : class
 {

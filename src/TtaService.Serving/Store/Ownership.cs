@@ -38,7 +38,8 @@ internal sealed class Ownership
 
             if (_takeoversInWindow >= options.MaxTakeoversPerMinute)
             {
-                return new StreamOpening { Status = OpenStatus.TakeoverLimited, PreviousOwner = previous, Takeovers = Takeovers, RetryAfter = Window - clock.GetElapsedTime(_windowStart) };
+                var left = Window - clock.GetElapsedTime(_windowStart);
+                return new StreamOpening { Status = OpenStatus.TakeoverLimited, PreviousOwner = previous, Takeovers = Takeovers, RetryAfter = left };
             }
 
             _takeoversInWindow++;

@@ -8,14 +8,19 @@ internal static class RedisErrors
     private const int MaxCharacters = 160;
 
     // Errors of the server whatever the key, also when a script meets them.
-    private static readonly string[] OfTheServer = ["OOM ", "READONLY ", "LOADING ", "BUSY ", "MISCONF ", "MASTERDOWN ", "CLUSTERDOWN ", "NOAUTH ", "NOPERM ", "NOREPLICAS ", "NOSCRIPT ", "TRYAGAIN ", "MOVED ", "ASK ", "command not allowed", "read only replica", "max number of clients"];
+    private static readonly string[] OfTheServer =
+    [
+        "OOM ", "READONLY ", "LOADING ", "BUSY ", "MISCONF ", "MASTERDOWN ", "CLUSTERDOWN ", "NOAUTH ", "NOPERM ", "NOREPLICAS ", "NOSCRIPT ", "TRYAGAIN ",
+        "MOVED ", "ASK ", "command not allowed", "read only replica", "max number of clients",
+    ];
 
     // The wrong type, or what Lua says of fields that are no numbers.
     private static readonly string[] OfARecord = ["WRONGTYPE ", "user_script", "ERR value is not", "ERR hash value is not", "attempt to "];
 
     /// <summary>Whether the error is about what lies under the key, not about the server.</summary>
     public static bool IsOfTheRecord(RedisServerException error) =>
-        !Array.Exists(OfTheServer, word => error.Message.Contains(word, StringComparison.Ordinal)) && Array.Exists(OfARecord, word => error.Message.Contains(word, StringComparison.Ordinal));
+        !Array.Exists(OfTheServer, word => error.Message.Contains(word, StringComparison.Ordinal))
+            && Array.Exists(OfARecord, word => error.Message.Contains(word, StringComparison.Ordinal));
 
     /// <summary>The first line, without what the client library or a script says of itself.</summary>
     public static string Explain(Exception error)

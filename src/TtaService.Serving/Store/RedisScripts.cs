@@ -4,13 +4,16 @@ namespace TtaService.Serving.Store;
 
 /// <summary>The scripts that run in Redis, each on the hash of one stream.</summary>
 /// <remarks>
-/// Fields: <c>epoch</c>, <c>owner</c> (missing when nobody has it), <c>seen</c> (milliseconds), <c>takeovers</c>, <c>window</c> and <c>count</c> (take-overs of the running minute),
-/// <c>number</c> of the last checkpoint, <c>version</c> of it within its claim, <c>f:N</c> its file, <c>d:N</c> its description, <c>refused</c> and <c>reason</c> with <c>r:N</c> for one that was set aside.
+/// Fields: <c>epoch</c>, <c>owner</c> (missing when nobody has it), <c>seen</c> (milliseconds), <c>takeovers</c>, <c>window</c> and <c>count</c> (take-overs of the running
+/// minute),
+/// <c>number</c> of the last checkpoint, <c>version</c> of it within its claim, <c>f:N</c> its file, <c>d:N</c> its description, <c>refused</c> and <c>reason</c> with <c>r:N</c>
+/// for one that was set aside.
 /// An epoch is the time of the opening in microseconds, or one more than the last: after the server lost its content, no old claim fits a new opening.
 /// </remarks>
 internal static class RedisScripts
 {
-    /// <summary>ARGV: owner, 1 to reject, owner timeout in ms, take-overs per minute, expiry in ms. Returns owned: previous owner, take-overs, epoch, number, refused number, reason, file; or held, limited: owner, take-overs, ms to wait.</summary>
+    /// <summary>ARGV: owner, 1 to reject, owner timeout in ms, take-overs per minute, expiry in ms. Returns owned: previous owner, take-overs, epoch, number, refused number,
+    /// reason, file; or held, limited: owner, take-overs, ms to wait.</summary>
     public const string Open = """
         local key = KEYS[1]
         local t = redis.call('TIME')
@@ -39,7 +42,8 @@ internal static class RedisScripts
         return {'owned', owner or '', takeovers, epoch, number, h[8] or '0', h[9] or '', file or false}
         """;
 
-    /// <summary>ARGV: epoch, owner, version, checkpoints to keep, expiry in ms, 1 to close, description, file (empty for none). Returns saved: number, bytes; fenced: epoch, owner; or lost.</summary>
+    /// <summary>ARGV: epoch, owner, version, checkpoints to keep, expiry in ms, 1 to close, description, file (empty for none). Returns saved: number, bytes; fenced: epoch, owner;
+    /// or lost.</summary>
     public const string Write = """
         local key = KEYS[1]
         local h = redis.call('HMGET', key, 'epoch', 'owner', 'version', 'number', 'refused')
@@ -75,7 +79,8 @@ internal static class RedisScripts
         return {'held'}
         """;
 
-    /// <summary>Returns deleted or none. For a minute the epoch stays, so that the owner hears that it is fenced, not that the server forgot the stream. What is no hash goes, too.</summary>
+    /// <summary>Returns deleted or none. For a minute the epoch stays, so that the owner hears that it is fenced, not that the server forgot the stream. What is no hash goes,
+    /// too.</summary>
     public const string Delete = """
         local type = redis.call('TYPE', KEYS[1])['ok']
         if type ~= 'hash' and type ~= 'none' then

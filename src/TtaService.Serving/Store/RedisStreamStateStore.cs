@@ -4,7 +4,8 @@ using StackExchange.Redis;
 
 namespace TtaService.Serving.Store;
 
-/// <summary>Keeps states in Redis or a compatible server, for any number of replicas. A stream is one hash, and every operation on it one script: ownership and bytes change together.</summary>
+/// <summary>Keeps states in Redis or a compatible server, for any number of replicas. A stream is one hash, and every operation on it one script: ownership and bytes change
+/// together.</summary>
 internal sealed class RedisStreamStateStore : IStreamStateStore
 {
     private readonly StoreOptions _options;
@@ -63,7 +64,8 @@ internal sealed class RedisStreamStateStore : IStreamStateStore
         }
     }
 
-    public Task<CheckpointWrite> CheckpointAsync(StreamClaim claim, PendingCheckpoint checkpoint, CancellationToken cancellation) => WriteAsync(claim, checkpoint, close: false, cancellation);
+    public Task<CheckpointWrite> CheckpointAsync(StreamClaim claim, PendingCheckpoint checkpoint, CancellationToken cancellation) =>
+        WriteAsync(claim, checkpoint, close: false, cancellation);
 
     public Task<CheckpointWrite> CloseAsync(StreamClaim claim, PendingCheckpoint? last, CancellationToken cancellation) => WriteAsync(claim, last, close: true, cancellation);
 
@@ -160,7 +162,8 @@ internal sealed class RedisStreamStateStore : IStreamStateStore
         {
             return read();
         }
-        catch (Exception e) when (e is FormatException or OverflowException or InvalidCastException or IndexOutOfRangeException or NullReferenceException or ArgumentNullException or JsonException)
+        catch (Exception e) when (e is FormatException or OverflowException or InvalidCastException or IndexOutOfRangeException
+            or NullReferenceException or ArgumentNullException or JsonException)
         {
             throw Unreadable(stream, e);
         }

@@ -1,6 +1,7 @@
 namespace TtaService.Serving.Store;
 
-/// <summary>The store as the streams see it: after a failure nothing waits for it until it is tried again, and a full store counts as one that does not serve. Opened once, before the listeners open. Thread-safe.</summary>
+/// <summary>The store as the streams see it: after a failure nothing waits for it until it is tried again, and a full store counts as one that does not serve. Opened once, before
+/// the listeners open. Thread-safe.</summary>
 internal sealed class RetryingStreamStateStore(StoreHealth health) : IStreamStateStore
 {
     private IStreamStateStore? _store;

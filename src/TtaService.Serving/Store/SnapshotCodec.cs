@@ -81,7 +81,8 @@ internal sealed class SnapshotCodec(SnapshotEncoding encoding, Func<string, IRea
         }
 
         var model = content.Metadata.GetValueOrDefault("model") ?? "";
-        var source = new SourceValues(sites(model) ?? throw new SnapshotException($"the snapshot is encoded as differences from the statistics of model {ForeignText.Clip(model)}, which is not loaded"));
+        var source = new SourceValues(sites(model) ?? throw new SnapshotException($"the snapshot is encoded as differences from the statistics of model "
+            + $"{ForeignText.Clip(model)}, which is not loaded"));
         try
         {
             var tensors = JsonSerializer.Deserialize<List<EncodedTensor>>(content.Metadata[TensorsKey])!;

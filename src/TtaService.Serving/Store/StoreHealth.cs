@@ -66,7 +66,10 @@ internal sealed partial class StoreHealth(IOptions<StoreOptions> options, TtaMet
 
     private static partial class Log
     {
-        [LoggerMessage(EventId = 50, Level = LogLevel.Error, Message = "StoreFailed: {Trouble}; streams go on in memory, what they learn from here on is lost if the process ends before the store is back")]
+        [LoggerMessage(
+            EventId = 50,
+            Level = LogLevel.Error,
+            Message = "StoreFailed: {Trouble}; streams go on in memory, what they learn from here on is lost if the process ends before the store is back")]
         public static partial void StoreFailed(ILogger logger, string trouble);
 
         [LoggerMessage(EventId = 51, Level = LogLevel.Information, Message = "StoreRecovered")]

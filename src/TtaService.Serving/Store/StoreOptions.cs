@@ -61,7 +61,8 @@ internal sealed class StoreOptions
     /// <summary>How states are encoded. Default lossless.</summary>
     public SnapshotEncoding Encoding { get; set; } = SnapshotEncoding.Lossless;
 
-    /// <summary>A file whose bytes, 32 at least, key the checkpoints' checksums: then who can write the store but lacks the file can't forge a state. Default none: checksums only find damage.</summary>
+    /// <summary>A file whose bytes, 32 at least, key the checkpoints' checksums: then who can write the store but lacks the file can't forge a state. Default none: checksums only
+    /// find damage.</summary>
     public string? SigningKeyFile { get; set; }
 
     /// <summary>Where Redis is, in the notation of StackExchange.Redis (<c>host:6379,password=…,ssl=true</c>).</summary>
@@ -75,13 +76,15 @@ internal sealed class StoreOptions
     [Range(typeof(TimeSpan), "00:00:00.050", "00:01:00")]
     public TimeSpan RedisTimeout { get; set; } = TimeSpan.FromSeconds(2);
 
-    /// <summary>Whether a stream may only be opened when the store gave a claim to it. Default false: while the store is down, streams start fresh, and two replicas may run the same one.</summary>
+    /// <summary>Whether a stream may only be opened when the store gave a claim to it. Default false: while the store is down, streams start fresh, and two replicas may run the
+    /// same one.</summary>
     public bool RequireFencing { get; set; }
 
     /// <summary>What happens when a stream is opened that another replica owns. Default replace: the last opener wins.</summary>
     public OpenPolicy DuplicateStream { get; set; } = OpenPolicy.Replace;
 
-    /// <summary>Whether a unary request takes over a stream that another replica owns. Default false: it is refused with the owner's address, because a load balancer that spreads unary requests would move the stream with each.</summary>
+    /// <summary>Whether a unary request takes over a stream that another replica owns. Default false: it is refused with the owner's address, because a load balancer that spreads
+    /// unary requests would move the stream with each.</summary>
     public bool UnaryTakesOver { get; set; }
 
     /// <summary>How often the claims are confirmed; a replica that was paused or cut off learns within this time that another has its streams. Default 2 s.</summary>
@@ -96,15 +99,18 @@ internal sealed class StoreOptions
     [Range(1, 100_000)]
     public int MaxTakeoversPerMinute { get; set; } = 30;
 
-    /// <summary>A state that changed is stored at the latest after this time, while the store keeps up. Default 30 s: that much adaptation is lost when the process is killed.</summary>
+    /// <summary>A state that changed is stored at the latest after this time, while the store keeps up. Default 30 s: that much adaptation is lost when the process is
+    /// killed.</summary>
     [Range(typeof(TimeSpan), "00:00:00.100", "1.00:00:00")]
     public TimeSpan CheckpointInterval { get; set; } = TimeSpan.FromSeconds(30);
 
-    /// <summary>A state whose drift score moved by so much since its last checkpoint is stored at once: what the stream learned there is worth most. Default 0.5; 0 for never.</summary>
+    /// <summary>A state whose drift score moved by so much since its last checkpoint is stored at once: what the stream learned there is worth most. Default 0.5; 0 for
+    /// never.</summary>
     [Range(0.0, 1e6)]
     public double DriftThreshold { get; set; } = 0.5;
 
-    /// <summary>Bytes of checkpoints written per second on the average, oldest change first. Default 64 MiB: a tenth of what one Redis takes. Closing and stopping do not wait for it.</summary>
+    /// <summary>Bytes of checkpoints written per second on the average, oldest change first. Default 64 MiB: a tenth of what one Redis takes. Closing and stopping do not wait for
+    /// it.</summary>
     [Range(1024, long.MaxValue)]
     public long BytesPerSecond { get; set; } = 64L << 20;
 

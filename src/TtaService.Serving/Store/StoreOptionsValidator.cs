@@ -16,7 +16,8 @@ internal sealed class StoreOptionsValidator : IValidateOptions<StoreOptions>
 
         if (options.OwnerTimeout <= options.RenewInterval)
         {
-            errors.Add($"Store:OwnerTimeout is {options.OwnerTimeout}, it must be longer than Store:RenewInterval ({options.RenewInterval}), or every owner seems dead between two signs of life");
+            errors.Add($"Store:OwnerTimeout is {options.OwnerTimeout}, it must be longer than Store:RenewInterval ({options.RenewInterval}), "
+                + "or every owner seems dead between two signs of life");
         }
 
         if (options.SigningKeyFile is { } key)
@@ -27,7 +28,8 @@ internal sealed class StoreOptionsValidator : IValidateOptions<StoreOptions>
             }
             else if (new FileInfo(key).Length < CheckpointSeal.MinKeyBytes)
             {
-                errors.Add($"Store:SigningKeyFile: '{key}' has {new FileInfo(key).Length} bytes, at least {CheckpointSeal.MinKeyBytes} are needed; make it with 'head -c 32 /dev/urandom'");
+                errors.Add($"Store:SigningKeyFile: '{key}' has {new FileInfo(key).Length} bytes, at least {CheckpointSeal.MinKeyBytes} are needed; "
+                    + "make it with 'head -c 32 /dev/urandom'");
             }
         }
 

@@ -13,15 +13,18 @@ public sealed class BatchingOptions
     [Range(1, 4096)]
     public int MaxFramesPerStep { get; set; } = 64;
 
-    /// <summary>Longest wait for steps of other streams that are still being decoded; without such steps there is no wait. Default 2 ms: about the decoding of one camera image.</summary>
+    /// <summary>Longest wait for steps of other streams that are still being decoded; without such steps there is no wait. Default 2 ms: about the decoding of one camera
+    /// image.</summary>
     [Range(typeof(TimeSpan), "00:00:00", "00:00:01")]
     public TimeSpan MaxDelay { get; set; } = TimeSpan.FromMilliseconds(2);
 
-    /// <summary>Steps that wait or run, of all streams; further ones are refused with RESOURCE_EXHAUSTED. The last eighth is for streams of which none waits. Default 1,024.</summary>
+    /// <summary>Steps that wait or run, of all streams; further ones are refused with RESOURCE_EXHAUSTED. The last eighth is for streams of which none waits. Default
+    /// 1,024.</summary>
     [Range(1, 1_000_000)]
     public int MaxQueuedSteps { get; set; } = 1024;
 
-    /// <summary>Bytes of frames that wait or run, encoded and decoded; further ones are refused with RESOURCE_EXHAUSTED. The last eighth is for streams of which no step waits. Default 1 GiB.</summary>
+    /// <summary>Bytes of frames that wait or run, encoded and decoded; further ones are refused with RESOURCE_EXHAUSTED. The last eighth is for streams of which no step waits.
+    /// Default 1 GiB.</summary>
     [Range(1, long.MaxValue)]
     public long MaxQueuedBytes { get; set; } = 1L << 30;
 

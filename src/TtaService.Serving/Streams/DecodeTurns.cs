@@ -13,7 +13,8 @@ internal sealed class DecodeShare
     public FairShare Heavy { get; } = new();
 }
 
-/// <summary>Bounds how many frames are decoded at a time, so that decoding leaves processors to the device thread and the network, and gives the turns to streams fairly, frame by frame.</summary>
+/// <summary>Bounds how many frames are decoded at a time, so that decoding leaves processors to the device thread and the network, and gives the turns to streams fairly, frame by
+/// frame.</summary>
 /// <remarks>
 /// A frame is decoded in one go, and a hostile one takes a second. So frames that cost more than a camera's wait in a line of their own: cheap ones never wait for them.
 /// While cheap frames come, the dear ones leave a processor free.
@@ -149,7 +150,10 @@ internal sealed class DecodeTurns
             lane.Line.Charge(turn, turn.Cost);
             lane.Running++;
             job.Running++;
-            ThreadPool.UnsafeQueueUserWorkItem(static work => work.Turns.Have(work.Lane, work.Job, work.Turn), (Turns: this, Lane: lane, Job: job, Turn: job.Next++), preferLocal: false);
+            ThreadPool.UnsafeQueueUserWorkItem(
+                static work => work.Turns.Have(work.Lane, work.Job, work.Turn),
+                (Turns: this, Lane: lane, Job: job, Turn: job.Next++),
+                preferLocal: false);
         }
 
         StandInLine(share);

@@ -27,7 +27,9 @@ internal sealed class DeviceWatch(ModelCatalog models, LoopWatch loops, IOptions
         {
             if (!_devices.TryGetValue(model, out var device))
             {
-                _devices.Add(model, device = new Device(_loops.Add(LoopKind.Device, $"the device thread of {model.Name} on {model.Device}", batching.Value.StuckAfter, isVital: true)));
+                _devices.Add(
+                    model,
+                    device = new Device(_loops.Add(LoopKind.Device, $"the device thread of {model.Name} on {model.Device}", batching.Value.StuckAfter, isVital: true)));
             }
 
             // Not waited for: one that is stuck must not hide the others.
@@ -37,7 +39,11 @@ internal sealed class DeviceWatch(ModelCatalog models, LoopWatch loops, IOptions
             }
         }
 
-        return Task.WhenAll(_devices.Values.Select(device => device.Asking)).WaitAsync(Period, _clock, stop).ContinueWith(static _ => { }, CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
+        return Task.WhenAll(_devices.Values.Select(device => device.Asking)).WaitAsync(Period, _clock, stop).ContinueWith(
+            static _ => { },
+            CancellationToken.None,
+            TaskContinuationOptions.None,
+            TaskScheduler.Default);
     }
 
     private static async Task AskAsync(ServedModel model, LoopBeat beat, CancellationToken stop)

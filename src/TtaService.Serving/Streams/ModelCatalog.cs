@@ -33,7 +33,8 @@ internal sealed class ModelCatalog : IAsyncDisposable
         Engines = [.. _models.Values.SelectMany(engines => engines)];
     }
 
-    /// <summary>The model of this name on its first device; the empty name is the only model's, and nobody's where another one is broken: its streams must not come to a stranger.</summary>
+    /// <summary>The model of this name on its first device; the empty name is the only model's, and nobody's where another one is broken: its streams must not come to a
+    /// stranger.</summary>
     public ServedModel Find(string name) => Named(name)[0];
 
     /// <summary>The model of this name on the device that holds the least state.</summary>
@@ -52,7 +53,8 @@ internal sealed class ModelCatalog : IAsyncDisposable
         return open[(Interlocked.Increment(ref _placed) - 1) % open.Length];
     }
 
-    /// <summary>The model that a checkpoint belongs to: the one of its name, which the digest checks; where that is not served, one of the same file. Else why there is none.</summary>
+    /// <summary>The model that a checkpoint belongs to: the one of its name, which the digest checks; where that is not served, one of the same file. Else why there is
+    /// none.</summary>
     /// <param name="checkpoint">The checkpoint.</param>
     /// <param name="wanted">The model that is asked for, which decides between several of one file for a checkpoint without a name; empty for any.</param>
     public (ServedModel? Model, string Foreign) Of(CheckpointDescription checkpoint, string wanted)
@@ -65,7 +67,9 @@ internal sealed class ModelCatalog : IAsyncDisposable
         }
 
         var alike = All.Where(model => model.Engine.Model.Digest == checkpoint.Model).ToList();
-        return (alike.Find(model => model.Name == wanted) ?? alike.FirstOrDefault(), $"it belongs to model {checkpoint.ModelName}{(checkpoint.ModelName.Length > 0 ? ", " : string.Empty)}{checkpoint.Model}, which is not served here");
+        return (
+            alike.Find(model => model.Name == wanted) ?? alike.FirstOrDefault(),
+            $"it belongs to model {checkpoint.ModelName}{(checkpoint.ModelName.Length > 0 ? ", " : string.Empty)}{checkpoint.Model}, which is not served here");
     }
 
     public async ValueTask DisposeAsync()
@@ -85,7 +89,11 @@ internal sealed class ModelCatalog : IAsyncDisposable
         {
             return _models.Count == 1 && Broken.Count == 0
                 ? _models.Values.First()
-                : throw new FailureException(Failure.Invalid("MODEL_MISSING", "model", $"name a model, there are {_models.Count + Broken.Count}: {string.Join(", ", _models.Keys.Concat(Broken.Select(broken => broken.Name)).Order(StringComparer.Ordinal))}"));
+                : throw new FailureException(Failure.Invalid(
+                    "MODEL_MISSING",
+                    "model",
+                    $"name a model, there are {_models.Count + Broken.Count}: "
+                        + $"{string.Join(", ", _models.Keys.Concat(Broken.Select(broken => broken.Name)).Order(StringComparer.Ordinal))}"));
         }
 
         if (_models.TryGetValue(name, out var engines))
@@ -95,7 +103,10 @@ internal sealed class ModelCatalog : IAsyncDisposable
 
         throw Broken.FirstOrDefault(broken => broken.Name == name) is { } known
             ? new FailureException(new Failure(FailureKind.FailedPrecondition, "MODEL_BROKEN", $"model '{name}' can't be served: {known.Reason}") { Field = "model" })
-            : new FailureException(new Failure(FailureKind.NotFound, "MODEL_NOT_FOUND", $"model '{(name.Length <= 128 ? name : name[..128] + "…")}' does not exist; there is {Names()}") { Field = "model" });
+            : new FailureException(new Failure(
+                FailureKind.NotFound,
+                "MODEL_NOT_FOUND",
+                $"model '{(name.Length <= 128 ? name : name[..128] + "…")}' does not exist; there is {Names()}") { Field = "model" });
     }
 
     private string Names() => _models.Count == 0 ? "none" : string.Join(", ", _models.Keys);

@@ -7,7 +7,17 @@ using TtaService.Serving.Telemetry;
 namespace TtaService.Serving.Streams;
 
 /// <summary>A model that is loaded on a device: its folder, its engine, and what stands before the engine.</summary>
-internal sealed class ServedModel(ModelFolder folder, string device, Preprocessing preprocessing, FramePipeline frames, InferenceEngine engine, StreamResidency residency, StepBatcher batcher, MethodSettings defaultMethod, ModelDrift drift, ShadowQueue shadow) : IAsyncDisposable
+internal sealed class ServedModel(
+    ModelFolder folder,
+    string device,
+    Preprocessing preprocessing,
+    FramePipeline frames,
+    InferenceEngine engine,
+    StreamResidency residency,
+    StepBatcher batcher,
+    MethodSettings defaultMethod,
+    ModelDrift drift,
+    ShadowQueue shadow) : IAsyncDisposable
 {
     public string Name => Folder.Name;
 

@@ -181,7 +181,10 @@ internal sealed class StepBatcher : IAsyncDisposable
 
         if (submission.Sequence == ulong.MaxValue)
         {
-            return Failure.Invalid("SEQUENCE_OUT_OF_RANGE", "step.sequence", $"sequence {submission.Sequence} has no successor; number the steps 1, 2, 3, ..., or 0 for none (a client's -1 becomes this number)");
+            return Failure.Invalid(
+                "SEQUENCE_OUT_OF_RANGE",
+                "step.sequence",
+                $"sequence {submission.Sequence} has no successor; number the steps 1, 2, 3, ..., or 0 for none (a client's -1 becomes this number)");
         }
 
         // One that another call has moved past since its digest was not taken waits for its turn, and is recalled then.
@@ -371,7 +374,10 @@ internal sealed class StepBatcher : IAsyncDisposable
     private bool Expired(QueuedStep step) => step.Submission.Timeout is { } timeout && _clock.GetElapsedTime(step.Submitted) >= timeout;
 
     private static Failure ExpiredFailure(QueuedStep step) =>
-        new(FailureKind.DeadlineExceeded, "STEP_EXPIRED", $"the step did not begin within its {step.Submission.Timeout?.TotalMilliseconds:0.###} ms and never runs; the stream's state is as it was");
+        new(
+            FailureKind.DeadlineExceeded,
+            "STEP_EXPIRED",
+            $"the step did not begin within its {step.Submission.Timeout?.TotalMilliseconds:0.###} ms and never runs; the stream's state is as it was");
 
     private TakenSteps Take(QueuedStep first)
     {

@@ -1,6 +1,7 @@
 namespace TtaService.Serving.Streams;
 
-/// <summary>The frames of one step on their way to the model: decoded by turns, in any order, several at a time. Disposal gives back what was not taken, once no turn runs.</summary>
+/// <summary>The frames of one step on their way to the model: decoded by turns, in any order, several at a time. Disposal gives back what was not taken, once no turn
+/// runs.</summary>
 internal abstract class StepDecoding : IDisposable
 {
     /// <summary>Turns that it takes: one a frame where frames cost something.</summary>

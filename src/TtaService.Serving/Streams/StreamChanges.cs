@@ -32,7 +32,10 @@ internal sealed partial class StreamChanges(ModelCatalog models, StreamRegister 
         }
         catch (SnapshotException refused)
         {
-            throw new FailureException(new Failure(FailureKind.FailedPrecondition, "CHECKPOINT_REFUSED", $"checkpoint {checkpoint.Description.Number} of stream '{session.Name}' does not fit: {refused.Message}"));
+            throw new FailureException(new Failure(
+                FailureKind.FailedPrecondition,
+                "CHECKPOINT_REFUSED",
+                $"checkpoint {checkpoint.Description.Number} of stream '{session.Name}' does not fit: {refused.Message}"));
         }
 
         if (StreamRecord.Read(checkpoint.Record) is { } record)

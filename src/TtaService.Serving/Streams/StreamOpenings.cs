@@ -147,7 +147,15 @@ internal sealed partial class StreamOpenings(
                 model,
                 bytes,
                 engine => engine.CreateState(method, request.Seed ?? 0),
-                state => new StreamSession(request.Key, model, state, StateOrigin.Fresh, StreamRequestRules.Settings(request), _options, _replies, clock) { CountedBytes = bytes }).ConfigureAwait(false);
+                state => new StreamSession(
+                    request.Key,
+                    model,
+                    state,
+                    StateOrigin.Fresh,
+                    StreamRequestRules.Settings(request),
+                    _options,
+                    _replies,
+                    clock) { CountedBytes = bytes }).ConfigureAwait(false);
         }
         catch
         {
@@ -200,7 +208,10 @@ internal sealed partial class StreamOpenings(
             if (opening is { Checkpoint: null, Refused: false } && request.Mode == ResumeMode.MustExist)
             {
                 throw new FailureException(opening.Claim is null
-                    ? new Failure(FailureKind.Unavailable, "STORE_UNAVAILABLE", $"stream '{request.Key.Name}' is not in memory and the state store is out of reach") { RetryAfter = TimeSpan.FromSeconds(1) }
+                    ? new Failure(
+                        FailureKind.Unavailable,
+                        "STORE_UNAVAILABLE",
+                        $"stream '{request.Key.Name}' is not in memory and the state store is out of reach") { RetryAfter = TimeSpan.FromSeconds(1) }
                     : opening.Notice is { } dropped ? Failure.StreamNotFound(request.Key.Name, dropped) : Failure.StreamNotFound(request.Key.Name));
             }
 
@@ -216,7 +227,15 @@ internal sealed partial class StreamOpenings(
             var bytes = model.Engine.Model.StateBytes(method);
             await MakeRoomAsync(bytes).ConfigureAwait(false);
             var origin = opening.Refused || opening.Checkpoint is not null ? StateOrigin.Reset : StateOrigin.Fresh;
-            var begun = await AddAsync(request.Key, model, bytes, engine => engine.CreateState(method, request.Seed ?? 0), origin, StreamRequestRules.Settings(request), opening with { Notice = refused }, request.Client).ConfigureAwait(false);
+            var begun = await AddAsync(
+                request.Key,
+                model,
+                bytes,
+                engine => engine.CreateState(method, request.Seed ?? 0),
+                origin,
+                StreamRequestRules.Settings(request),
+                opening with { Notice = refused },
+                request.Client).ConfigureAwait(false);
             if (origin == StateOrigin.Reset)
             {
                 changes.WasReset(begun, request.Mode == ResumeMode.Reset && !opening.Refused ? ResetCause.Request : ResetCause.Corrupt);
@@ -330,7 +349,16 @@ internal sealed partial class StreamOpenings(
     }
 
     // The name is held and free.
-    private async Task<StreamSession> AddAsync(StreamKey key, ServedModel model, long bytes, Func<AdaptiveModel, StreamState> create, StateOrigin origin, StreamSettings settings, KeptOpening opening, string client = "", Action<StreamSession>? prepare = null)
+    private async Task<StreamSession> AddAsync(
+        StreamKey key,
+        ServedModel model,
+        long bytes,
+        Func<AdaptiveModel, StreamState> create,
+        StateOrigin origin,
+        StreamSettings settings,
+        KeptOpening opening,
+        string client = "",
+        Action<StreamSession>? prepare = null)
     {
         var session = await BeginSessionAsync(model, bytes, create, state =>
         {
@@ -348,7 +376,9 @@ internal sealed partial class StreamOpenings(
                 metrics.StreamMoved(model.Name, StreamTransition.TakenOver);
             }
 
-            metrics.StreamMoved(model.Name, opening.Claim is null ? StreamTransition.OpenedBlind : origin == StateOrigin.Restored ? StreamTransition.Restored : StreamTransition.Opened);
+            metrics.StreamMoved(
+                model.Name,
+                opening.Claim is null ? StreamTransition.OpenedBlind : origin == StateOrigin.Restored ? StreamTransition.Restored : StreamTransition.Opened);
             Log.StreamOpened(logger, key.Name, origin, session.Steps);
             return session;
         }

@@ -25,7 +25,11 @@ internal sealed class StreamRegister(StreamsOptions options)
             var streams = _streams.Count + _unlisted;
             if (streams >= options.MaxStreams)
             {
-                return new Failure(FailureKind.ResourceExhausted, "TOO_MANY_STREAMS", $"there are {streams} streams already, the limit is {options.MaxStreams} (Streams:MaxStreams); delete streams that are not used") { RetryAfter = TimeSpan.FromSeconds(10) };
+                return new Failure(
+                    FailureKind.ResourceExhausted,
+                    "TOO_MANY_STREAMS",
+                    $"there are {streams} streams already, the limit is {options.MaxStreams} (Streams:MaxStreams); "
+                        + "delete streams that are not used") { RetryAfter = TimeSpan.FromSeconds(10) };
             }
 
             return _stateBytes + bytes > _maxStateBytes ? TooLarge(bytes) : null;
@@ -143,5 +147,9 @@ internal sealed class StreamRegister(StreamsOptions options)
     private bool IsListed(StreamSession session) => _streams.TryGetValue(session.Key, out var listed) && listed == session;
 
     private Failure TooLarge(long bytes) =>
-        new(FailureKind.ResourceExhausted, "STATE_MEMORY_FULL", $"the streams' states take {_stateBytes} bytes and this one needs {bytes} more, the limit is {_maxStateBytes} (Streams:MaxStateBytes); delete streams that are not used") { RetryAfter = TimeSpan.FromSeconds(10) };
+        new(
+            FailureKind.ResourceExhausted,
+            "STATE_MEMORY_FULL",
+            $"the streams' states take {_stateBytes} bytes and this one needs {bytes} more, the limit is {_maxStateBytes} (Streams:MaxStateBytes); "
+                + "delete streams that are not used") { RetryAfter = TimeSpan.FromSeconds(10) };
 }

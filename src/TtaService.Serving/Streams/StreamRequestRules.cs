@@ -10,7 +10,11 @@ internal static class StreamRequestRules
     {
         if (request.Model.Length > 0 && request.Model != session.Model.Name)
         {
-            throw new FailureException(new Failure(FailureKind.FailedPrecondition, "STREAM_OF_ANOTHER_MODEL", $"stream '{session.Name}' belongs to model '{session.Model.Name}', not '{request.Model}'; use another stream name, or delete the stream first") { Field = $"{request.Root}.model" });
+            throw new FailureException(new Failure(
+                FailureKind.FailedPrecondition,
+                "STREAM_OF_ANOTHER_MODEL",
+                $"stream '{session.Name}' belongs to model '{session.Model.Name}', not '{request.Model}'; "
+                    + "use another stream name, or delete the stream first") { Field = $"{request.Root}.model" });
         }
 
         if (request.Mode == ResumeMode.Reset)
@@ -20,12 +24,20 @@ internal static class StreamRequestRules
 
         if (request.Method is { } choice && !Choose(session.Model, choice, request.Root).Equals(session.Method))
         {
-            throw new FailureException(new Failure(FailureKind.FailedPrecondition, "STREAM_OF_ANOTHER_METHOD", $"stream '{session.Name}' runs {session.Method.Name} {session.Method.Hyperparameters.ToJsonString()}, which differs from what is asked for; open it with RESUME_POLICY_RESET to change the method, or leave the method out") { Field = $"{request.Root}.method" });
+            throw new FailureException(new Failure(
+                FailureKind.FailedPrecondition,
+                "STREAM_OF_ANOTHER_METHOD",
+                $"stream '{session.Name}' runs {session.Method.Name} {session.Method.Hyperparameters.ToJsonString()}, which differs from what is asked for; "
+                    + "open it with RESUME_POLICY_RESET to change the method, or leave the method out") { Field = $"{request.Root}.method" });
         }
 
         if (request.Seed is { } seed && seed != session.Seed)
         {
-            throw new FailureException(new Failure(FailureKind.FailedPrecondition, "STREAM_OF_ANOTHER_SEED", $"stream '{session.Name}' has seed {session.Seed}, not {seed}; open it with RESUME_POLICY_RESET to change the seed, or leave the seed out") { Field = $"{request.Root}.seed" });
+            throw new FailureException(new Failure(
+                FailureKind.FailedPrecondition,
+                "STREAM_OF_ANOTHER_SEED",
+                $"stream '{session.Name}' has seed {session.Seed}, not {seed}; open it with RESUME_POLICY_RESET to change the seed, "
+                    + "or leave the seed out") { Field = $"{request.Root}.seed" });
         }
     }
 
@@ -33,7 +45,13 @@ internal static class StreamRequestRules
     public static StreamSettings Settings(StreamRequest request)
     {
         var defaults = new StreamSettings();
-        return new StreamSettings { Frozen = request.Freeze ?? defaults.Frozen, MaxCoalesce = request.MaxCoalesce ?? defaults.MaxCoalesce, Labels = request.Labels ?? defaults.Labels, Pinned = request.Pinned };
+        return new StreamSettings
+        {
+            Frozen = request.Freeze ?? defaults.Frozen,
+            MaxCoalesce = request.MaxCoalesce ?? defaults.MaxCoalesce,
+            Labels = request.Labels ?? defaults.Labels,
+            Pinned = request.Pinned,
+        };
     }
 
     /// <summary>The model and the method that a stream begins with.</summary>
@@ -42,7 +60,10 @@ internal static class StreamRequestRules
         var model = models.Place(request.Model);
         var method = request.Method is { } choice ? Choose(model, choice, request.Root) : model.DefaultMethod;
         return model.Engine.Model.WhyUnavailable(method) is { } reason
-            ? throw new FailureException(new Failure(FailureKind.FailedPrecondition, "METHOD_UNAVAILABLE", $"model '{model.Name}' can't run {method.Name}: {reason}") { Field = $"{request.Root}.method" })
+            ? throw new FailureException(new Failure(
+                FailureKind.FailedPrecondition,
+                "METHOD_UNAVAILABLE",
+                $"model '{model.Name}' can't run {method.Name}: {reason}") { Field = $"{request.Root}.method" })
             : (model, method);
     }
 

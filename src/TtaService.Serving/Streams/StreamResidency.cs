@@ -4,7 +4,8 @@ using TtaService.Serving.Telemetry;
 
 namespace TtaService.Serving.Streams;
 
-/// <summary>Decides whose state is in the model's arena: the least recently used streams leave it as snapshots and come back on their next step. Used on the engine's thread only.</summary>
+/// <summary>Decides whose state is in the model's arena: the least recently used streams leave it as snapshots and come back on their next step. Used on the engine's thread
+/// only.</summary>
 internal sealed partial class StreamResidency(string modelName, TtaMetrics metrics, TimeProvider clock, ILogger logger)
 {
     // Least recently used first.

@@ -65,7 +65,15 @@ internal sealed class StreamSession
     private DateTimeOffset _updated;
     private DateTimeOffset _resetAt;
 
-    public StreamSession(StreamKey key, ServedModel model, StreamState state, StateOrigin origin, StreamSettings settings, StreamsOptions limits, ReplyBudget replies, TimeProvider clock)
+    public StreamSession(
+        StreamKey key,
+        ServedModel model,
+        StreamState state,
+        StateOrigin origin,
+        StreamSettings settings,
+        StreamsOptions limits,
+        ReplyBudget replies,
+        TimeProvider clock)
     {
         Key = key;
         Model = model;
@@ -279,7 +287,9 @@ internal sealed class StreamSession
             string?[] warnings =
             [
                 Notice,
-                Keeping.OpenedBlind ? "the state store is out of reach: whatever is stored of this stream is not known here, and what it learns is kept in memory only until the store is back" : null,
+                Keeping.OpenedBlind
+                    ? "the state store is out of reach: whatever is stored of this stream is not known here, and what it learns is kept in memory only until the store is back"
+                    : null,
             ];
             return [.. warnings.OfType<string>()];
         }
@@ -368,7 +378,23 @@ internal sealed class StreamSession
     {
         lock (_gate)
         {
-            return new StreamDescription(Name, Model.Name, Method, Seed, _settings, Origin, Steps, Frames, Age, Answered.Last, StateBytes, State is { IsResident: true }, Created, _updated, _resetAt, Keeping.Claim?.Owner);
+            return new StreamDescription(
+                Name,
+                Model.Name,
+                Method,
+                Seed,
+                _settings,
+                Origin,
+                Steps,
+                Frames,
+                Age,
+                Answered.Last,
+                StateBytes,
+                State is { IsResident: true },
+                Created,
+                _updated,
+                _resetAt,
+                Keeping.Claim?.Owner);
         }
     }
 }

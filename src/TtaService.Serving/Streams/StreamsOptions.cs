@@ -13,7 +13,8 @@ public sealed class StreamsOptions
     [Range(0, long.MaxValue)]
     public long MaxStateBytes { get; set; }
 
-    /// <summary>Steps of one stream that may wait for their reply; a duplex call is not read further, a unary call is refused. Default 16: half a second of a 30 fps camera.</summary>
+    /// <summary>Steps of one stream that may wait for their reply; a duplex call is not read further, a unary call is refused. Default 16: half a second of a 30 fps
+    /// camera.</summary>
     [Range(1, 1024)]
     public int MaxPendingSteps { get; set; } = 16;
 
@@ -29,7 +30,8 @@ public sealed class StreamsOptions
     [Range(0, long.MaxValue)]
     public long MaxKeptReplyBytes { get; set; }
 
-    /// <summary>A stream without a step for this long leaves the process when no call has it open: to the store, where it waits for its next opening, or for good when the store is memory. Default one day.</summary>
+    /// <summary>A stream without a step for this long leaves the process when no call has it open: to the store, where it waits for its next opening, or for good when the store is
+    /// memory. Default one day.</summary>
     [Range(typeof(TimeSpan), "00:00:01", "365.00:00:00")]
     public TimeSpan IdleTimeout { get; set; } = TimeSpan.FromDays(1);
 
@@ -41,7 +43,8 @@ public sealed class StreamsOptions
     [Range(typeof(TimeSpan), "00:00:00.010", "1.00:00:00")]
     public TimeSpan CallIdleTimeout { get; set; } = TimeSpan.FromMinutes(10);
 
-    /// <summary>A duplex call ends after this time, shortened by up to a fifth at random, so that clients open again and a load balancer can spread them anew; the stream stays. Default 0: never.</summary>
+    /// <summary>A duplex call ends after this time, shortened by up to a fifth at random, so that clients open again and a load balancer can spread them anew; the stream stays.
+    /// Default 0: never.</summary>
     [Range(typeof(TimeSpan), "00:00:00", "365.00:00:00")]
     public TimeSpan MaxCallAge { get; set; }
 

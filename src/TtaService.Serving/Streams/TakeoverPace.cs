@@ -1,6 +1,7 @@
 namespace TtaService.Serving.Streams;
 
-/// <summary>How fast calls may take one stream from each other. The first few within a minute are free, as a camera needs whose connection broke; each further one waits twice as long. Not thread-safe.</summary>
+/// <summary>How fast calls may take one stream from each other. The first few within a minute are free, as a camera needs whose connection broke; each further one waits twice as
+/// long. Not thread-safe.</summary>
 internal sealed class TakeoverPace(TimeProvider clock)
 {
     /// <summary>Take-overs in a row that need not wait.</summary>

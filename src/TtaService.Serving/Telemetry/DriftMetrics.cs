@@ -52,7 +52,12 @@ internal sealed class DriftMetrics(TtaMetrics metrics)
     {
         for (var site = 0; site < report.Sites.Count; site++)
         {
-            metrics.SiteSwept(report.Model, method, report.Sites[site], Quantiles([.. readings.Select(reading => reading.GaussianKl[site])]), Quantiles([.. readings.Select(reading => reading.Wasserstein[site])]));
+            metrics.SiteSwept(
+                report.Model,
+                method,
+                report.Sites[site],
+                Quantiles([.. readings.Select(reading => reading.GaussianKl[site])]),
+                Quantiles([.. readings.Select(reading => reading.Wasserstein[site])]));
         }
     }
 

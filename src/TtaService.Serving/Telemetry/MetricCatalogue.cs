@@ -51,25 +51,58 @@ internal static class MetricCatalogue
     private static readonly double[] Shares = [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1];
     private static readonly double[] Spreads = [0.05, 0.1, 0.2, 0.5, 0.75, 1, 1.5, 2, 5];
 
-    public static readonly MetricDefinition StepDuration = new("tta.step.duration", "s", "From a step's admission to its answer", [Model, Method, ErrorType], ModelsAndMethods * 11, StepSeconds);
-    public static readonly MetricDefinition StepPhaseDuration = new("tta.step.phase.duration", "s", "Where the time of steps goes, a value a batch: the mean of its steps; the phases add up to the step", [Model, Phase], Models * 6, PhaseSeconds);
-    public static readonly MetricDefinition StepReplayed = new("tta.step.replayed", "{step}", "Steps that were answered again from what the stream keeps, without a second adaptation", [Model], Models);
+    public static readonly MetricDefinition StepDuration = new(
+        "tta.step.duration",
+        "s",
+        "From a step's admission to its answer",
+        [Model, Method, ErrorType],
+        ModelsAndMethods * 11,
+        StepSeconds);
+    public static readonly MetricDefinition StepPhaseDuration = new(
+        "tta.step.phase.duration",
+        "s",
+        "Where the time of steps goes, a value a batch: the mean of its steps; the phases add up to the step",
+        [Model, Phase],
+        Models * 6,
+        PhaseSeconds);
+    public static readonly MetricDefinition StepReplayed = new(
+        "tta.step.replayed",
+        "{step}",
+        "Steps that were answered again from what the stream keeps, without a second adaptation",
+        [Model],
+        Models);
     public static readonly MetricDefinition BatchSize = new("tta.batch.size", "{frame}", "Frames of a forward pass", [Model], Models, Counts);
     public static readonly MetricDefinition BatchSteps = new("tta.batch.steps", "{step}", "Streams in a forward pass", [Model], Models, Counts);
     public static readonly MetricDefinition QueueUsage = new("tta.queue.usage", "{step}", "Steps that wait or run", [Model], Models);
     public static readonly MetricDefinition QueueLimit = new("tta.queue.limit", "{step}", "Steps that may wait, Batching:MaxQueuedSteps", [Model], Models);
     public static readonly MetricDefinition FrameSize = new("tta.frame.size", "By", "Bytes of encoded frames", [], 1, FrameBytes);
     public static readonly MetricDefinition FrameRejected = new("tta.frame.rejected", "{frame}", "Frames that were refused before or while they were decoded", [RejectReason], 16);
-    public static readonly MetricDefinition FrameNotLearned = new("tta.frame.not_learned", "{frame}", "Frames that were answered and left state and observed statistics alone", [Model, NotLearnedReason], Models * 8);
+    public static readonly MetricDefinition FrameNotLearned = new(
+        "tta.frame.not_learned",
+        "{frame}",
+        "Frames that were answered and left state and observed statistics alone",
+        [Model, NotLearnedReason],
+        Models * 8);
 
     public static readonly MetricDefinition StreamResident = new("tta.stream.resident", "{stream}", "Streams in the arena", [Model], Models);
     public static readonly MetricDefinition StreamCold = new("tta.stream.cold", "{stream}", "Streams of this process outside the arena", [Model], Models);
-    public static readonly MetricDefinition StreamUtilization = new("tta.stream.utilization", "1", "How full the process is: streams of Streams:MaxStreams, or the fullest arena if that is more", [], 1);
+    public static readonly MetricDefinition StreamUtilization = new(
+        "tta.stream.utilization",
+        "1",
+        "How full the process is: streams of Streams:MaxStreams, or the fullest arena if that is more",
+        [],
+        1);
     public static readonly MetricDefinition ArenaUsage = new("tta.arena.usage", "By", "State of resident streams", [Model], Models);
     public static readonly MetricDefinition ArenaLimit = new("tta.arena.limit", "By", "State that may be resident, Models:ArenaBytes", [Model], Models);
     public static readonly MetricDefinition StreamTransition = new("tta.stream.transition", "{transition}", "Streams that came, went or moved", [Model, Transition], Models * 16);
     public static readonly MetricDefinition StreamReset = new("tta.stream.reset", "{reset}", "Streams that went back to the source statistics", [Model, ResetReason], Models * 4);
-    public static readonly MetricDefinition StreamStateAge = new("tta.stream.state.age", "{step}", "Steps since a stream's start or reset, at each sweep over the streams", [Model, Method], ModelsAndMethods, Ages);
+    public static readonly MetricDefinition StreamStateAge = new(
+        "tta.stream.state.age",
+        "{step}",
+        "Steps since a stream's start or reset, at each sweep over the streams",
+        [Model, Method],
+        ModelsAndMethods,
+        Ages);
     public static readonly MetricDefinition CheckpointDuration = new("tta.checkpoint.duration", "s", "Writing a checkpoint", [Model, ErrorType], Models * 4, WriteSeconds);
     public static readonly MetricDefinition CheckpointSize = new("tta.checkpoint.size", "By", "Bytes of a written checkpoint", [Model], Models, StateBytes);
     public static readonly MetricDefinition CheckpointLag = new("tta.checkpoint.lag", "s", "Age of the oldest change that is not stored: what a kill would lose", [Model], Models);
@@ -81,22 +114,90 @@ internal static class MetricCatalogue
     public static readonly MetricDefinition LoopLastTurn = new("tta.loop.last_turn", "s", "Time since a loop of the server got on; 0 while it has nothing to do", [Loop], 16);
     public static readonly MetricDefinition LoopFailure = new("tta.loop.failure", "{failure}", "Items on which a loop of the server failed, and went on", [Loop], 16);
 
-    public static readonly MetricDefinition DriftScore = new("tta.drift.score", "1", "How far a stream's observed statistics are from the reference, 1 is the edge of normal; at each sweep", [Model, Method], ModelsAndMethods, Scores);
+    public static readonly MetricDefinition DriftScore = new(
+        "tta.drift.score",
+        "1",
+        "How far a stream's observed statistics are from the reference, 1 is the edge of normal; at each sweep",
+        [Model, Method],
+        ModelsAndMethods,
+        Scores);
     public static readonly MetricDefinition DriftStream = new("tta.drift.stream", "{stream}", "Streams by how far they drifted", [Model, Method, DriftLevel], ModelsAndMethods * 4);
     public static readonly MetricDefinition DriftRank = new("tta.drift.rank", "1", "Score of the nth worst stream", [Model, Rank], Models * 10);
-    public static readonly MetricDefinition DriftGaussianKl = new("tta.drift.gaussian_kl", "1", "Divergence of a site over the resident streams", [Model, Method, Site, Quantile], SitesAndQuantiles);
-    public static readonly MetricDefinition DriftWasserstein = new("tta.drift.wasserstein", "1", "Distance of a site over the resident streams, in source sigmas", [Model, Method, Site, Quantile], SitesAndQuantiles);
-    public static readonly MetricDefinition OccupancyEntropy = new("tta.component.occupancy_entropy", "1", "How evenly frames fall on the statistics components, mean over sites; at each sweep", [Model], Models, Shares);
-    public static readonly MetricDefinition AlphaEffective = new("tta.alpha.effective", "1", "Weight of test statistics, mean over sites", [Model, Method], ModelsAndMethods, Shares);
-    public static readonly MetricDefinition FeatureSpread = new("tta.feature.spread", "1", "Spread between frames at the last site, of the reference's", [Model, Method], ModelsAndMethods, Spreads);
+    public static readonly MetricDefinition DriftGaussianKl = new(
+        "tta.drift.gaussian_kl",
+        "1",
+        "Divergence of a site over the resident streams",
+        [Model, Method, Site, Quantile],
+        SitesAndQuantiles);
+    public static readonly MetricDefinition DriftWasserstein = new(
+        "tta.drift.wasserstein",
+        "1",
+        "Distance of a site over the resident streams, in source sigmas",
+        [Model, Method, Site, Quantile],
+        SitesAndQuantiles);
+    public static readonly MetricDefinition OccupancyEntropy = new(
+        "tta.component.occupancy_entropy",
+        "1",
+        "How evenly frames fall on the statistics components, mean over sites; at each sweep",
+        [Model],
+        Models,
+        Shares);
+    public static readonly MetricDefinition AlphaEffective = new(
+        "tta.alpha.effective",
+        "1",
+        "Weight of test statistics, mean over sites",
+        [Model, Method],
+        ModelsAndMethods,
+        Shares);
+    public static readonly MetricDefinition FeatureSpread = new(
+        "tta.feature.spread",
+        "1",
+        "Spread between frames at the last site, of the reference's",
+        [Model, Method],
+        ModelsAndMethods,
+        Spreads);
     public static readonly MetricDefinition DriftSweepDuration = new("tta.drift.sweep.duration", "s", "A sweep over all streams", [Model], Models, WriteSeconds);
-    public static readonly MetricDefinition WatchedDriftScore = new("tta.watched.drift.score", "1", "Drift score of the streams in Telemetry:WatchedStreams", [Stream], TelemetryOptions.MaxWatchedStreams);
+    public static readonly MetricDefinition WatchedDriftScore = new(
+        "tta.watched.drift.score",
+        "1",
+        "Drift score of the streams in Telemetry:WatchedStreams",
+        [Stream],
+        TelemetryOptions.MaxWatchedStreams);
 
-    public static readonly MetricDefinition PredictionEntropy = new("tta.prediction.entropy", "1", "Entropy of the predicted classes, mean of the step's frames, 1 is no idea", [Model, Method], ModelsAndMethods, Shares);
-    public static readonly MetricDefinition LabelShift = new("tta.prediction.label_shift", "1", "Distance of a stream's classes from the reference's (Jensen-Shannon); at each sweep", [Model, Method], ModelsAndMethods, Shares);
-    public static readonly MetricDefinition Diversity = new("tta.prediction.diversity", "1", "Part of the classes that a stream's predictions use; at each sweep", [Model, Method], ModelsAndMethods, Shares);
-    public static readonly MetricDefinition ShadowFrame = new("tta.shadow.frame", "{frame}", "Sampled frames that also ran through source, by whether both name one class", [Model, Agreement], Models * 2);
-    public static readonly MetricDefinition ShadowEntropy = new("tta.shadow.entropy", "1", "Entropy of the sampled frames on both sides", [Model, Method, Side], ModelsAndMethods * 2, Shares);
+    public static readonly MetricDefinition PredictionEntropy = new(
+        "tta.prediction.entropy",
+        "1",
+        "Entropy of the predicted classes, mean of the step's frames, 1 is no idea",
+        [Model, Method],
+        ModelsAndMethods,
+        Shares);
+    public static readonly MetricDefinition LabelShift = new(
+        "tta.prediction.label_shift",
+        "1",
+        "Distance of a stream's classes from the reference's (Jensen-Shannon); at each sweep",
+        [Model, Method],
+        ModelsAndMethods,
+        Shares);
+    public static readonly MetricDefinition Diversity = new(
+        "tta.prediction.diversity",
+        "1",
+        "Part of the classes that a stream's predictions use; at each sweep",
+        [Model, Method],
+        ModelsAndMethods,
+        Shares);
+    public static readonly MetricDefinition ShadowFrame = new(
+        "tta.shadow.frame",
+        "{frame}",
+        "Sampled frames that also ran through source, by whether both name one class",
+        [Model, Agreement],
+        Models * 2);
+    public static readonly MetricDefinition ShadowEntropy = new(
+        "tta.shadow.entropy",
+        "1",
+        "Entropy of the sampled frames on both sides",
+        [Model, Method, Side],
+        ModelsAndMethods * 2,
+        Shares);
     public static readonly MetricDefinition AdaptationSkipped = new("tta.adaptation.skipped", "{step}", "Steps that changed no state", [Model, SkipReason], Models * 4);
 
     public static readonly MetricDefinition RpcDuration = new("rpc.server.call.duration", "s", "Unary calls", [RpcMethod, RpcStatus, ErrorType], 256, CallSeconds);

@@ -49,7 +49,11 @@ internal sealed class ModelDrift
         {
             var monitor = new DriftMonitor(model, DriftReference.Read(path));
             var reference = monitor.Reference!;
-            return new ModelDrift(options, model, monitor, string.Create(CultureInfo.InvariantCulture, $"calibrated {reference.Created:yyyy-MM-dd} on {reference.Frames:N0} frames"));
+            return new ModelDrift(
+                options,
+                model,
+                monitor,
+                string.Create(CultureInfo.InvariantCulture, $"calibrated {reference.Created:yyyy-MM-dd} on {reference.Frames:N0} frames"));
         }
         catch (DriftReferenceException unfit)
         {

@@ -60,7 +60,9 @@ internal sealed class ServiceFigures : IDisposable
                 P99Milliseconds = sum.Quantile(0.99),
                 FramesPerBatch = sum.Batches == 0 ? null : (double)sum.Frames / sum.Batches,
                 StepsPerBatch = sum.Batches == 0 ? null : (double)sum.BatchSteps / sum.Batches,
-                Phases = [.. sum.Phases.OrderBy(phase => phase.Key, StringComparer.Ordinal).Select(phase => new PhaseTime(phase.Key, 1000 * phase.Value.Seconds / phase.Value.Count))],
+                Phases = [.. sum.Phases
+                .OrderBy(phase => phase.Key, StringComparer.Ordinal)
+                .Select(phase => new PhaseTime(phase.Key, 1000 * phase.Value.Seconds / phase.Value.Count))],
                 Errors = Counted(sum.Errors),
                 Rejected = Counted(sum.Rejected),
             };
@@ -69,7 +71,8 @@ internal sealed class ServiceFigures : IDisposable
 
     public void Dispose() => _listener.Dispose();
 
-    private static IReadOnlyList<NamedCount> Counted(Dictionary<string, long> counts) => [.. counts.OrderByDescending(count => count.Value).Select(count => new NamedCount(count.Key, count.Value))];
+    private static IReadOnlyList<NamedCount> Counted(Dictionary<string, long> counts) =>
+        [.. counts.OrderByDescending(count => count.Value).Select(count => new NamedCount(count.Key, count.Value))];
 
     private static string? Find(ReadOnlySpan<KeyValuePair<string, object?>> tags, string key)
     {

@@ -14,11 +14,13 @@ public sealed class TelemetryOptions
     [Range(0.0, 1.0)]
     public double TraceSampleRatio { get; set; } = 0.01;
 
-    /// <summary>Names of streams whose drift score is a time series of its own, separated by commas, 32 at most. Default none. Read at start: a label set that was exported once stays for the life of the process.</summary>
+    /// <summary>Names of streams whose drift score is a time series of its own, separated by commas, 32 at most. Default none. Read at start: a label set that was exported once
+    /// stays for the life of the process.</summary>
     public string WatchedStreams { get; set; } = string.Empty;
 
     /// <summary>The names in <see cref="WatchedStreams"/>.</summary>
-    public static IReadOnlyCollection<string> Names(string watched) => watched.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries).ToHashSet(StringComparer.Ordinal);
+    public static IReadOnlyCollection<string> Names(string watched) =>
+        watched.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries).ToHashSet(StringComparer.Ordinal);
 }
 
 /// <summary>Checks the names of the watched streams.</summary>
@@ -30,7 +32,8 @@ internal sealed class TelemetryOptionsValidator : IValidateOptions<TelemetryOpti
         var watched = TelemetryOptions.Names(options.WatchedStreams);
         if (watched.Count > TelemetryOptions.MaxWatchedStreams)
         {
-            errors.Add($"Telemetry:WatchedStreams names {watched.Count} streams, at most {TelemetryOptions.MaxWatchedStreams} may be watched: each is a time series for the life of the process");
+            errors.Add($"Telemetry:WatchedStreams names {watched.Count} streams, at most {TelemetryOptions.MaxWatchedStreams} may be watched: "
+                + "each is a time series for the life of the process");
         }
 
         foreach (var stream in watched)

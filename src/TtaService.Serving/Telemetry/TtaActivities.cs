@@ -13,7 +13,8 @@ internal sealed class TtaActivities : IDisposable
 
     public ActivitySource Source { get; } = new(SourceName);
 
-    /// <summary>A step was admitted. Its parent is the client's span if the call brought one; otherwise it begins a trace of its own, so that a call of hours is sampled step by step.</summary>
+    /// <summary>A step was admitted. Its parent is the client's span if the call brought one; otherwise it begins a trace of its own, so that a call of hours is sampled step by
+    /// step.</summary>
     public Activity? StepBegan(string model, string method, string stream, int frames)
     {
         var span = Start(Step, ActivityKind.Server, ClientsSpan(Activity.Current), null);
@@ -41,7 +42,9 @@ internal sealed class TtaActivities : IDisposable
     {
         if (span is not null)
         {
-            Stop(span.SetTag(MetricCatalogue.ErrorType, Label<FailureKind>.Of(failure.Kind)).SetTag("tta.failure.reason", failure.Reason).SetStatus(ActivityStatusCode.Error, failure.Reason));
+            Stop(span.SetTag(
+                MetricCatalogue.ErrorType,
+                Label<FailureKind>.Of(failure.Kind)).SetTag("tta.failure.reason", failure.Reason).SetStatus(ActivityStatusCode.Error, failure.Reason));
         }
     }
 

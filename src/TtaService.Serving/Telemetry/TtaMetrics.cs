@@ -163,11 +163,17 @@ internal sealed class TtaMetrics
 
     /// <summary>A frame was answered and left state and observed statistics alone.</summary>
     public void FrameNotLearned(string model, NotLearnedReason reason) =>
-        _frameNotLearned.Add(1, new KeyValuePair<string, object?>(MetricCatalogue.Model, model), new KeyValuePair<string, object?>(MetricCatalogue.NotLearnedReason, Label<NotLearnedReason>.Of(reason)));
+        _frameNotLearned.Add(
+            1,
+            new KeyValuePair<string, object?>(MetricCatalogue.Model, model),
+            new KeyValuePair<string, object?>(MetricCatalogue.NotLearnedReason, Label<NotLearnedReason>.Of(reason)));
 
     /// <summary>A stream came, went or moved.</summary>
     public void StreamMoved(string model, StreamTransition transition) =>
-        _transitions.Add(1, new KeyValuePair<string, object?>(MetricCatalogue.Model, model), new KeyValuePair<string, object?>(MetricCatalogue.Transition, Label<StreamTransition>.Of(transition)));
+        _transitions.Add(
+            1,
+            new KeyValuePair<string, object?>(MetricCatalogue.Model, model),
+            new KeyValuePair<string, object?>(MetricCatalogue.Transition, Label<StreamTransition>.Of(transition)));
 
     /// <summary>A stream went back to the source statistics.</summary>
     public void StreamReset(string model, string stream, ResetCause cause) => _resets.Add(
@@ -210,7 +216,8 @@ internal sealed class TtaMetrics
     }
 
     /// <summary>A sweep counted a model's and method's streams by level. Counts stay until they are given anew.</summary>
-    public void DriftLevelsSwept(string model, string method, long warmingUp, long normal, long warning, long critical) => _driftLevels[(model, method)] = [warmingUp, normal, warning, critical];
+    public void DriftLevelsSwept(string model, string method, long warmingUp, long normal, long warning, long critical) =>
+        _driftLevels[(model, method)] = [warmingUp, normal, warning, critical];
 
     /// <summary>A sweep put the streams in order: the scores of the worst, worst first; 0 for a rank that nobody takes.</summary>
     public void DriftRanked(string model, ReadOnlySpan<double> worst)
@@ -223,7 +230,12 @@ internal sealed class TtaMetrics
     }
 
     /// <summary>A sweep compared a site over the resident streams: median, 95th percentile and maximum of both distances.</summary>
-    public void SiteSwept(string model, string method, string site, (double Median, double High, double Maximum) gaussianKl, (double Median, double High, double Maximum) wasserstein)
+    public void SiteSwept(
+        string model,
+        string method,
+        string site,
+        (double Median, double High, double Maximum) gaussianKl,
+        (double Median, double High, double Maximum) wasserstein)
     {
         SetSite(_driftKl, model, method, site, gaussianKl);
         SetSite(_driftWasserstein, model, method, site, wasserstein);
@@ -352,7 +364,9 @@ internal sealed class TtaMetrics
 
     private void ObserveLoops() => _meter.CreateObservableGauge(
         MetricCatalogue.LoopLastTurn.Name,
-        () => Ask(source => source.Loops).Select(loop => new Measurement<double>(loop.Age.TotalSeconds, new KeyValuePair<string, object?>(MetricCatalogue.Loop, Label<LoopKind>.Of(loop.Kind)))),
+        () => Ask(source => source.Loops).Select(loop => new Measurement<double>(
+            loop.Age.TotalSeconds,
+            new KeyValuePair<string, object?>(MetricCatalogue.Loop, Label<LoopKind>.Of(loop.Kind)))),
         MetricCatalogue.LoopLastTurn.Unit,
         MetricCatalogue.LoopLastTurn.Description);
 
@@ -369,13 +383,22 @@ internal sealed class TtaMetrics
     }
 
     private Histogram<T> Histogram<T>(MetricDefinition metric)
-        where T : struct => _meter.CreateHistogram(metric.Name, metric.Unit, metric.Description, tags: null, new InstrumentAdvice<T> { HistogramBucketBoundaries = [.. metric.Boundaries!.Select(boundary => (T)Convert.ChangeType(boundary, typeof(T), System.Globalization.CultureInfo.InvariantCulture))] });
+        where T : struct => _meter.CreateHistogram(
+            metric.Name,
+            metric.Unit,
+            metric.Description,
+            tags: null,
+            new InstrumentAdvice<T> { HistogramBucketBoundaries = [.. metric.Boundaries!.Select(boundary => (T)Convert.ChangeType(
+                boundary,
+                typeof(T),
+                System.Globalization.CultureInfo.InvariantCulture))] });
 
     private Counter<long> Counter(MetricDefinition metric) => _meter.CreateCounter<long>(metric.Name, metric.Unit, metric.Description);
 
     private Gauge<double> Gauge(MetricDefinition metric) => _meter.CreateGauge<double>(metric.Name, metric.Unit, metric.Description);
 
-    private void Observe(MetricDefinition metric, Func<IEnumerable<Measurement<long>>> read) => _meter.CreateObservableUpDownCounter(metric.Name, read, metric.Unit, metric.Description);
+    private void Observe(MetricDefinition metric, Func<IEnumerable<Measurement<long>>> read) =>
+        _meter.CreateObservableUpDownCounter(metric.Name, read, metric.Unit, metric.Description);
 
     private sealed class Observation(Action end) : IDisposable
     {

@@ -6,6 +6,7 @@ namespace TtaService.Host.Tests.House;
 /// <summary>Which room may know which, and how its source looks.</summary>
 public sealed partial class RoomTests
 {
+    private const int MaxLineLength = 180;
     private const string Serving = "src/TtaService.Serving";
 
     // Whoever writes a protocol reads the front door and what goes through it.
@@ -51,6 +52,25 @@ public sealed partial class RoomTests
         }
 
         Assert.True(knows.Count == 0, string.Join("; ", knows.Select(room => $"{room.Key} knows {string.Join(", ", room.Value.Where(knows.ContainsKey))}")));
+    }
+
+    // Engine, tests and benchmarks are still on their way there: none may get longer.
+    [Theory]
+    [InlineData("src/TtaService.Serving", 0)]
+    [InlineData("src/TtaService.Host", 0)]
+    [InlineData("src/TtaService.Client", 0)]
+    [InlineData("src/TtaService.Engine", 142)]
+    [InlineData("tests", 315)]
+    public void Source_LongLines_AreNoMoreThanBefore(string folder, int before)
+    {
+        var tooLong = Directory.EnumerateFiles(Repository.In(folder), "*.cs", SearchOption.AllDirectories)
+            .Where(file => !file.Contains("/obj/", StringComparison.Ordinal) && !file.Contains("/bin/", StringComparison.Ordinal))
+            .SelectMany(file => File.ReadLines(file).Select((line, number) => (Where: $"{Path.GetRelativePath(Repository.In(folder), file)}:{number + 1}", line.Length)))
+            .Where(line => line.Length > MaxLineLength)
+            .Select(line => line.Where)
+            .ToList();
+
+        Assert.True(tooLong.Count <= before, $"{tooLong.Count} lines of {folder} are longer than {MaxLineLength}, at most {before} may be: {string.Join(", ", tooLong)}");
     }
 
     // Of the file, not of another type.

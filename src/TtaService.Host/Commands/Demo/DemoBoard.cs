@@ -85,7 +85,10 @@ internal sealed class DemoBoard(Terminal terminal, TimeProvider time, string met
     private string Summary(CameraRow[] rows)
     {
         var seen = Seen(rows);
-        return string.Create(CultureInfo.InvariantCulture, $"{rows.Sum(row => row.Frames):N0} frames of {rows.Length} cameras, accuracy of source {Mean(seen, row => row.Source):0.0} %, of {method} {Mean(seen, row => row.Adapted):0.0} %");
+        return string.Create(
+            CultureInfo.InvariantCulture,
+            $"{rows.Sum(row => row.Frames):N0} frames of {rows.Length} cameras, accuracy of source {Mean(seen, row => row.Source):0.0} %, "
+                + $"of {method} {Mean(seen, row => row.Adapted):0.0} %");
     }
 
     private void Close()
@@ -101,8 +104,14 @@ internal sealed class DemoBoard(Terminal terminal, TimeProvider time, string met
         terminal.Line($"{Summary(seen)}.");
         terminal.Line($"Every frame went through the service twice, as a PNG over gRPC: once as trained (source), once adapted per camera ({method}).");
         terminal.Console.WriteLine(adapted < source
-            ? string.Create(CultureInfo.InvariantCulture, $"Without a label and without retraining, adapting each camera's statistics took the error from {source:0.0} % to {adapted:0.0} %: {100 * (source - adapted) / source:0} % fewer mistakes, better on {seen.Count(row => row.Gain > 0)} of {seen.Length} cameras.")
-            : string.Create(CultureInfo.InvariantCulture, $"Adapting did not help here: the error is {source:0.0} % as trained and {adapted:0.0} % adapted. A stream needs some hundred frames to settle; run longer, or choose another --method (tta methods lists them)."));
+            ? string.Create(
+                CultureInfo.InvariantCulture,
+                $"Without a label and without retraining, adapting each camera's statistics took the error from {source:0.0} % to {adapted:0.0} %: "
+                    + $"{100 * (source - adapted) / source:0} % fewer mistakes, better on {seen.Count(row => row.Gain > 0)} of {seen.Length} cameras.")
+            : string.Create(
+                CultureInfo.InvariantCulture,
+                $"Adapting did not help here: the error is {source:0.0} % as trained and {adapted:0.0} % adapted. A stream needs some hundred frames to settle; "
+                    + $"run longer, or choose another --method (tta methods lists them)."));
     }
 
     private static string Gain(double points) => points.ToString("+0.0;-0.0;0.0", CultureInfo.InvariantCulture);

@@ -21,9 +21,15 @@ internal static class EvaluationData
     public static EvaluationFrames OpenFrames(ModelLocation location, AdaptiveModel model, string? data) =>
         Open(location, model, data, [new EvaluationDomain(null, 1)], LabelledImages.OpenFrames);
 
-    private static EvaluationFrames Open(ModelLocation location, AdaptiveModel model, string? data, IReadOnlyList<EvaluationDomain> domains, Func<string, Func<string, Image>, LabelledImages> open)
+    private static EvaluationFrames Open(
+        ModelLocation location,
+        AdaptiveModel model,
+        string? data,
+        IReadOnlyList<EvaluationDomain> domains,
+        Func<string, Func<string, Image>, LabelledImages> open)
     {
-        var folder = location.Folder ?? throw CommandException.WrongUse($"{location.OnnxPath} has no model folder around it, so nothing says how frames are preprocessed; put it into a folder as model.onnx, with a model.json");
+        var folder = location.Folder ?? throw CommandException.WrongUse($"{location.OnnxPath} has no model folder around it, so nothing says how frames are preprocessed; "
+            + "put it into a folder as model.onnx, with a model.json");
         // A person's own files: only the size of memory limits them.
         var pipeline = new FramePipeline(folder.Preprocessing(model), new FrameOptions { MaxBytes = int.MaxValue, MaxPixels = 1 << 28, MaxSide = 65_535 });
         var images = open(data ?? Sample(location), path => Decode(pipeline, path));

@@ -53,12 +53,18 @@ internal static class EvaluationReport
             Head(table, study);
             foreach (var group in groups)
             {
-                Row(table, study, $"{EvaluationStudy.NameOf(group.Key.Setting)}|{EvaluationStudy.NameOf(group.Key.Order)}|{group.Key.BatchSize}", group, outcome => Mean(study, outcome));
+                Row(
+                    table,
+                    study,
+                    $"{EvaluationStudy.NameOf(group.Key.Setting)}|{EvaluationStudy.NameOf(group.Key.Order)}|{group.Key.BatchSize}",
+                    group,
+                    outcome => Mean(study, outcome));
             }
         }
 
         terminal.Write(table);
-        foreach (var refusal in outcomes.Where(outcome => outcome.Refusal is not null).Select(outcome => $"{outcome.Cell.Method}, batch {outcome.Cell.BatchSize}: {outcome.Refusal}").Distinct())
+        foreach (var refusal in outcomes.Where(outcome => outcome.Refusal is not null).Select(outcome => $"{outcome.Cell.Method}, batch {outcome.Cell.BatchSize}: "
+            + $"{outcome.Refusal}").Distinct())
         {
             terminal.Line($"{refusal}");
         }
@@ -66,16 +72,29 @@ internal static class EvaluationReport
 
     /// <summary>A row a combination and domain.</summary>
     public static IReadOnlyList<ReportRow> Rows(EvaluationStudy study, IReadOnlyList<EvaluationOutcome> outcomes) =>
-        [.. outcomes.Where(outcome => outcome.Refusal is null).SelectMany(outcome => study.Domains.Select((domain, index) => (domain, index)).Where(domain => outcome.Frames(domain.index) > 0).Select(domain => new ReportRow(
-            EvaluationStudy.NameOf(outcome.Cell.Setting), EvaluationStudy.NameOf(outcome.Cell.Order), outcome.Cell.BatchSize, outcome.Cell.Seed, outcome.Cell.Method,
-            domain.domain.Name, domain.domain.Corruption is null ? 0 : domain.domain.Severity, outcome.Frames(domain.index), Math.Round(outcome.Error(domain.index), 4))))];
+        [.. outcomes.Where(outcome => outcome.Refusal is null).SelectMany(outcome => study.Domains
+            .Select((domain, index) => (domain, index))
+            .Where(domain => outcome.Frames(domain.index) > 0)
+            .Select(domain => new ReportRow(
+                EvaluationStudy.NameOf(outcome.Cell.Setting),
+                EvaluationStudy.NameOf(outcome.Cell.Order),
+                outcome.Cell.BatchSize,
+                outcome.Cell.Seed,
+                outcome.Cell.Method,
+                domain.domain.Name,
+                domain.domain.Corruption is null ? 0 : domain.domain.Severity,
+                outcome.Frames(domain.index),
+                Math.Round(outcome.Error(domain.index), 4))))];
 
     public static void WriteCsv(TextWriter output, IReadOnlyList<ReportRow> rows)
     {
         output.WriteLine("setting,order,batch_size,seed,method,domain,severity,frames,error_percent");
         foreach (var row in rows)
         {
-            output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{row.Setting},{row.Order},{row.BatchSize},{row.Seed},\"{row.Method.Replace("\"", "\"\"", StringComparison.Ordinal)}\",{row.Domain},{row.Severity},{row.Frames},{row.ErrorPercent}"));
+            var method = row.Method.Replace("\"", "\"\"", StringComparison.Ordinal);
+            output.WriteLine(string.Create(
+                CultureInfo.InvariantCulture,
+                $"{row.Setting},{row.Order},{row.BatchSize},{row.Seed},\"{method}\",{row.Domain},{row.Severity},{row.Frames},{row.ErrorPercent}"));
         }
     }
 

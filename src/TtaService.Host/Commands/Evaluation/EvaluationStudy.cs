@@ -48,7 +48,15 @@ internal sealed record EvaluationStudy
                     {
                         foreach (var method in Methods)
                         {
-                            var runs = streams.Select(samples => new EvaluationRun { Method = method.Settings, Samples = samples, BatchSize = batch, Seed = (ulong)seed, Snapshot = Snapshot, KeepsLogits = KeepsLogits });
+                            var runs = streams.Select(samples => new EvaluationRun
+                            {
+                                Method = method.Settings,
+                                Samples = samples,
+                                BatchSize = batch,
+                                Seed = (ulong)seed,
+                                Snapshot = Snapshot,
+                                KeepsLogits = KeepsLogits,
+                            });
                             cells.Add((new EvaluationCell(setting, order, batch, method.Label, seed), [.. runs]));
                         }
                     }

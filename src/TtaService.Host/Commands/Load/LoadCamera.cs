@@ -65,7 +65,9 @@ internal sealed class LoadCamera(Uri address, OpenStream open, IReadOnlyList<Fra
 
     public async Task RunAsync(CancellationToken stop)
     {
-        using var channel = GrpcChannel.ForAddress(address, new GrpcChannelOptions { InitialReconnectBackoff = TimeSpan.FromMilliseconds(50), MaxReconnectBackoff = TimeSpan.FromSeconds(1) });
+        using var channel = GrpcChannel.ForAddress(
+            address,
+            new GrpcChannelOptions { InitialReconnectBackoff = TimeSpan.FromMilliseconds(50), MaxReconnectBackoff = TimeSpan.FromSeconds(1) });
         try
         {
             await Task.Delay(phase, stop).ConfigureAwait(false);

@@ -79,12 +79,16 @@ internal sealed record LoadReport
 
     public List<FormattableString> Lines() =>
     [
-        $"{Cameras} cameras, {Seconds:0.0} s: {Steps:N0} steps were due, {Answered:N0} answered ({StepsPerSecond:0.0}/s), {LeftOut:N0} left out, {Failed:N0} failed, {Lost:N0} lost, {NeverOpened:N0} cameras never got in",
-        $"latency from when a frame was due: p50 {LatencyP50:0.0} ms, p99 {LatencyP99:0.0} ms, longest {LatencyMax:0.0} ms; longest gap between two answers of a camera {LongestGap:0.0} ms",
+        $"{Cameras} cameras, {Seconds:0.0} s: {Steps:N0} steps were due, {Answered:N0} answered ({StepsPerSecond:0.0}/s), {Unanswered()}",
+        $"latency from when a frame was due: p50 {LatencyP50:0.0} ms, p99 {LatencyP99:0.0} ms, longest {LatencyMax:0.0} ms; {Gap()}",
         $"{Reconnections:N0} reconnections, {Resent:N0} steps sent again, {Replayed:N0} of them answered from what was kept; streams moved {Moved:N0} times",
         $"state: {Resets:N0} resets, {ForgottenSteps:N0} steps forgotten, {DoubleSteps:N0} doubled",
         .. FirstError is null ? Array.Empty<FormattableString>() : [$"first error: {FirstError}"],
     ];
+
+    private string Unanswered() => FormattableString.Invariant($"{LeftOut:N0} left out, {Failed:N0} failed, {Lost:N0} lost, {NeverOpened:N0} cameras never got in");
+
+    private string Gap() => FormattableString.Invariant($"longest gap between two answers of a camera {LongestGap:0.0} ms");
 
     private static double Quantile(List<double> ordered, double quantile) =>
         ordered.Count == 0 ? 0 : Math.Round(ordered[Math.Min(ordered.Count - 1, (int)(quantile * ordered.Count))], 1);

@@ -57,7 +57,9 @@ internal sealed partial record ManifestDraft(JsonObject Manifest, IReadOnlyList<
             return null;
         }
 
-        var said = model.Metadata.TryGetValue("imgsz", out var text) ? [.. WholeNumber().Matches(text).Select(match => int.Parse(match.Value, CultureInfo.InvariantCulture))] : Array.Empty<int>();
+        var said = model.Metadata.TryGetValue("imgsz", out var text)
+            ? [.. WholeNumber().Matches(text).Select(match => int.Parse(match.Value, CultureInfo.InvariantCulture))]
+            : Array.Empty<int>();
         var size = Fixed(model) ?? said switch
         {
             [var side] => (side, side),
@@ -72,7 +74,15 @@ internal sealed partial record ManifestDraft(JsonObject Manifest, IReadOnlyList<
         }
 
         notes.Add($"preprocessing: ultralytics' for {task ?? "detect"}, {size.Item1}x{size.Item2}: letterbox in grey 114, pixels / 255");
-        return new JsonObject { ["fit"] = "letterbox", ["resize"] = Pair(size), ["padding"] = (int)Letterbox.DefaultGrey, ["channels"] = "rgb", ["mean"] = new JsonArray(0, 0, 0), ["std"] = unit };
+        return new JsonObject
+        {
+            ["fit"] = "letterbox",
+            ["resize"] = Pair(size),
+            ["padding"] = (int)Letterbox.DefaultGrey,
+            ["channels"] = "rgb",
+            ["mean"] = new JsonArray(0, 0, 0),
+            ["std"] = unit,
+        };
     }
 
     private static JsonObject Plain(AdaptiveModel model, List<string> notes)
@@ -128,7 +138,9 @@ internal sealed partial record ManifestDraft(JsonObject Manifest, IReadOnlyList<
                 return TimmConfig.Read(config);
             }
 
-            return metadata.TryGetValue("pretrained_cfg", out var text) && JsonNode.Parse(text) is JsonObject inFile ? TimmConfig.Read(new JsonObject { ["pretrained_cfg"] = inFile }) : null;
+            return metadata.TryGetValue("pretrained_cfg", out var text) && JsonNode.Parse(text) is JsonObject inFile
+                ? TimmConfig.Read(new JsonObject { ["pretrained_cfg"] = inFile })
+                : null;
         }
         catch (JsonException broken)
         {

@@ -12,7 +12,12 @@ namespace TtaService.Host.Commands.Snapshots;
 /// <summary><c>tta snapshot</c>: inspects, verifies, compares and converts exported snapshots and the file store's checkpoints.</summary>
 internal static class SnapshotCommand
 {
-    private static readonly JsonSerializerOptions Indented = new() { WriteIndented = true, PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower, NumberHandling = JsonNumberHandling.AllowNamedFloatingPointLiterals };
+    private static readonly JsonSerializerOptions Indented = new()
+    {
+        WriteIndented = true,
+        PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
+        NumberHandling = JsonNumberHandling.AllowNamedFloatingPointLiterals,
+    };
 
     public static Command Build() => new("snapshot", "Inspects, verifies, compares and converts stream snapshots and checkpoint files.")
     {
@@ -36,7 +41,9 @@ internal static class SnapshotCommand
             var tensors = snapshot.Encoding == "lossless" || adaptive is not null ? SnapshotTensors.Ranges(snapshot.Decode(adaptive)) : null;
             if (parsed.GetValue(json))
             {
-                terminal.Output.WriteLine(JsonSerializer.Serialize(new { snapshot.Path, bytes = snapshot.Bytes.Length, snapshot.Encoding, metadata = Shown(snapshot), tensors }, Indented));
+                terminal.Output.WriteLine(JsonSerializer.Serialize(
+                    new { snapshot.Path, bytes = snapshot.Bytes.Length, snapshot.Encoding, metadata = Shown(snapshot), tensors },
+                    Indented));
                 return;
             }
 
@@ -65,7 +72,9 @@ internal static class SnapshotCommand
         var files = new Argument<string[]>("files") { Description = "Snapshots, checkpoints, or folders of them.", Arity = ArgumentArity.OneOrMore };
         var (model, models) = ModelOptions();
         var key = new Option<FileInfo?>("--key") { Description = "The key file of the checksums (Store:SigningKeyFile).", HelpName = "FILE" };
-        var command = new Command("verify", "Checks containers and checksums, and against a model every tensor. Exits with 1 when a file is refused.") { files, model, models, key };
+        var command = new Command(
+            "verify",
+            "Checks containers and checksums, and against a model every tensor. Exits with 1 when a file is refused.") { files, model, models, key };
         command.SetAction(parsed =>
         {
             using var adaptive = Load(parsed, model, models);
@@ -125,8 +134,12 @@ internal static class SnapshotCommand
         var input = FileArgument("input");
         var output = FileArgument("output");
         var (model, models) = ModelOptions();
-        var encoding = new Option<SnapshotEncoding>("--encoding") { Description = "lossless (float32, any reader of safetensors opens it) or float16_delta (small; reading it needs the model).", DefaultValueFactory = _ => SnapshotEncoding.Lossless, CustomParser = ParseEncoding, HelpName = "ENCODING" };
-        var command = new Command("convert", "Writes a snapshot or checkpoint as a plain snapshot, which ImportStream and 'tta evaluate --state' take when it is lossless.") { input, output, model, models, encoding };
+        var encoding = new Option<SnapshotEncoding>("--encoding") { Description = "lossless (float32, any reader of safetensors opens it) or float16_delta (small; "
+            + "reading it needs the model).", DefaultValueFactory = _ => SnapshotEncoding.Lossless, CustomParser = ParseEncoding, HelpName = "ENCODING" };
+        var command = new Command(
+            "convert",
+            "Writes a snapshot or checkpoint as a plain snapshot, which ImportStream and 'tta evaluate --state' take when it is "
+                + "lossless.") { input, output, model, models, encoding };
         command.SetAction(parsed =>
         {
             using var adaptive = Load(parsed, model, models);
@@ -145,7 +158,8 @@ internal static class SnapshotCommand
 
             var written = SnapshotFile.Codec(wanted, adaptive).Encode(plain);
             DurableFile.Write(parsed.GetRequiredValue(output), written);
-            new Terminal(parsed.InvocationConfiguration).Line($"{parsed.GetRequiredValue(output)}: {written.Length} bytes, {(wanted == SnapshotEncoding.Lossless ? "lossless" : "float16_delta")}");
+            new Terminal(parsed.InvocationConfiguration).Line(
+                $"{parsed.GetRequiredValue(output)}: {written.Length} bytes, {(wanted == SnapshotEncoding.Lossless ? "lossless" : "float16_delta")}");
         });
         return command;
     }
@@ -168,7 +182,11 @@ internal static class SnapshotCommand
         table.AddColumns("tensor", "largest difference", "root mean square", "relative");
         foreach (var difference in changed)
         {
-            table.AddRow(new Text(difference.Name), difference.Problem is { } problem ? new Text(problem) : Number(difference.Largest), Number(difference.RootMeanSquare), Number(difference.Relative));
+            table.AddRow(
+                new Text(difference.Name),
+                difference.Problem is { } problem ? new Text(problem) : Number(difference.Largest),
+                Number(difference.RootMeanSquare),
+                Number(difference.Relative));
         }
 
         terminal.Write(table);
@@ -216,7 +234,9 @@ internal static class SnapshotCommand
     }
 
     private static (Option<string?> Model, Option<string?> Repository) ModelOptions() =>
-        (new("--model") { Description = "The model that the snapshot belongs to: an .onnx file, a model folder, or a name in the model repository." }, ModelLocation.RepositoryOption());
+        (
+            new("--model") { Description = "The model that the snapshot belongs to: an .onnx file, a model folder, or a name in the model repository." },
+            ModelLocation.RepositoryOption());
 
     private static Argument<string> FileArgument(string name = "file") => new(name) { Description = "A .safetensors file." };
 

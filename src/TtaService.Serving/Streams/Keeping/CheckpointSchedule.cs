@@ -5,7 +5,16 @@ using TtaService.Serving.Store;
 namespace TtaService.Serving.Streams.Keeping;
 
 /// <summary>Writes the streams' changes behind the steps: oldest first, within a budget of bytes. Saves everything when the host stops.</summary>
-internal sealed partial class CheckpointSchedule(StreamDirectory directory, StreamRegister register, StreamDepartures departures, StreamSaving saving, StoreHealth health, LoopWatch loops, IOptions<StoreOptions> options, TimeProvider clock, ILogger<CheckpointSchedule> logger)
+internal sealed partial class CheckpointSchedule(
+    StreamDirectory directory,
+    StreamRegister register,
+    StreamDepartures departures,
+    StreamSaving saving,
+    StoreHealth health,
+    LoopWatch loops,
+    IOptions<StoreOptions> options,
+    TimeProvider clock,
+    ILogger<CheckpointSchedule> logger)
     : BackgroundLoop(loops, LoopKind.Checkpoints, "the writing of checkpoints", Period(options.Value), clock)
 {
     private readonly StoreOptions _options = options.Value;
@@ -42,7 +51,8 @@ internal sealed partial class CheckpointSchedule(StreamDirectory directory, Stre
         }).ConfigureAwait(false);
     }
 
-    private static TimeSpan Period(StoreOptions options) => TimeSpan.FromTicks(Math.Clamp(options.CheckpointInterval.Ticks / 20, TimeSpan.TicksPerMillisecond * 20, TimeSpan.TicksPerMillisecond * 500));
+    private static TimeSpan Period(StoreOptions options) =>
+        TimeSpan.FromTicks(Math.Clamp(options.CheckpointInterval.Ticks / 20, TimeSpan.TicksPerMillisecond * 20, TimeSpan.TicksPerMillisecond * 500));
 
     private async Task SaveAsync(StreamSession session)
     {
@@ -129,7 +139,8 @@ internal sealed partial class CheckpointSchedule(StreamDirectory directory, Stre
         {
             while (true)
             {
-                await Parallel.ForEachAsync(directory.Loaded.ToList(), new ParallelOptions { MaxDegreeOfParallelism = _options.Writers, CancellationToken = timeout.Token }, async (session, _) =>
+                var parallel = new ParallelOptions { MaxDegreeOfParallelism = _options.Writers, CancellationToken = timeout.Token };
+                await Parallel.ForEachAsync(directory.Loaded.ToList(), parallel, async (session, _) =>
                 {
                     try
                     {

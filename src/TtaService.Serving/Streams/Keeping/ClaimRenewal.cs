@@ -4,7 +4,8 @@ using TtaService.Serving.Store;
 
 namespace TtaService.Serving.Streams.Keeping;
 
-/// <summary>Confirms the claims of all streams, whatever else the store has to do: an owner that gives no sign of life for <see cref="StoreOptions.OwnerTimeout"/> has lost its streams.</summary>
+/// <summary>Confirms the claims of all streams, whatever else the store has to do: an owner that gives no sign of life for <see cref="StoreOptions.OwnerTimeout"/> has lost its
+/// streams.</summary>
 internal sealed class ClaimRenewal(StreamDirectory directory, StreamClaims claims, StoreHealth health, LoopWatch loops, IOptions<StoreOptions> options, TimeProvider clock)
     : BackgroundLoop(loops, LoopKind.ClaimRenewal, "the renewal of claims", options.Value.RenewInterval, clock)
 {

@@ -81,7 +81,10 @@ internal sealed partial class ColdStates(RetryingStreamStateStore store, StreamR
         }
         catch (CheckpointRefusedException refused)
         {
-            var lost = new Failure(FailureKind.Unavailable, "STREAM_STATE_LOST", $"the state of stream '{session.Name}' was in the store and is refused now ({refused.Message}); open the stream again, it says what it starts from");
+            var lost = new Failure(
+                FailureKind.Unavailable,
+                "STREAM_STATE_LOST",
+                $"the state of stream '{session.Name}' was in the store and is refused now ({refused.Message}); open the stream again, it says what it starts from");
             Log.CheckpointRefused(logger, session.Name, refused.Message);
             _ = Task.Run(() => ending.EndAsync(session, lost));
             throw new FailureException(lost);

@@ -37,7 +37,10 @@ internal sealed class StoredStreams(RetryingStreamStateStore store, IOptions<Sto
         try
         {
             return await store.ReadAsync(stream.Word, number, CancellationToken.None).ConfigureAwait(false)
-                ?? throw new FailureException(new Failure(FailureKind.NotFound, "CHECKPOINT_NOT_FOUND", $"checkpoint {number} of stream '{stream}' is not kept; ListCheckpoints names those that are (Store:KeepCheckpoints, {_options.KeepCheckpoints})"));
+                ?? throw new FailureException(new Failure(
+                    FailureKind.NotFound,
+                    "CHECKPOINT_NOT_FOUND",
+                    $"checkpoint {number} of stream '{stream}' is not kept; ListCheckpoints names those that are (Store:KeepCheckpoints, {_options.KeepCheckpoints})"));
         }
         catch (StoreUnavailableException trouble)
         {
@@ -49,7 +52,10 @@ internal sealed class StoredStreams(RetryingStreamStateStore store, IOptions<Sto
         }
         catch (CheckpointRefusedException refused)
         {
-            throw new FailureException(new Failure(FailureKind.FailedPrecondition, "CHECKPOINT_REFUSED", $"checkpoint {number} of stream '{stream}' is refused ({refused.Message}); take another"));
+            throw new FailureException(new Failure(
+                FailureKind.FailedPrecondition,
+                "CHECKPOINT_REFUSED",
+                $"checkpoint {number} of stream '{stream}' is refused ({refused.Message}); take another"));
         }
     }
 

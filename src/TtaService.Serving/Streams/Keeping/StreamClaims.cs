@@ -59,13 +59,20 @@ internal sealed partial class StreamClaims(
         switch (opening.Status)
         {
             case OpenStatus.Held:
-                throw new FailureException(new Failure(FailureKind.Unavailable, "STREAM_OWNED_ELSEWHERE", $"replica '{opening.PreviousOwner}' has stream '{stream}'; send to it, or open the stream with StreamInfer where Store:DuplicateStream is replace")
+                throw new FailureException(new Failure(
+                    FailureKind.Unavailable,
+                    "STREAM_OWNED_ELSEWHERE",
+                    $"replica '{opening.PreviousOwner}' has stream '{stream}'; send to it, or open the stream with StreamInfer where Store:DuplicateStream is replace")
                 {
                     Owner = opening.PreviousOwner,
                     RetryAfter = opening.RetryAfter,
                 });
             case OpenStatus.TakeoverLimited:
-                throw new FailureException(new Failure(FailureKind.ResourceExhausted, "STREAM_TAKEN_OVER_TOO_OFTEN", $"stream '{stream}' changed hands {_options.MaxTakeoversPerMinute} times within a minute (Store:MaxTakeoversPerMinute), {opening.Takeovers} times in all: two clients use one name, or a load balancer spreads its requests; give each camera a name of its own and route by it")
+                throw new FailureException(new Failure(
+                    FailureKind.ResourceExhausted,
+                    "STREAM_TAKEN_OVER_TOO_OFTEN",
+                    $"stream '{stream}' changed hands {_options.MaxTakeoversPerMinute} times within a minute (Store:MaxTakeoversPerMinute), {opening.Takeovers} times in all: "
+                        + "two clients use one name, or a load balancer spreads its requests; give each camera a name of its own and route by it")
                 {
                     Owner = opening.PreviousOwner,
                     RetryAfter = opening.RetryAfter,
@@ -84,7 +91,12 @@ internal sealed partial class StreamClaims(
             Log.CheckpointRefused(logger, stream, reason);
         }
 
-        return new KeptOpening(opening.Claim, opening.Checkpoint, opening.Refused is not null, opening.Refused is not null ? RefusedNotice(opening.Refused) : opening.Dropped is { } dropped ? $"{dropped}; the stream starts from the source statistics" : null) { TookOver = takenOver };
+        return new KeptOpening(
+            opening.Claim,
+            opening.Checkpoint,
+            opening.Refused is not null,
+            opening.Refused is not null ? RefusedNotice(opening.Refused) : opening.Dropped is { } dropped ? $"{dropped}; "
+                + "the stream starts from the source statistics" : null) { TookOver = takenOver };
     }
 
     /// <summary>Gives up a claim under which nothing was done.</summary>
@@ -197,7 +209,11 @@ internal sealed partial class StreamClaims(
         try
         {
             // Without a call that has it open, whoever opened it elsewhere meanwhile has the better right.
-            opening = await store.OpenAsync(session.Key.Word, _options.Replica, session.IsOpen ? OpenPolicy.Replace : OpenPolicy.Reject, CancellationToken.None).ConfigureAwait(false);
+            opening = await store.OpenAsync(
+                session.Key.Word,
+                _options.Replica,
+                session.IsOpen ? OpenPolicy.Replace : OpenPolicy.Reject,
+                CancellationToken.None).ConfigureAwait(false);
         }
         catch (StoreUnavailableException)
         {
@@ -213,7 +229,13 @@ internal sealed partial class StreamClaims(
         if (session.Keeping.OpenedBlind && opening.Checkpoint is { } stored && stored.Description.Step > session.Steps)
         {
             await GiveUpAsync(claim).ConfigureAwait(false);
-            await ending.EndAsync(session, new Failure(FailureKind.Unavailable, "STREAM_STATE_FOUND", $"the state store is back and has a state of stream '{session.Name}' with {stored.Description.Step} steps, this one has {session.Steps}; open the stream again to go on from the stored one")).ConfigureAwait(false);
+            await ending.EndAsync(
+                session,
+                new Failure(
+                    FailureKind.Unavailable,
+                    "STREAM_STATE_FOUND",
+                    $"the state store is back and has a state of stream '{session.Name}' with {stored.Description.Step} steps, this one has {session.Steps}; "
+                        + "open the stream again to go on from the stored one")).ConfigureAwait(false);
             return SaveStatus.Ended;
         }
 

@@ -70,7 +70,9 @@ internal sealed record StreamRecord(StreamSettings Settings, DateTimeOffset Crea
             brotli.Write(json.GetBuffer(), 0, (int)json.Length);
         }
 
-        return json.Length <= MaxBytes && (compressed.Length + 2) / 3 * 4 <= CheckpointSeal.MaxRecordCharacters ? Convert.ToBase64String(compressed.GetBuffer(), 0, (int)compressed.Length) : null;
+        return json.Length <= MaxBytes && (compressed.Length + 2) / 3 * 4 <= CheckpointSeal.MaxRecordCharacters
+            ? Convert.ToBase64String(compressed.GetBuffer(), 0, (int)compressed.Length)
+            : null;
     }
 
     // Without a gap: a memory of answers must be unbroken up to the last.

@@ -163,7 +163,10 @@ internal sealed partial class ModelLoading(
 
     private static partial class Log
     {
-        [LoggerMessage(EventId = 30, Level = LogLevel.Information, Message = "ModelLoaded {Model} on {Device} {Digest}: {Sites} normalization sites, loaded in {Took}; drift: {Drift}")]
+        [LoggerMessage(
+            EventId = 30,
+            Level = LogLevel.Information,
+            Message = "ModelLoaded {Model} on {Device} {Digest}: {Sites} normalization sites, loaded in {Took}; drift: {Drift}")]
         public static partial void ModelLoaded(ILogger logger, string model, string device, string digest, int sites, TimeSpan took, string drift);
 
         [LoggerMessage(EventId = 31, Level = LogLevel.Warning, Message = "ModelBroken {Model} is not served: {Reason}")]
