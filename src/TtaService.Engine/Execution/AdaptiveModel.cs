@@ -45,10 +45,10 @@ public sealed class AdaptiveModel : IDisposable
         InputShape = encoding.ImageShape(graph.Inputs[0].Shape);
         // The SIMD kernels are for float32 on the CPU; all else goes by torch operators.
         var onHost = device.type == DeviceType.CPU && options.Precision == Precision.Fp32 && !options.UsesTorchOperators;
-        _arenas = new ArenaPool(onHost ? null : device);
         _upload = new FrameUpload(encoding, device, ElementType(options.Precision), staged: !onHost);
         _threads = new PassThreads(options.Threads, options.OwnsProcess);
         ArenaBytes = options.ArenaBytes ?? (DeviceMemory.FreeBytes(device) is { } free ? free / 4 : AdaptiveModelOptions.DefaultArenaBytes);
+        _arenas = new ArenaPool(onHost ? null : device, ArenaBytes);
         Observed = options.Observation is { } observation && graph.Sites.Count > 0 ? new ObservedStatistics(graph.Sites, observation, _arenas) : null;
         Ranges = options.Learning is { } learning ? [.. graph.Sites.Select(site => new SiteRange(site, learning.Range))] : null;
         _collapseFrames = options.Learning?.CollapseFrames ?? 0;
@@ -91,13 +91,13 @@ public sealed class AdaptiveModel : IDisposable
     /// <summary>Names of the model's outputs.</summary>
     public IReadOnlyList<string> OutputNames => [.. _graph.Outputs.Select(output => output.Name)];
 
-    /// <summary>Most bytes of state that resident streams may take.</summary>
+    /// <summary>Most bytes of memory that are held for states, free rows included.</summary>
     public long ArenaBytes { get; }
 
     /// <summary>Bytes of state that resident streams take now.</summary>
     public long ResidentBytes { get; private set; }
 
-    /// <summary>Bytes of memory held for states: those of resident streams and rows that are free, for the next pass or, on a device, in the arena's tensor (a quarter at most while it grows).</summary>
+    /// <summary>Bytes of memory held for states: those of resident streams and rows that are free, for the next pass or, on a device, in the arena's tensor. Between passes it is <see cref="ArenaBytes"/> at most.</summary>
     public long HeldBytes => _arenas.Bytes;
 
     /// <summary>Streams whose state is resident.</summary>
@@ -298,10 +298,15 @@ public sealed class AdaptiveModel : IDisposable
             return;
         }
 
+        Tighten(sparse);
+    }
+
+    private void Tighten(DeviceArena arena)
+    {
         // An arena may hold rows of both kinds.
-        StreamState[] states = [.. _resident.Where(state => state.Runtime!.Arena == sparse)];
-        StreamState[] observed = Observed?.Arena == sparse ? [.. _resident] : [];
-        sparse.Compact([.. states.Select(state => state.Row), .. observed.Select(state => state.ObservedRow)]);
+        StreamState[] states = [.. _resident.Where(state => state.Runtime!.Arena == arena)];
+        StreamState[] observed = Observed?.Arena == arena ? [.. _resident] : [];
+        arena.Compact([.. states.Select(state => state.Row), .. observed.Select(state => state.ObservedRow)]);
         var place = 0;
         Array.ForEach(states, state => state.Row = place++);
         Array.ForEach(observed, state => state.ObservedRow = place++);
@@ -552,13 +557,21 @@ public sealed class AdaptiveModel : IDisposable
             throw new ArenaFullException(ResidentStreams, ResidentBytes, ArenaBytes);
         }
 
+        // What is held is what counts: free rows of other sizes make room.
+        if (Growth(runtime.Arena, runtime.Arena == Observed?.Arena ? 2 : 1) + (runtime.Arena == Observed?.Arena || Observed is null ? 0 : Growth(Observed.Arena, 1)) > _arenas.Room)
+        {
+            _arenas.Trim(Tighten);
+        }
+
         _runtimes[state.Method] = runtime;
-        (state.Runtime, state.Row) = (runtime, runtime.Arena.Rent());
+        (state.Runtime, state.Row) = (runtime, runtime.Arena.Rent(alsoNeeded: ObservedBytes));
         runtime.Streams++;
         state.ObservedRow = Observed?.Arena.Rent() ?? -1;
         _resident.Add(state);
         ResidentBytes += runtime.RowBytes + ObservedBytes;
     }
+
+    private static long Growth(StateArena arena, int rows) => Math.Max(0, rows - arena.FreeRows) * arena.RowBytes;
 
     private void Initialize(StreamState state)
     {
