@@ -107,10 +107,11 @@ public sealed class DashboardApiTests
     [InlineData("loopback", "evil.example", true, false)]
     [InlineData("always", "tta.example", true, true)]
     [InlineData("always", "tta.example", false, false)]
+    [InlineData("always", "evil.example", true, false)]
     [InlineData("never", "localhost", true, false)]
     public async Task Actions_OfOthers_AreRefused(string allow, string name, bool header, bool allowed)
     {
-        await using var host = await TestHost.StartAsync($"--Dashboard:AllowActions={allow}");
+        await using var host = await TestHost.StartAsync($"--Dashboard:AllowActions={allow}", "--Server:AllowedHosts=tta.example");
         await host.StepAsync("camera", TestFrames.Tensor(1));
 
         Assert.Equal(allowed ? HttpStatusCode.OK : HttpStatusCode.Forbidden, await ActAsync(host, "streams/camera/reset", new { }, name, header));
