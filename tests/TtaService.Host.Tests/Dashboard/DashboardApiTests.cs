@@ -119,6 +119,24 @@ public sealed class DashboardApiTests
         Assert.Equal(allowed ? 0 : 1, (await host.GetAsync("camera")).Age.Steps);
     }
 
+    [Theory]
+    [InlineData("Forwarded", "for=8.8.8.8")]
+    [InlineData("X-Forwarded-For", "8.8.8.8")]
+    [InlineData("X-Real-IP", "8.8.8.8")]
+    [InlineData("Via", "1.1 proxy")]
+    public async Task Actions_ThroughAProxyOnTheServersMachine_AreRefused(string header, string value)
+    {
+        await using var host = await TestHost.StartAsync();
+        await host.StepAsync("camera", TestFrames.Tensor(1));
+        using var http = Http(host);
+        using var request = new HttpRequestMessage(HttpMethod.Post, "api/v1/streams/camera/reset") { Headers = { { "x-tta-action", "1" }, { header, value } } };
+
+        using var answer = await http.SendAsync(request, TestContext.Current.CancellationToken);
+
+        Assert.Equal(HttpStatusCode.Forbidden, answer.StatusCode);
+        Assert.Equal(1, (await host.GetAsync("camera")).Age.Steps);
+    }
+
     [Fact]
     public async Task Page_AndItsFiles_AreSelfContained()
     {
