@@ -31,6 +31,7 @@ public sealed class AdaptiveModel : IDisposable
     private readonly PassThreads _threads;
     private readonly int _collapseFrames;
     private readonly HashSet<StreamState> _resident = new(ReferenceEqualityComparer.Instance);
+    private Action? _between;
     private bool _isDisposed;
 
     private AdaptiveModel(string path, ModelGraph graph, InputEncoding encoding, ModelOutput[] outputs, torch.Device device, AdaptiveModelOptions options, ModelCalibration? calibration)
@@ -368,11 +369,25 @@ public sealed class AdaptiveModel : IDisposable
 
     /// <summary>Runs steps of different streams in one forward pass, and one more when a step mixes frames that teach with frames that do not. Frames must share C, H, W. A step's state is committed only when the whole pass and its own statistics are finite.</summary>
     /// <param name="steps">At most one step of a stream.</param>
+    /// <param name="between">Called on the CPU between the operators of a pass, so that a long one need not keep short ones waiting: may run steps of other streams that are resident, and must not throw. Null for nothing.</param>
     /// <returns>A result a step, in the order given.</returns>
-    public IReadOnlyList<StepResult> Run(IReadOnlyList<StreamStep> steps)
+    public IReadOnlyList<StepResult> Run(IReadOnlyList<StreamStep> steps, Action? between = null)
     {
         Check(steps);
         RunTimes = default;
+        _between = between;
+        try
+        {
+            return RunSteps(steps);
+        }
+        finally
+        {
+            _between = null;
+        }
+    }
+
+    private StepResult[] RunSteps(IReadOnlyList<StreamStep> steps)
+    {
         var results = new StepResult[steps.Count];
         var marked = new MarkedSteps(steps);
         for (var i = 0; i < steps.Count; i++)
@@ -657,7 +672,7 @@ public sealed class AdaptiveModel : IDisposable
         var began = Stopwatch.GetTimestamp();
         var input = _upload.Upload(blocks, frames);
         var uploaded = Stopwatch.GetTimestamp();
-        var outputs = _graph.Run([input], pass);
+        var outputs = _graph.Run([input], pass, _between is null || _runner is not HostRunner ? null : GiveWay);
         var read = new OutputTensor[outputs.Length];
         for (var i = 0; i < read.Length; i++)
         {
@@ -669,6 +684,15 @@ public sealed class AdaptiveModel : IDisposable
 
         RunTimes += new PassTimes(Stopwatch.GetElapsedTime(began, uploaded), Stopwatch.GetElapsedTime(uploaded), TimeSpan.Zero);
         return read;
+    }
+
+    // Others run in here: what is the running pass's own is put back behind them.
+    private void GiveWay()
+    {
+        var (between, times) = (_between!, RunTimes);
+        _between = null;
+        _threads.Aside(between);
+        (_between, RunTimes) = (between, times);
     }
 
     /// <summary>Frames that fill a pass of so many up.</summary>
