@@ -71,6 +71,9 @@ public sealed class AdaptiveModel : IDisposable
     /// <summary>How the input's axes lie in the graph.</summary>
     public InputLayout InputLayout => _encoding.Layout;
 
+    /// <summary>The image input's name in the graph.</summary>
+    public string InputName => _graph.Inputs[0].Name;
+
     /// <summary>The input's element type by its name in ONNX: FLOAT, UINT8, ….</summary>
     public string InputType => _graph.Inputs[0].ElementType;
 
