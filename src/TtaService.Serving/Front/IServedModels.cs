@@ -28,6 +28,8 @@ internal sealed record ModelDescription
     /// <summary>As in <c>model.json</c>.</summary>
     public required JsonObject Preprocessing { get; init; }
 
+    public required string InputName { get; init; }
+
     public required string InputType { get; init; }
 
     /// <summary>-1 for what may differ.</summary>

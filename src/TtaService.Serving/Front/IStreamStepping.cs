@@ -1,3 +1,4 @@
+using TtaService.Engine.Drift;
 using TtaService.Serving.Streams;
 
 namespace TtaService.Serving.Front;
@@ -8,7 +9,14 @@ namespace TtaService.Serving.Front;
 /// <param name="MaxPendingSteps">Steps that may wait.</param>
 /// <param name="MaxFramesPerStep">Frames that a step may have.</param>
 /// <param name="Warnings">What the client should know.</param>
-internal sealed record OpenedStream(StreamDescription Stream, StateOrigin Origin, int MaxPendingSteps, int MaxFramesPerStep, IReadOnlyList<string> Warnings);
+internal sealed record OpenedStream(StreamDescription Stream, StateOrigin Origin, int MaxPendingSteps, int MaxFramesPerStep, IReadOnlyList<string> Warnings)
+{
+    /// <summary>Its drift as of the latest sweep.</summary>
+    public DriftLevel DriftLevel { get; init; }
+
+    /// <summary>Its drift score as of the latest sweep; null when there is none.</summary>
+    public double? DriftScore { get; init; }
+}
 
 /// <summary>A step's answer with the stream that gave it.</summary>
 internal sealed record SteppedStream(OpenedStream Opened, StepAnswer Answer);

@@ -33,6 +33,7 @@ internal sealed class ServedModels(ModelCatalog models, StepIntake intake) : ISe
             Digest = engine.Digest,
             DefaultMethod = model.DefaultMethod,
             Preprocessing = ModelFolder.Describe(model.Preprocessing, engine),
+            InputName = engine.InputName,
             InputType = engine.InputType,
             InputShape = engine.InputShape,
             Outputs = engine.Outputs,

@@ -27,16 +27,18 @@ internal sealed class StreamStepping(StreamOpenings openings, StreamDepartures d
 
     private async Task<SteppedStream> VisitAsync(StreamRequest request, SentStep step)
     {
+        StateOrigin? begun = null;
         while (true)
         {
             var (session, origin) = await openings.VisitAsync(request).ConfigureAwait(false);
             try
             {
-                return await StepAsync(session, origin, step).ConfigureAwait(false);
+                return await StepAsync(session, begun ??= origin, step).ConfigureAwait(false);
             }
             catch (FailureException idled) when (idled.Failure.Reason == Failure.UnloadedReason)
             {
-                // It left for the store between the two lines above; asking again brings it back.
+                // It left for the store between the two lines above; asking again brings it back, and must not begin it once more.
+                request = request with { Mode = request.Mode == ResumeMode.MustExist ? ResumeMode.MustExist : ResumeMode.ContinueOrCreate };
             }
         }
     }
@@ -71,12 +73,12 @@ internal sealed class StreamStepping(StreamOpenings openings, StreamDepartures d
     {
         var stream = session.Describe();
         var warning = NormalizationMethods.All.First(method => method.Name == stream.Method.Name).Warning;
-        return new OpenedStream(
-            stream,
-            origin,
-            options.Value.MaxPendingSteps,
-            intake.MaxFramesPerStep(session.Model),
-            [.. warning is null ? [] : new[] { warning }, .. session.Tell()]);
+        IReadOnlyList<string> warnings = [.. warning is null ? [] : new[] { warning }, .. session.Tell()];
+        return new OpenedStream(stream, origin, options.Value.MaxPendingSteps, intake.MaxFramesPerStep(session.Model), warnings)
+        {
+            DriftLevel = session.Watch.Level,
+            DriftScore = session.Watch.Last?.Score,
+        };
     }
 
     private sealed class Hold(StreamStepping door, StreamDepartures departures, StreamLease lease, StateOrigin origin) : IOpenStream

@@ -25,7 +25,9 @@ internal sealed class LoopWatch : ILevelSource
     /// <summary>All of them.</summary>
     public IReadOnlyCollection<LoopBeat> Loops => _loops;
 
-    IEnumerable<LoopAge> ILevelSource.Loops => _loops.GroupBy(loop => loop.Kind).Select(alike => new LoopAge(alike.Key, alike.Max(loop => loop.Age)));
+    IEnumerable<LoopLevels> ILevelSource.Loops => _loops
+        .GroupBy(loop => loop.Kind)
+        .Select(alike => new LoopLevels(alike.Key, alike.Max(loop => loop.Age), alike.Count(loop => loop.WhyUnwell is not null)));
 
     /// <summary>Takes note of a loop that works when there is work.</summary>
     /// <param name="kind">What sort of loop it is.</param>

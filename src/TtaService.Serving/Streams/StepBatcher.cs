@@ -8,7 +8,7 @@ namespace TtaService.Serving.Streams;
 /// <remarks>
 /// A stream's work runs in the order of its admission, one at a time, so a batch holds at most one step of a stream. Streams that may run
 /// stand in one line and are charged for their frames: small steps pass large ones, nobody starves. While a batch runs the next one gathers,
-/// so the loop waits for company only when steps of other streams are about to be decoded.
+/// so the loop waits for company only when steps of other streams are about to be decoded. A large batch lets small ones run between its operators.
 /// </remarks>
 internal sealed class StepBatcher : IAsyncDisposable
 {
@@ -54,6 +54,7 @@ internal sealed class StepBatcher : IAsyncDisposable
         _clock = clock;
         _loop = new SignalledLoop(beat);
         _line = new WorkLine(Ready);
+        (Runner.FormSmall, Runner.SmallEnded) = (most => Join(Form(most, isSmall: true)), Ran);
         _running = Task.Run(() => _loop.RunAsync(TurnAsync, IsOver));
     }
 
@@ -228,7 +229,7 @@ internal sealed class StepBatcher : IAsyncDisposable
     private async Task<bool> TurnAsync()
     {
         await WaitForCompanyAsync().ConfigureAwait(false);
-        var taken = Form();
+        var taken = Form(_options.MaxFrames, isSmall: false);
         if (taken.Count == 0)
         {
             return false;
@@ -277,13 +278,19 @@ internal sealed class StepBatcher : IAsyncDisposable
         }
     }
 
-    private List<TakenSteps> Form()
+    // A small batch is of what can run at once: steps of streams that are in the arena, and nothing larger.
+    private List<TakenSteps> Form(int most, bool isSmall)
     {
         var taken = new List<TakenSteps>();
         lock (Gate)
         {
-            _line.Form(_options.MaxFrames, NextOf, (work, frames) =>
+            _line.Form(most, NextOf, (work, frames) =>
             {
+                if (isSmall && (work is not QueuedStep { Session.State.IsResident: true } || frames + work.Frames > most))
+                {
+                    return null;
+                }
+
                 if (work is QueuedOperation operation)
                 {
                     WorkLine.Leave(operation);
@@ -297,7 +304,7 @@ internal sealed class StepBatcher : IAsyncDisposable
                     return null;
                 }
 
-                var steps = Take(step);
+                var steps = Take(step, most);
                 taken.Add(steps);
                 return steps.Frames;
             });
@@ -379,7 +386,7 @@ internal sealed class StepBatcher : IAsyncDisposable
             "STEP_EXPIRED",
             $"the step did not begin within its {step.Submission.Timeout?.TotalMilliseconds:0.###} ms and never runs; the stream's state is as it was");
 
-    private TakenSteps Take(QueuedStep first)
+    private TakenSteps Take(QueuedStep first, int most)
     {
         var session = first.Session;
         var settings = session.Settings;
@@ -389,7 +396,7 @@ internal sealed class StepBatcher : IAsyncDisposable
         WorkLine.Leave(first);
         while (joined.Count < settings.MaxCoalesce && NextOf(session.Waiting) is QueuedStep next
             && (next.Submission.Freeze ?? settings.Frozen) == freeze
-            && frames + next.Frames <= _options.MaxFrames
+            && frames + next.Frames <= most
             && (next.Submission.Sequence == 0 || joined.TrueForAll(step => step.Submission.Sequence < next.Submission.Sequence))
             && JoinedFrames.Match(first.Decoded!.Block, next.Decoded!.Block))
         {
@@ -419,13 +426,19 @@ internal sealed class StepBatcher : IAsyncDisposable
         var span = _reports.BatchBegan(batch);
         var (results, pass) = await Runner.RunAsync(batch).ConfigureAwait(false);
         _reports.BatchEnded(span, batch, pass);
+
+        // Answers are made while the next batch runs.
+        _ = Task.Run(() => Ran(batch, results, pass));
+    }
+
+    private void Ran(List<BatchEntry> batch, EntryResult[] results, BatchPass pass)
+    {
         lock (Gate)
         {
             _admission.Ran(pass.Run, batch.Count);
         }
 
-        // Answers are made while the next batch runs.
-        _ = Task.Run(() => Finish(batch, results, pass));
+        Finish(batch, results, pass);
     }
 
     // Does not throw: whatever fails here is the failure of the steps that it belongs to.

@@ -6,8 +6,8 @@ internal readonly record struct ModelLevels(string Model, long QueuedSteps, long
 /// <summary>How a model's streams stand with the arena and the store, when somebody asks.</summary>
 internal readonly record struct StreamLevels(string Model, long Cold, long Dirty, TimeSpan Lag);
 
-/// <summary>How long ago the loops of a kind got on, the longest, when somebody asks.</summary>
-internal readonly record struct LoopAge(LoopKind Kind, TimeSpan Age);
+/// <summary>How the loops of a kind are, when somebody asks: how long ago they got on, the longest, and how many are unwell.</summary>
+internal readonly record struct LoopLevels(LoopKind Kind, TimeSpan Age, int Unwell);
 
 /// <summary>What metrics ask when somebody looks at them; a source answers what it knows.</summary>
 internal interface ILevelSource
@@ -16,7 +16,7 @@ internal interface ILevelSource
 
     IEnumerable<StreamLevels> Streams => [];
 
-    IEnumerable<LoopAge> Loops => [];
+    IEnumerable<LoopLevels> Loops => [];
 
     /// <summary>How full the process is, 0 to 1; null for who does not know.</summary>
     double? Utilization => null;

@@ -362,13 +362,17 @@ internal sealed class TtaMetrics
             MetricCatalogue.CheckpointLag.Description);
     }
 
-    private void ObserveLoops() => _meter.CreateObservableGauge(
-        MetricCatalogue.LoopLastTurn.Name,
-        () => Ask(source => source.Loops).Select(loop => new Measurement<double>(
-            loop.Age.TotalSeconds,
-            new KeyValuePair<string, object?>(MetricCatalogue.Loop, Label<LoopKind>.Of(loop.Kind)))),
-        MetricCatalogue.LoopLastTurn.Unit,
-        MetricCatalogue.LoopLastTurn.Description);
+    private void ObserveLoops()
+    {
+        _meter.CreateObservableGauge(
+            MetricCatalogue.LoopLastTurn.Name,
+            () => Ask(source => source.Loops).Select(loop => new Measurement<double>(loop.Age.TotalSeconds, Of(loop.Kind))),
+            MetricCatalogue.LoopLastTurn.Unit,
+            MetricCatalogue.LoopLastTurn.Description);
+        Observe(MetricCatalogue.LoopUnwell, () => Ask(source => source.Loops).Select(loop => new Measurement<long>(loop.Unwell, Of(loop.Kind))));
+
+        static KeyValuePair<string, object?> Of(LoopKind kind) => new(MetricCatalogue.Loop, Label<LoopKind>.Of(kind));
+    }
 
     private IEnumerable<Measurement<long>> DriftLevels()
     {

@@ -1,0 +1,17 @@
+using Microsoft.Extensions.Options;
+using TtaService.Serving.Front;
+using TtaService.Serving.Streams;
+
+namespace TtaService.Host.Inference;
+
+/// <summary>The served networks as the Open Inference Protocol sees them.</summary>
+internal sealed class NetworkModels(IServedModels models, IStreamStepping streams, IStreamOperations operations, IOptions<StreamsOptions> options)
+{
+    /// <summary>The networks of the repository that are not served.</summary>
+    public IEnumerable<(string Name, string Reason)> Broken => models.Broken.Select(broken => (broken.Name, broken.Reason));
+
+    public IEnumerable<string> Names => models.All.Select(model => model.Name);
+
+    /// <summary>The network of this name; null when there is none.</summary>
+    public NetworkModel? Find(string name) => name.Length > 0 && models.Find(name).Value is { } model ? new NetworkModel(model, streams, operations, options.Value) : null;
+}
