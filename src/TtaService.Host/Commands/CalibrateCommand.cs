@@ -17,29 +17,48 @@ internal static class CalibrateCommand
     {
         var model = new Option<string>("--model") { Description = "A name in the model repository, a model folder, or its .onnx file.", Required = true };
         var models = ModelLocation.RepositoryOption();
-        var data = new Option<string?>("--data") { Description = "Ordinary frames: a folder of images in the order of their names, or labelled data (a folder a class, "
-            + "IDX files, images.npy and labels.npy); the model's own sample when not given.", HelpName = "PATH" };
+        var data = new Option<string?>("--data")
+        {
+            Description = "Ordinary frames: a folder of images in the order of their names, or labelled data (a folder a class, "
+            + "IDX files, images.npy and labels.npy); the model's own sample when not given.",
+            HelpName = "PATH"
+        };
         var frameCount = NumberOption.Integer(
             "--frames",
             $"Frames that {ModelCalibration.FileName} is measured on, spread evenly over the data; how sure it is, is printed",
             2000,
             Calibrator.MinFrames,
             int.MaxValue);
-        var only = new Option<string?>("--only") { Description = $"Write one file only: calibration ({ModelCalibration.FileName}) or drift "
-            + $"({DriftReference.FileName}).", HelpName = "FILE" };
+        var only = new Option<string?>("--only")
+        {
+            Description = $"Write one file only: calibration ({ModelCalibration.FileName}) or drift "
+            + $"({DriftReference.FileName}).",
+            HelpName = "FILE"
+        };
         only.AcceptOnlyFromAmong("calibration", "drift");
-        var methods = new Option<string?>("--method") { Description = "The methods that streams will run with; "
-            + "source and the model's default (adaptive where that is source) when not given.", HelpName = "LIST" };
+        var methods = new Option<string?>("--method")
+        {
+            Description = "The methods that streams will run with; "
+            + "source and the model's default (adaptive where that is source) when not given.",
+            HelpName = "LIST"
+        };
         var first = NumberOption.Integer("--first", "Use only the first so many images", int.MaxValue, 1, int.MaxValue);
         var length = NumberOption.Integer("--stream-length", "Frames a stream: the data are cut into streams of so many", 1000, 64, int.MaxValue);
-        var asIs = new Option<bool>("--as-is") { Description = "The data lie in stream order already (video); "
-            + "otherwise each stream is put in runs of a class, as a camera sees them." };
+        var asIs = new Option<bool>("--as-is")
+        {
+            Description = "The data lie in stream order already (video); "
+            + "otherwise each stream is put in runs of a class, as a camera sees them."
+        };
         var delta = NumberOption.Real("--delta", "Concentration of the correlated order; the smaller the longer the runs of a class", 0.1, 0, 1000);
         var batch = NumberOption.Integer("--batch-size", "Frames a step", 8, 1, 4096);
         var tau = NumberOption.Integer("--tau", "Window of the observed statistics in frames (Drift:Tau)", new ObservationOptions().Tau, 16, 65_536);
         var seed = NumberOption.Integer("--seed", "Seed of the orders", 0, 0, int.MaxValue);
-        var output = new Option<string?>("--output") { Description = $"Where to write {DriftReference.FileName}, and {ModelCalibration.FileName} beside it; "
-            + "the model's folder when not given.", HelpName = "FILE" };
+        var output = new Option<string?>("--output")
+        {
+            Description = $"Where to write {DriftReference.FileName}, and {ModelCalibration.FileName} beside it; "
+            + "the model's folder when not given.",
+            HelpName = "FILE"
+        };
         var command = new Command(
             "calibrate",
             $"Makes {ModelCalibration.FileName} and {DriftReference.FileName}, what is normal for a model, from ordinary frames; "

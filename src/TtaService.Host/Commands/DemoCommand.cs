@@ -22,8 +22,12 @@ internal static class DemoCommand
     {
         var seconds = NumberOption.Integer("--seconds", "How long", 30, 1, 86_400);
         var cameras = NumberOption.Integer("--cameras", "Simulated cameras", 8, 1, 256);
-        var method = new Option<string?>("--method") { Description = "The method that is compared with source, for example ema{momentum=0.1}; "
-            + "the model's default when not given.", HelpName = "METHOD" };
+        var method = new Option<string?>("--method")
+        {
+            Description = "The method that is compared with source, for example ema{momentum=0.1}; "
+            + "the model's default when not given.",
+            HelpName = "METHOD"
+        };
         var batch = NumberOption.Integer("--batch-size", "Frames a step", 1, 1, 64);
         var severity = NumberOption.Integer("--severity", "Severity of the corruptions", 5, 1, 5);
         var switchAfter = NumberOption.Integer("--switch-after", "Frames after which a camera's corruption changes to the next; 0 for never", 0, 0, int.MaxValue);

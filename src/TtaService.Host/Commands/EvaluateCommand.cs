@@ -17,23 +17,41 @@ internal static class EvaluateCommand
     {
         var model = new Option<string>("--model") { Description = "A name in the model repository, a model folder, or an .onnx file.", Required = true };
         var models = ModelLocation.RepositoryOption();
-        var data = new Option<string?>("--data") { Description = "Labelled data: a folder a class, IDX files, or images.npy and labels.npy; "
-            + "the model's own sample when not given.", HelpName = "PATH" };
-        var methods = new Option<string>("--method") { Description = "Methods, for example "
-            + "source,ema{momentum=0.1},unmix_tns.", DefaultValueFactory = _ => "source,tbn,unmix_tns", HelpName = "LIST" };
+        var data = new Option<string?>("--data")
+        {
+            Description = "Labelled data: a folder a class, IDX files, or images.npy and labels.npy; "
+            + "the model's own sample when not given.",
+            HelpName = "PATH"
+        };
+        var methods = new Option<string>("--method")
+        {
+            Description = "Methods, for example "
+            + "source,ema{momentum=0.1},unmix_tns.",
+            DefaultValueFactory = _ => "source,tbn,unmix_tns",
+            HelpName = "LIST"
+        };
         var set = new Option<string[]>("--set") { Description = "A hyperparameter of a listed method, for example unmix_tns.components=128.", HelpName = "METHOD.NAME=VALUE" };
         var orders = Names<StreamOrder>("--order", "Orders of the frames of a domain", [StreamOrder.Correlated]);
         var settings = Names<DomainSetting>("--setting", "How domains follow each other", [DomainSetting.Single]);
         var batches = NumberOption.List("--batch-size", "Frames a step", [64], 1, 4096);
         var seeds = NumberOption.List("--seeds", "Seeds of the orders and of the initial states", [0], 0, int.MaxValue);
-        var corruptions = new Option<string>("--corruptions") { Description = "all (the fifteen), none, or a list of names; "
-            + "clean is one.", DefaultValueFactory = _ => "all", HelpName = "LIST" };
+        var corruptions = new Option<string>("--corruptions")
+        {
+            Description = "all (the fifteen), none, or a list of names; "
+            + "clean is one.",
+            DefaultValueFactory = _ => "all",
+            HelpName = "LIST"
+        };
         var severity = NumberOption.Integer("--severity", "Severity of the corruptions", 5, 1, 5);
         var delta = NumberOption.Real("--delta", "Concentration of the correlated order; the smaller the longer the runs of a class", 0.1, 0, 1000);
         var limit = NumberOption.Integer("--limit", "Images a domain", int.MaxValue, 1, int.MaxValue);
         var state = new Option<string?>("--state") { Description = "Start every stream from this snapshot (tta.stream.v1).", HelpName = "FILE" };
-        var logits = new Option<string?>("--logits-out") { Description = "Write the model's answers in stream order, a row a frame; "
-            + "for one method, order, setting, batch size and seed.", HelpName = "FILE.npy" };
+        var logits = new Option<string?>("--logits-out")
+        {
+            Description = "Write the model's answers in stream order, a row a frame; "
+            + "for one method, order, setting, batch size and seed.",
+            HelpName = "FILE.npy"
+        };
         var json = new Option<string?>("--json") { Description = "Write the results as JSON; - for standard output.", HelpName = "FILE" };
         var csv = new Option<string?>("--csv") { Description = "Write the results as CSV; - for standard output.", HelpName = "FILE" };
         var device = new Option<string>("--device") { Description = "cpu or cuda:N.", DefaultValueFactory = _ => "cpu" };

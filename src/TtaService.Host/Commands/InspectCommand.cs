@@ -21,8 +21,12 @@ internal static class InspectCommand
     {
         var model = new Argument<string>("model") { Description = "An .onnx file, a model folder, or a name in the model repository." };
         var models = ModelLocation.RepositoryOption();
-        var methods = new Option<string?>("--method") { Description = "Methods to size, for example unmix_tns{components=128}; "
-            + "all with their defaults when not given.", HelpName = "LIST" };
+        var methods = new Option<string?>("--method")
+        {
+            Description = "Methods to size, for example unmix_tns{components=128}; "
+            + "all with their defaults when not given.",
+            HelpName = "LIST"
+        };
         var json = new Option<bool>("--json") { Description = "Write JSON instead of tables." };
         var command = new Command(
             "inspect",

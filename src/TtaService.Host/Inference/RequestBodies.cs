@@ -121,7 +121,8 @@ internal sealed class RequestBodies(IOptions<ServerOptions> server, TimeProvider
                     FailureKind.ResourceExhausted,
                     "MESSAGES_BUSY",
                     $"requests of other clients hold the {owner._server.MaxTotalMessageBytes} bytes that all may hold together (Server:MaxTotalMessageBytes); "
-                        + "send again") { RetryAfter = TimeSpan.FromMilliseconds(100) });
+                        + "send again")
+                { RetryAfter = TimeSpan.FromMilliseconds(100) });
             }
 
             Array.Resize(ref _buffer, wanted);

@@ -208,7 +208,8 @@ internal readonly record struct FrameHeader(FrameFormat Format, int Width, int H
                 return new FrameHeader(
                     FrameFormat.WebP,
                     BinaryPrimitives.ReadUInt16LittleEndian(body[6..]) & 0x3FFF,
-                    BinaryPrimitives.ReadUInt16LittleEndian(body[8..]) & 0x3FFF) { Missing = missing };
+                    BinaryPrimitives.ReadUInt16LittleEndian(body[8..]) & 0x3FFF)
+                { Missing = missing };
             case var lossless when lossless.SequenceEqual("VP8L"u8):
                 var bits = BinaryPrimitives.ReadUInt32LittleEndian(body[1..]);
                 return new FrameHeader(FrameFormat.WebP, (int)(bits & 0x3FFF) + 1, (int)((bits >> 14) & 0x3FFF) + 1) { Missing = missing };

@@ -133,8 +133,11 @@ internal sealed class LocalStreamStateStore(GuardedBlobs blobs, CheckpointLedger
         {
             return entry.DroppedNumber == 0
                 ? opening
-                : opening with { Dropped = $"its stored state was dropped to make room for other streams (Store:MaxStreams is {options.MaxStreams}, "
-                    + $"Store:MaxBytes {options.MaxBytes})" };
+                : opening with
+                {
+                    Dropped = $"its stored state was dropped to make room for other streams (Store:MaxStreams is {options.MaxStreams}, "
+                    + $"Store:MaxBytes {options.MaxBytes})"
+                };
         }
 
         var number = entry.Kept[^1].Number;

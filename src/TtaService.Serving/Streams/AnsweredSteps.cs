@@ -39,12 +39,14 @@ internal sealed class AnsweredSteps(int capacity, long maxBytes, ReplyBudget bud
             ? new Failure(
                 FailureKind.FailedPrecondition,
                 "SEQUENCE_OUT_OF_ORDER",
-                $"sequence {sequence} was never committed and the stream is already at {Last}; steps run in rising order, {GoOn}") { Field = "step.sequence" }
+                $"sequence {sequence} was never committed and the stream is already at {Last}; steps run in rising order, {GoOn}")
+            { Field = "step.sequence" }
             : new Failure(
                 FailureKind.AlreadyExists,
                 "STEP_ALREADY_PASSED",
                 $"the stream is at sequence {Last} and the answer of {sequence} is not kept (Streams:KeptReplies is {capacity}, Streams:KeptReplyBytes {maxBytes}); "
-                    + $"{GoOn}") { Field = "step.sequence" };
+                    + $"{GoOn}")
+            { Field = "step.sequence" };
     }
 
     // A number at the end of the range was taken by versions that did not refuse it.

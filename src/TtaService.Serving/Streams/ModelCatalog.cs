@@ -106,7 +106,8 @@ internal sealed class ModelCatalog : IAsyncDisposable
             : new FailureException(new Failure(
                 FailureKind.NotFound,
                 "MODEL_NOT_FOUND",
-                $"model '{(name.Length <= 128 ? name : name[..128] + "…")}' does not exist; there is {Names()}") { Field = "model" });
+                $"model '{(name.Length <= 128 ? name : name[..128] + "…")}' does not exist; there is {Names()}")
+            { Field = "model" });
     }
 
     private string Names() => _models.Count == 0 ? "none" : string.Join(", ", _models.Keys);

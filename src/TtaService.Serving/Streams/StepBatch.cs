@@ -31,8 +31,12 @@ internal sealed record TakenSteps(StreamSession Session, List<QueuedStep> Steps,
 internal sealed record LostAnswer(long Steps, long Frames, Failure Failure)
 {
     /// <summary>Tells that the step counts, so that nobody sends its frames under a new number.</summary>
-    public Failure Failure { get; } = Failure with { Reason = "ANSWER_LOST", Message = $"the step was committed, its answer was lost: {Failure.Message}; "
-        + "go on with the next number" };
+    public Failure Failure { get; } = Failure with
+    {
+        Reason = "ANSWER_LOST",
+        Message = $"the step was committed, its answer was lost: {Failure.Message}; "
+        + "go on with the next number"
+    };
 }
 
 /// <summary>What became of an entry of a batch: one of the three is set.</summary>

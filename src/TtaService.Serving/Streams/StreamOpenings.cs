@@ -155,7 +155,8 @@ internal sealed partial class StreamOpenings(
                     StreamRequestRules.Settings(request),
                     _options,
                     _replies,
-                    clock) { CountedBytes = bytes }).ConfigureAwait(false);
+                    clock)
+                { CountedBytes = bytes }).ConfigureAwait(false);
         }
         catch
         {
@@ -211,7 +212,8 @@ internal sealed partial class StreamOpenings(
                     ? new Failure(
                         FailureKind.Unavailable,
                         "STORE_UNAVAILABLE",
-                        $"stream '{request.Key.Name}' is not in memory and the state store is out of reach") { RetryAfter = TimeSpan.FromSeconds(1) }
+                        $"stream '{request.Key.Name}' is not in memory and the state store is out of reach")
+                    { RetryAfter = TimeSpan.FromSeconds(1) }
                     : opening.Notice is { } dropped ? Failure.StreamNotFound(request.Key.Name, dropped) : Failure.StreamNotFound(request.Key.Name));
             }
 

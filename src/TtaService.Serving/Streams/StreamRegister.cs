@@ -29,7 +29,8 @@ internal sealed class StreamRegister(StreamsOptions options)
                     FailureKind.ResourceExhausted,
                     "TOO_MANY_STREAMS",
                     $"there are {streams} streams already, the limit is {options.MaxStreams} (Streams:MaxStreams); "
-                        + "delete streams that are not used") { RetryAfter = TimeSpan.FromSeconds(10) };
+                        + "delete streams that are not used")
+                { RetryAfter = TimeSpan.FromSeconds(10) };
             }
 
             return _stateBytes + bytes > _maxStateBytes ? TooLarge(bytes) : null;
@@ -151,5 +152,6 @@ internal sealed class StreamRegister(StreamsOptions options)
             FailureKind.ResourceExhausted,
             "STATE_MEMORY_FULL",
             $"the streams' states take {_stateBytes} bytes and this one needs {bytes} more, the limit is {_maxStateBytes} (Streams:MaxStateBytes); "
-                + "delete streams that are not used") { RetryAfter = TimeSpan.FromSeconds(10) };
+                + "delete streams that are not used")
+        { RetryAfter = TimeSpan.FromSeconds(10) };
 }

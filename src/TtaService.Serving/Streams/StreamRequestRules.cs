@@ -14,7 +14,8 @@ internal static class StreamRequestRules
                 FailureKind.FailedPrecondition,
                 "STREAM_OF_ANOTHER_MODEL",
                 $"stream '{session.Name}' belongs to model '{session.Model.Name}', not '{request.Model}'; "
-                    + "use another stream name, or delete the stream first") { Field = $"{request.Root}.model" });
+                    + "use another stream name, or delete the stream first")
+            { Field = $"{request.Root}.model" });
         }
 
         if (request.Mode == ResumeMode.Reset)
@@ -28,7 +29,8 @@ internal static class StreamRequestRules
                 FailureKind.FailedPrecondition,
                 "STREAM_OF_ANOTHER_METHOD",
                 $"stream '{session.Name}' runs {session.Method.Name} {session.Method.Hyperparameters.ToJsonString()}, which differs from what is asked for; "
-                    + "open it with RESUME_POLICY_RESET to change the method, or leave the method out") { Field = $"{request.Root}.method" });
+                    + "open it with RESUME_POLICY_RESET to change the method, or leave the method out")
+            { Field = $"{request.Root}.method" });
         }
 
         if (request.Seed is { } seed && seed != session.Seed)
@@ -37,7 +39,8 @@ internal static class StreamRequestRules
                 FailureKind.FailedPrecondition,
                 "STREAM_OF_ANOTHER_SEED",
                 $"stream '{session.Name}' has seed {session.Seed}, not {seed}; open it with RESUME_POLICY_RESET to change the seed, "
-                    + "or leave the seed out") { Field = $"{request.Root}.seed" });
+                    + "or leave the seed out")
+            { Field = $"{request.Root}.seed" });
         }
     }
 
@@ -63,7 +66,8 @@ internal static class StreamRequestRules
             ? throw new FailureException(new Failure(
                 FailureKind.FailedPrecondition,
                 "METHOD_UNAVAILABLE",
-                $"model '{model.Name}' can't run {method.Name}: {reason}") { Field = $"{request.Root}.method" })
+                $"model '{model.Name}' can't run {method.Name}: {reason}")
+            { Field = $"{request.Root}.method" })
             : (model, method);
     }
 

@@ -392,10 +392,13 @@ internal sealed class TtaMetrics
             metric.Unit,
             metric.Description,
             tags: null,
-            new InstrumentAdvice<T> { HistogramBucketBoundaries = [.. metric.Boundaries!.Select(boundary => (T)Convert.ChangeType(
+            new InstrumentAdvice<T>
+            {
+                HistogramBucketBoundaries = [.. metric.Boundaries!.Select(boundary => (T)Convert.ChangeType(
                 boundary,
                 typeof(T),
-                System.Globalization.CultureInfo.InvariantCulture))] });
+                System.Globalization.CultureInfo.InvariantCulture))]
+            });
 
     private Counter<long> Counter(MetricDefinition metric) => _meter.CreateCounter<long>(metric.Name, metric.Unit, metric.Description);
 

@@ -134,8 +134,14 @@ internal static class SnapshotCommand
         var input = FileArgument("input");
         var output = FileArgument("output");
         var (model, models) = ModelOptions();
-        var encoding = new Option<SnapshotEncoding>("--encoding") { Description = "lossless (float32, any reader of safetensors opens it) or float16_delta (small; "
-            + "reading it needs the model).", DefaultValueFactory = _ => SnapshotEncoding.Lossless, CustomParser = ParseEncoding, HelpName = "ENCODING" };
+        var encoding = new Option<SnapshotEncoding>("--encoding")
+        {
+            Description = "lossless (float32, any reader of safetensors opens it) or float16_delta (small; "
+            + "reading it needs the model).",
+            DefaultValueFactory = _ => SnapshotEncoding.Lossless,
+            CustomParser = ParseEncoding,
+            HelpName = "ENCODING"
+        };
         var command = new Command(
             "convert",
             "Writes a snapshot or checkpoint as a plain snapshot, which ImportStream and 'tta evaluate --state' take when it is "

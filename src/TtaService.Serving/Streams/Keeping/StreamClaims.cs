@@ -96,7 +96,8 @@ internal sealed partial class StreamClaims(
             opening.Checkpoint,
             opening.Refused is not null,
             opening.Refused is not null ? RefusedNotice(opening.Refused) : opening.Dropped is { } dropped ? $"{dropped}; "
-                + "the stream starts from the source statistics" : null) { TookOver = takenOver };
+                + "the stream starts from the source statistics" : null)
+        { TookOver = takenOver };
     }
 
     /// <summary>Gives up a claim under which nothing was done.</summary>
