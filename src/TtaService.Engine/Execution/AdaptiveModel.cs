@@ -16,6 +16,8 @@ namespace TtaService.Engine.Execution;
 /// <summary>A loaded model with per-stream adaptation. Not thread-safe: one thread owns it (see <see cref="InferenceEngine"/>).</summary>
 public sealed class AdaptiveModel : IDisposable
 {
+    private const string Calibrate = "tta calibrate --model MODEL --data FOLDER";
+
     private readonly ModelGraph _graph;
     private readonly torch.Device _device;
     private readonly InputNormalization _normalization;
@@ -26,12 +28,14 @@ public sealed class AdaptiveModel : IDisposable
     private readonly Dictionary<MethodSettings, MethodRuntime> _runtimes = [];
     private readonly ulong _modelKey;
     private readonly MethodTarget _target;
+    private readonly bool _isForCalibration;
     private readonly PassThreads _threads;
     private readonly HashSet<StreamState> _resident = new(ReferenceEqualityComparer.Instance);
 
     private AdaptiveModel(ModelGraph graph, torch.Device device, AdaptiveModelOptions options, ModelCalibration? calibration)
     {
         _target = new MethodTarget(graph.Sites, calibration?.Classes ?? ClassScores.Count(graph.Outputs[0].Shape), calibration);
+        _isForCalibration = options.ForCalibration;
         _graph = graph;
         _device = device;
         _normalization = options.InputNormalization;
@@ -45,7 +49,7 @@ public sealed class AdaptiveModel : IDisposable
         _runner = onHost ? new HostRunner(this) : new DeviceRunner(this, device);
         Filler = new FillerSteps(graph.Sites, onHost ? null : device);
         Plan = PassPlan.AsDeclared(graph);
-        _modelKey = ulong.Parse(graph.Digest.AsSpan(0, 16), NumberStyles.HexNumber, CultureInfo.InvariantCulture);
+        _modelKey = ulong.Parse((options.DrawsAs ?? graph.Digest).AsSpan(0, 16), NumberStyles.HexNumber, CultureInfo.InvariantCulture);
     }
 
     /// <summary>SHA-256 of the ONNX file, lower-case hex.</summary>
@@ -53,6 +57,9 @@ public sealed class AdaptiveModel : IDisposable
 
     /// <summary>The normalization sites, in execution order.</summary>
     public IReadOnlyList<NormalizationSite> Sites => _graph.Sites;
+
+    /// <summary>Convolutions whose outputs a virtual site can normalize, in execution order; those of them that a calibration measured are among <see cref="Sites"/>, with its statistics.</summary>
+    public IReadOnlyList<NormalizationSite> VirtualSites => _graph.VirtualSites;
 
     /// <summary>Shape of the model's image input: [N,C,H,W], -1 for a dynamic axis.</summary>
     public IReadOnlyList<long> InputShape => _graph.Inputs[0].Shape;
@@ -108,7 +115,8 @@ public sealed class AdaptiveModel : IDisposable
         }
 
         var device = ParseDevice(options.Device);
-        var graph = ModelGraph.Load(onnxPath, device, ElementType(options.Precision));
+        var calibration = ReadCalibration(options);
+        var graph = ModelGraph.Load(onnxPath, device, ElementType(options.Precision), place => options.ForCalibration ? place : calibration?.Place(place));
         if (graph.Inputs.Count != 1 || graph.Inputs[0].Shape.Count != 4)
         {
             var inputs = string.Join(", ", graph.Inputs.Select(input => $"{input.Name} [{string.Join(',', input.Shape)}]"));
@@ -119,7 +127,7 @@ public sealed class AdaptiveModel : IDisposable
         AdaptiveModel model;
         try
         {
-            model = new AdaptiveModel(graph, device, options, Calibrated(graph, options));
+            model = new AdaptiveModel(graph, device, options, RequireFit(calibration, graph, options));
         }
         catch (CalibrationException unfit)
         {
@@ -131,6 +139,7 @@ public sealed class AdaptiveModel : IDisposable
         {
             var probe = new PassProbe(model, graph, options);
             (model.Plan, model.Notices) = probe.Find();
+            model.Notices = [.. model.Notices, .. model.IdleVirtualSites()];
             return model;
         }
         catch (PassProbe.UnusableException unusable)
@@ -156,10 +165,22 @@ public sealed class AdaptiveModel : IDisposable
             return null;
         }
 
+        if (_isForCalibration)
+        {
+            return $"the model is loaded to be calibrated and knows no source statistics for {method.Name} yet; load it with its calibration";
+        }
+
+        if (Sites.Count == 0 && VirtualSites.Count > 0)
+        {
+            return $"the model has no BatchNormalization nodes (exporters fold them into the convolutions), and it is not calibrated, so {method.Name} knows no source statistics. "
+                + $"The outputs of {VirtualSites.Count} convolutions can adapt; calibrate: {Calibrate} (any {Calibrator.MinFrames} unlabelled frames or more). "
+                + "Or export again with torch.onnx.export(model.eval(), ..., training=torch.onnx.TrainingMode.PRESERVE) (add dynamo=False from PyTorch 2.9 on), or use method source";
+        }
+
         if (Sites.Count == 0)
         {
-            return $"the model has no BatchNormalization nodes, so there is nothing for {method.Name} to adapt: its exporter folded them into the convolutions. "
-                + "Export again with torch.onnx.export(model.eval(), ..., training=torch.onnx.TrainingMode.PRESERVE) (add dynamo=False from PyTorch 2.9 on), or use method source";
+            return $"the model has no BatchNormalization nodes and no convolution whose output could be normalized instead, so there is nothing for {method.Name} to adapt. If its exporter folded BatchNormalization away, "
+                + "export again with torch.onnx.export(model.eval(), ..., training=torch.onnx.TrainingMode.PRESERVE) (add dynamo=False from PyTorch 2.9 on), or use method source";
         }
 
         var filter = new SiteFilter(method);
@@ -460,14 +481,23 @@ public sealed class AdaptiveModel : IDisposable
         {
             using (var row = state.Runtime!.Arena.Edit(state.Row))
             {
-                StreamSnapshot.Fill(content, snapshot, state.Runtime.Layout, row.Values);
+                if (StreamSnapshot.Lacks(content, Sites))
+                {
+                    state.Runtime.Initialize(row.Values, state.Seed);
+                }
+                else
+                {
+                    row.Values.Clear();
+                }
+
+                StreamSnapshot.Fill(content, snapshot, state.Runtime.Layout, Sites, row.Values);
             }
 
             ForgetObservation(state);
             if (Observed is not null)
             {
                 using var row = Observed.Arena.Edit(state.ObservedRow);
-                StreamSnapshot.FillObserved(content, snapshot, Observed.Layout, row.Values, state);
+                StreamSnapshot.FillObserved(content, snapshot, Observed.Layout, Sites, row.Values, state);
             }
         }
         catch (SnapshotException)
@@ -606,9 +636,30 @@ public sealed class AdaptiveModel : IDisposable
     // For what is the same on any model, without what a method prepares for this one.
     private static INormalizationMethod Unbound(MethodSettings method) => NormalizationMethods.Find(method.Name)!.Create(method, new MethodTarget([]));
 
-    private static ModelCalibration? Calibrated(ModelGraph graph, AdaptiveModelOptions options)
+    // Of a partly folded graph, of which less adapts than one would think.
+    private IEnumerable<string> IdleVirtualSites()
     {
-        var calibration = options.Calibration ?? (options.CalibrationPath is { } path ? ModelCalibration.Read(path) : null);
+        if (!_isForCalibration && Sites.Count > 0 && VirtualSites.Count > 0 && !Sites.Any(site => site.Kind == SiteKind.Virtual))
+        {
+            yield return $"{VirtualSites.Count} convolutions have no BatchNormalization behind them (folded away or never there) and stay as they are beside {Sites.Count} sites that adapt; "
+                + $"calibrate{(Calibration is null ? string.Empty : " again")}, and they adapt too: {Calibrate}";
+        }
+    }
+
+    private static ModelCalibration? ReadCalibration(AdaptiveModelOptions options)
+    {
+        try
+        {
+            return options.ForCalibration ? null : options.Calibration ?? (options.CalibrationPath is { } path ? ModelCalibration.Read(path) : null);
+        }
+        catch (CalibrationException unfit)
+        {
+            throw new ModelLoadException(unfit.Message, unfit);
+        }
+    }
+
+    private static ModelCalibration? RequireFit(ModelCalibration? calibration, ModelGraph graph, AdaptiveModelOptions options)
+    {
         if (calibration is null)
         {
             return null;

@@ -44,7 +44,7 @@ internal static class CalibrateCommand
             double error = 0;
             if (chosenFile != "drift")
             {
-                using var plain = Load(location, options);
+                using var plain = Load(location, options with { ForCalibration = true });
                 var frames = EvaluationData.OpenFrames(location, plain, parsed.GetValue(data));
                 (calibration, error) = Measure(plain, frames, Math.Min(parsed.GetValue(first), frames.Labels.Count), parsed.GetValue(frameCount), made, cancel);
             }
@@ -86,7 +86,7 @@ internal static class CalibrateCommand
         }
 
         loaded.Dispose();
-        throw new CommandException("the model has no normalization sites, so there is nothing to observe; tta inspect says more");
+        throw new CommandException("the model has no normalization sites and no convolution that could be one, so there is nothing to observe; tta inspect says more");
     }
 
     // Frames that lie as far apart as the data allow: neighbours of a video are alike.
