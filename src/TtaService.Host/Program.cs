@@ -1,6 +1,8 @@
 using System.CommandLine;
 using TtaService.Host.Commands;
+using TtaService.Host.Commands.Models;
 using TtaService.Host.Commands.Snapshots;
+using TtaService.Host.Commands.Streaming;
 
 namespace TtaService.Host;
 
@@ -23,8 +25,10 @@ internal static class Program
             EvaluateCommand.Build(),
             CalibrateCommand.Build(),
             InspectCommand.Build(),
+            ModelCommand.Build(),
             MethodsCommand.Build(),
             StreamCommand.Build(),
+            StreamsCommand.Build(),
             SnapshotCommand.Build(),
             TopCommand.Build(),
             LoadCommand.Build(),
@@ -33,11 +37,9 @@ internal static class Program
         };
         ServeCommand.AddTo(root);
         var parsed = root.Parse(arguments);
-        if (parsed.Errors.Count > 0)
+        if (Refusal.Of(parsed) is { } wrong)
         {
-            // A wrong value says more than a missing option.
-            var worst = parsed.Errors.OrderBy(problem => problem.Message.EndsWith("is required.", StringComparison.Ordinal)).First();
-            await error.WriteLineAsync($"tta: {worst.Message} See: {CommandFailure.HelpFor(parsed)}").ConfigureAwait(false);
+            await error.WriteLineAsync($"tta: {wrong} See: {CommandFailure.HelpFor(parsed)}").ConfigureAwait(false);
             return CommandException.Usage;
         }
 

@@ -6,6 +6,7 @@ using TtaService.Engine.Execution;
 var threads = new Option<int>("--threads") { Description = "Threads of torch and ONNX Runtime.", DefaultValueFactory = _ => 1 };
 var rounds = new Option<int>("--rounds") { Description = "Rounds; each measures every variant once.", DefaultValueFactory = _ => 15 };
 var models = new Option<string[]>("--models") { Description = "resnet18, resnet50.", AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => ["resnet18", "resnet50"] };
+models.AcceptOnlyFromAmong([.. ResNetModels.Names]);
 var batches = new Option<int[]>("--batches") { Description = "Batch sizes of 'pass'.", AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => [1, 8, 16] };
 var streams = new Option<int[]>("--streams") { Description = "Streams of 'streams'.", AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => [4, 16, 64] };
 var steps = new Option<int>("--steps") { Description = "Steps of 'memory'.", DefaultValueFactory = _ => 100_000 };

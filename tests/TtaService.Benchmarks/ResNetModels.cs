@@ -11,11 +11,19 @@ internal sealed class ResNetModels
     private readonly Random _random = new(0);
     private int _values;
 
-    /// <summary>The file of <c>resnet18</c> or <c>resnet50</c>; written when it is not there yet.</summary>
+    /// <summary>The models that there are.</summary>
+    public static IReadOnlyList<string> Names { get; } = ["resnet18", "resnet50"];
+
+    /// <summary>The file of one of <see cref="Names"/>; written when it is not there yet.</summary>
     /// <param name="name">The network.</param>
     /// <param name="classes">How many it answers.</param>
     public static string Path(string name, int classes = 1000)
     {
+        if (!Names.Contains(name))
+        {
+            throw new ArgumentException($"there is no model '{name}'; there is {string.Join(", ", Names)}", nameof(name));
+        }
+
         var folder = Directory.CreateDirectory(System.IO.Path.Combine(System.IO.Path.GetTempPath(), "tta-benchmarks"));
         var path = System.IO.Path.Combine(folder.FullName, classes == 1000 ? $"{name}.onnx" : $"{name}-{classes}.onnx");
         if (!File.Exists(path))

@@ -2,6 +2,7 @@ using TorchSharp;
 using TtaService.Engine.Execution;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Onnx;
+using TtaService.Engine.Tensors;
 using static TorchSharp.torch;
 using Tensor = TorchSharp.torch.Tensor;
 
@@ -29,7 +30,7 @@ internal sealed class CalibrationPass(int frames, bool[] atSource) : ISiteNormal
             // Frames lie outermost; k rows of a frame are k times its pixels.
             var flat = wide.reshape(frames, shape[0] / frames, shape[1], -1).transpose(1, 2).reshape(frames, shape[1], -1);
             var mean = flat.mean([2L], keepdim: true);
-            _moments[site.Index] = (ToHost(mean), ToHost((flat - mean).square().mean([2L])));
+            _moments[site.Index] = (ToHost(mean), ToHost((flat - mean).Squared().mean([2L])));
         }
 
         return parameters.Normalize(wide, site.Epsilon, residual, epilogue).to_type(x.dtype).MoveToOuterDisposeScope();

@@ -61,7 +61,7 @@ public sealed class Calibrator(AdaptiveModel model)
             throw new CalibrationException(impossible.Message, impossible);
         }
 
-        var scores = ClassScores.Of(outputs, computed);
+        var scores = ClassScores.Of(outputs, computed, model.Scores);
         var classes = scores.Length / computed;
         scores = scores[..(frames.Count * classes)];
         if (Frames == 0)
@@ -82,7 +82,7 @@ public sealed class Calibrator(AdaptiveModel model)
         }
 
         var all = new float[scores.Length];
-        ClassScores.ToProbabilities(scores, classes, all);
+        ClassScores.ToProbabilities(model.Scores?.Kind ?? OutputKind.Logits, scores, classes, all);
         for (var frame = 0; frame < frames.Count; frame++)
         {
             var probabilities = all.AsSpan(frame * classes, classes);

@@ -45,7 +45,7 @@ public sealed class DriftCalibration(AdaptiveModel model, EvaluationFrames frame
     private MethodReference Run(IReadOnlyList<IReadOnlyList<EvaluationSample>> streams, MethodSettings method, int batchSize, IProgress<int>? progress, CancellationToken cancel)
     {
         var monitor = new DriftMonitor(model, null);
-        var predictions = new PredictionStatistics(int.MaxValue);
+        var predictions = new PredictionStatistics(int.MaxValue, model.Scores?.Kind ?? OutputKind.Logits);
         var readings = new List<DriftReading>();
         foreach (var stream in streams)
         {
@@ -82,11 +82,11 @@ public sealed class DriftCalibration(AdaptiveModel model, EvaluationFrames frame
             {
                 cancel.ThrowIfCancellationRequested();
                 var result = model.Run([new StreamStep(state, frames.Read(samples))])[0];
-                if (result.Status == StepStatus.Ok && predictions is not null && result.Outputs[0].Shape is [var count, var classes])
+                if (result.Status == StepStatus.Ok && predictions is not null && model.Scores is { Classes: { } classes } scores)
                 {
-                    for (var i = 0; i < count; i++)
+                    for (var i = 0; i < samples.Length; i++)
                     {
-                        predictions.Observe(result.Outputs[0].Values.AsSpan(i * classes, classes));
+                        predictions.Observe(result.Outputs[scores.Index].Values.AsSpan(i * classes, classes));
                     }
                 }
 

@@ -1,5 +1,6 @@
 using TorchSharp;
 using TtaService.Engine.Normalization;
+using TtaService.Engine.Tensors;
 using static TorchSharp.torch;
 using Tensor = TorchSharp.torch.Tensor;
 
@@ -67,27 +68,27 @@ internal sealed class GroupObservation
         var channels = site.Channels;
         var (offset, _) = _observed.Layout.At(site);
         var (oldMean, oldVariance) = (View(_state, offset, channels), View(_state, offset + channels, channels));
-        var origin = oldMean + (_fresh * (m.narrow(1, 0, 1) - oldMean));
+        var origin = oldMean.Plus(_fresh * (m.narrow(1, 0, 1) - oldMean));
         var distances = cat([oldMean, m], 1) - origin;
         var means = _weights.bmm(distances);
-        var variances = (_weights.bmm(cat([oldVariance, v], 1) + distances.square()) - means.square()).clamp_min_(0);
-        View(_next, offset, channels).copy_(origin + means.narrow(1, _frames, 1));
+        var variances = (_weights.bmm(cat([oldVariance, v], 1).Plus(distances.Squared())) - means.Squared()).AtLeastInPlace(0);
+        View(_next, offset, channels).copy_(origin.Plus(means.narrow(1, _frames, 1)));
         View(_next, offset + channels, channels).copy_(variances.narrow(1, _frames, 1));
         if (!_observed.ShowsNovelty(site) && !_observed.ShowsSpread(site))
         {
             return;
         }
 
-        var steps = (distances.narrow(1, 1, _frames) - means.narrow(1, 0, _frames)).square();
+        var steps = (distances.narrow(1, 1, _frames) - means.narrow(1, 0, _frames)).Squared();
         if (_observed.ShowsNovelty(site))
         {
-            Novelty.addcmul_((steps / (variances.narrow(1, 0, _frames) + site.Epsilon)).mean([2L]), _hasPast, _observed.NoveltyShare);
+            Novelty.AddProductInPlace((steps / variances.narrow(1, 0, _frames).Plus(site.Epsilon)).mean([2L]), _hasPast, _observed.NoveltyShare);
         }
 
         if (_observed.ShowsSpread(site))
         {
             var kept = _weights.narrow(1, _frames, 1).narrow(2, 0, 1);
-            View(_next, offset + (2 * channels), channels).copy_((kept * View(_state, offset + (2 * channels), channels)) + _spread.bmm(steps));
+            View(_next, offset + (2 * channels), channels).copy_((kept * View(_state, offset + (2 * channels), channels)).Plus(_spread.bmm(steps)));
         }
     }
 

@@ -1,12 +1,14 @@
-using System.Numerics.Tensors;
+using TtaService.Engine.Execution;
 
 namespace TtaService.Engine.Drift;
 
 /// <summary>What a stream's predictions look like lately: moving averages over frames. Not thread-safe.</summary>
-/// <remarks>With p the softmax of a frame's class scores: entropy H(p)/ln(classes); label shift is the Jensen-Shannon distance (base 2) of the average of p to
-/// the reference's; diversity is exp(H(average of p))/classes.</remarks>
+/// <remarks>With p the probabilities of a frame's classes: entropy H(p)/ln(classes); label shift is the Jensen-Shannon distance (base 2) of the average of p to
+/// the reference's; diversity is exp(H(average of p))/classes. Where labels may hold together, each of them is a distribution of its own (it holds or not):
+/// entropy and divergence are the means over labels, and diversity is that of the labels' shares.</remarks>
 /// <param name="window">Frames of the averages.</param>
-public sealed class PredictionStatistics(int window)
+/// <param name="kind">What the model's scores are.</param>
+public sealed class PredictionStatistics(int window, OutputKind kind = OutputKind.Logits)
 {
     private float[] _classes = [];
     private float[] _probabilities = [];
@@ -32,7 +34,7 @@ public sealed class PredictionStatistics(int window)
         }
 
         var weight = 1f / Math.Min(++Frames, window);
-        var entropy = EntropyOf(scores, _probabilities);
+        var entropy = EntropyOf(scores, _probabilities, kind);
         for (var i = 0; i < _classes.Length; i++)
         {
             _classes[i] += weight * (_probabilities[i] - _classes[i]);
@@ -47,9 +49,10 @@ public sealed class PredictionStatistics(int window)
     {
         get
         {
-            var entropy = 0.0;
-            foreach (var p in _classes)
+            var (entropy, sum) = (0.0, IsMultiLabel ? Math.Max(_classes.Sum(), float.Epsilon) : 1);
+            foreach (var share in _classes)
             {
+                var p = share / sum;
                 entropy -= p > 0 ? p * Math.Log(p) : 0;
             }
 
@@ -68,28 +71,28 @@ public sealed class PredictionStatistics(int window)
         var divergence = 0.0;
         for (var i = 0; i < _classes.Length; i++)
         {
-            var (p, q) = (_classes[i], reference[i]);
-            var middle = (p + q) / 2;
-            divergence += (p > 0 ? p * Math.Log2(p / middle) / 2 : 0) + (q > 0 ? q * Math.Log2(q / middle) / 2 : 0);
+            divergence += Divergence(_classes[i], reference[i]) + (IsMultiLabel ? Divergence(1 - _classes[i], 1 - reference[i]) : 0);
         }
 
-        return Math.Sqrt(Math.Clamp(divergence, 0, 1));
+        return Math.Sqrt(Math.Clamp(IsMultiLabel ? divergence / _classes.Length : divergence, 0, 1));
     }
 
     /// <summary>The entropy of one prediction over that of no idea at all, 0 to 1.</summary>
     /// <param name="scores">Class scores.</param>
-    /// <param name="probabilities">Filled with their softmax.</param>
-    public static double EntropyOf(ReadOnlySpan<float> scores, Span<float> probabilities)
+    /// <param name="probabilities">Filled with the probabilities, as long as the scores.</param>
+    /// <param name="kind">What the scores are.</param>
+    public static double EntropyOf(ReadOnlySpan<float> scores, Span<float> probabilities, OutputKind kind = OutputKind.Logits)
     {
-        // Shifted by the largest, so that large scores do not overflow.
-        TensorPrimitives.Subtract(scores, TensorPrimitives.Max(scores), probabilities);
-        TensorPrimitives.SoftMax<float>(probabilities, probabilities);
-        var entropy = 0.0;
-        foreach (var p in probabilities)
-        {
-            entropy -= p > 0 ? p * Math.Log(p) : 0;
-        }
+        ModelOutput.ToProbabilities(kind, scores, probabilities);
+        return ModelOutput.Entropy(kind, probabilities);
+    }
 
-        return scores.Length < 2 ? 0 : entropy / Math.Log(scores.Length);
+    private bool IsMultiLabel => kind is OutputKind.MultiLabelLogits or OutputKind.MultiLabelProbabilities;
+
+    // One class's share of the Jensen-Shannon divergence.
+    private static double Divergence(double p, double q)
+    {
+        var middle = (p + q) / 2;
+        return (p > 0 ? p * Math.Log2(p / middle) / 2 : 0) + (q > 0 ? q * Math.Log2(q / middle) / 2 : 0);
     }
 }

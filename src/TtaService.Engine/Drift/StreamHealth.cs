@@ -1,4 +1,5 @@
 using System.Numerics.Tensors;
+using TtaService.Engine.Execution;
 
 namespace TtaService.Engine.Drift;
 
@@ -42,10 +43,11 @@ public sealed record PredictionReading
 /// <summary>Follows what a stream answers and what its camera sends. Thread-safe.</summary>
 /// <param name="window">Frames of the averages.</param>
 /// <param name="shadowInterval">One frame in so many is due for a run through <c>source</c>; 0 for none.</param>
-public sealed class StreamHealth(int window, int shadowInterval)
+/// <param name="kind">What the model's scores are.</param>
+public sealed class StreamHealth(int window, int shadowInterval, OutputKind kind = OutputKind.Logits)
 {
     private readonly Lock _lock = new();
-    private readonly PredictionStatistics _predictions = new(window);
+    private readonly PredictionStatistics _predictions = new(window, kind);
     private long _frames;
     private long _blank;
     private long _frozen;
@@ -77,12 +79,14 @@ public sealed class StreamHealth(int window, int shadowInterval)
     }
 
     /// <summary>Takes the two answers to a sampled frame, of the same classes.</summary>
-    /// <returns>Whether both name one class, and the entropy on either side, 0 to 1.</returns>
+    /// <returns>Whether both name one class (the same labels, where several may hold), and the entropy on either side, 0 to 1.</returns>
     public (bool Agrees, double SourceEntropy, double AdaptedEntropy) Compare(ReadOnlySpan<float> adapted, ReadOnlySpan<float> source)
     {
-        var probabilities = new float[source.Length];
-        var agrees = TensorPrimitives.IndexOfMax(adapted) == TensorPrimitives.IndexOfMax(source);
-        var (adaptedEntropy, sourceEntropy) = (PredictionStatistics.EntropyOf(adapted, probabilities), PredictionStatistics.EntropyOf(source, probabilities));
+        float[] asAdapted = new float[adapted.Length], asSource = new float[source.Length];
+        var (adaptedEntropy, sourceEntropy) = (PredictionStatistics.EntropyOf(adapted, asAdapted, kind), PredictionStatistics.EntropyOf(source, asSource, kind));
+        var agrees = kind is OutputKind.MultiLabelLogits or OutputKind.MultiLabelProbabilities
+            ? asAdapted.Zip(asSource).All(pair => pair.First >= 0.5f == pair.Second >= 0.5f)
+            : TensorPrimitives.IndexOfMax(adapted) == TensorPrimitives.IndexOfMax(source);
         lock (_lock)
         {
             _shadowFrames++;

@@ -25,6 +25,9 @@ public sealed class EvaluationFrames(LabelledImages images, IReadOnlyList<Evalua
     /// <summary>The class of each image.</summary>
     public IReadOnlyList<int> Labels => images.Labels;
 
+    /// <summary>The folders that the images lie in, when each class has one.</summary>
+    public IReadOnlyList<ClassFolder> Folders => images.Folders;
+
     /// <summary>The frames of one step.</summary>
     /// <exception cref="DataFormatException">An image can't be read; the message names it.</exception>
     public FrameBlock Read(ReadOnlySpan<EvaluationSample> samples)

@@ -5,7 +5,7 @@ using TtaService.Engine.Streams;
 namespace TtaService.Engine.Evaluation;
 
 /// <summary>Runs test streams through a model, frames of many streams in one pass.</summary>
-/// <param name="model">A classifier: its first output is [N, classes].</param>
+/// <param name="model">A classifier: one of its outputs holds class scores.</param>
 /// <param name="frames">The frames that the runs name.</param>
 public sealed class Evaluator(AdaptiveModel model, EvaluationFrames frames)
 {
@@ -72,7 +72,7 @@ public sealed class Evaluator(AdaptiveModel model, EvaluationFrames frames)
         var results = model.Run(steps);
         for (var i = 0; i < results.Count; i++)
         {
-            active[i].Take(results[i], frames.Labels);
+            active[i].Take(results[i], model, frames.Labels);
         }
 
         progress?.Report(steps.Sum(step => step.Frames.Count));
@@ -109,7 +109,7 @@ public sealed class Evaluator(AdaptiveModel model, EvaluationFrames frames)
             return [.. run.Samples.Skip(_from).Take(_to - _from)];
         }
 
-        public void Take(StepResult result, IReadOnlyList<int> labels)
+        public void Take(StepResult result, AdaptiveModel model, IReadOnlyList<int> labels)
         {
             if (result.Status != StepStatus.Ok)
             {
@@ -117,10 +117,14 @@ public sealed class Evaluator(AdaptiveModel model, EvaluationFrames frames)
                 return;
             }
 
-            var logits = result.Outputs[0];
-            if (logits.Shape.Length != 2)
+            if (model.Scores is not { } scores || result.Outputs[scores.Index] is not { Shape.Length: >= 2 } logits)
             {
-                throw new DataFormatException($"the model's output {logits.Name} is [{string.Join(',', logits.Shape)}]; only classifiers, with [N, classes], can be evaluated");
+                throw new DataFormatException($"none of the model's outputs ({string.Join(", ", result.Outputs.Select(output => $"{output.Name} [{string.Join(',', output.Shape)}]"))}) holds class scores; only classifiers, with [N, classes], can be evaluated");
+            }
+
+            if (scores.IsMultiLabel)
+            {
+                throw new DataFormatException($"the model's output {logits.Name} holds labels that may hold together ({scores.Reason}), the data have one class an image; set the output's kind in model.json if its classes exclude each other");
             }
 
             var classes = logits.Shape[1];

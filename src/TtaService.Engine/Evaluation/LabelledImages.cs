@@ -16,6 +16,9 @@ public sealed class LabelledImages
     /// <summary>The class of each image, from 0.</summary>
     public IReadOnlyList<int> Labels { get; }
 
+    /// <summary>The folders that the images lie in, when each class has one; empty for other layouts.</summary>
+    public IReadOnlyList<ClassFolder> Folders { get; init; } = [];
+
     /// <summary>False for frames of which nothing is known but their order; their labels are 0.</summary>
     public bool AreLabelled { get; init; } = true;
 
@@ -28,15 +31,16 @@ public sealed class LabelledImages
     /// <summary>Opens labelled data by its layout: a folder (or a file in it) with IDX files, a pair of .npy files, or a folder a class (ImageFolder).</summary>
     /// <param name="path">The data.</param>
     /// <param name="decode">Decodes an image file; for ImageFolder.</param>
+    /// <param name="classes">The model's classes, which ImageFolder's folders are matched with; null to number them in the order of their names.</param>
     /// <exception cref="DataFormatException">Not labelled data, or broken; the message says what and where.</exception>
-    public static LabelledImages Open(string path, Func<string, Image> decode)
+    public static LabelledImages Open(string path, Func<string, Image> decode, ModelClasses? classes = null)
     {
         if (!Directory.Exists(path) && !File.Exists(path))
         {
             throw new DataFormatException($"{path} does not exist; give a folder of class folders, IDX files, or images.npy and labels.npy");
         }
 
-        return IdxFiles.Find(path) ?? NpyFiles.Find(path) ?? ImageFolder.Find(path, decode)
+        return IdxFiles.Find(path) ?? NpyFiles.Find(path) ?? ImageFolder.Find(path, decode, classes)
             ?? throw new DataFormatException($"{path} holds no labelled data; expected *-images-idx3-ubyte[.gz] with *-labels-idx1-ubyte[.gz], *images*.npy with *labels*.npy, or a folder of images for each class");
     }
 

@@ -20,32 +20,42 @@ public sealed class AdaptiveModel : IDisposable
 
     private readonly ModelGraph _graph;
     private readonly torch.Device _device;
-    private readonly InputNormalization _normalization;
+    private readonly InputEncoding _encoding;
+    private readonly string _path;
+    private readonly int? _labels;
     private readonly FrameUpload _upload;
     private readonly IBatchRunner _runner;
 
     private readonly ArenaPool _arenas;
     private readonly Dictionary<MethodSettings, MethodRuntime> _runtimes = [];
     private readonly ulong _modelKey;
-    private readonly MethodTarget _target;
+    private MethodTarget _target;
     private readonly bool _isForCalibration;
     private readonly PassThreads _threads;
+    private readonly int _collapseFrames;
     private readonly HashSet<StreamState> _resident = new(ReferenceEqualityComparer.Instance);
+    private bool _isDisposed;
 
-    private AdaptiveModel(ModelGraph graph, torch.Device device, AdaptiveModelOptions options, ModelCalibration? calibration)
+    private AdaptiveModel(string path, ModelGraph graph, InputEncoding encoding, ModelOutput[] outputs, torch.Device device, AdaptiveModelOptions options, ModelCalibration? calibration)
     {
-        _target = new MethodTarget(graph.Sites, calibration?.Classes ?? ClassScores.Count(graph.Outputs[0].Shape), calibration);
         _isForCalibration = options.ForCalibration;
+        _path = path;
         _graph = graph;
         _device = device;
-        _normalization = options.InputNormalization;
+        _encoding = encoding;
+        _labels = options.Labels;
+        (Outputs, Scores) = (outputs, ModelOutputs.Scores(outputs, _labels));
+        _target = new MethodTarget(graph.Sites, calibration?.Classes ?? ClassScores.Count(Scores), calibration, Scores);
+        InputShape = encoding.ImageShape(graph.Inputs[0].Shape);
         // The SIMD kernels are for float32 on the CPU; all else goes by torch operators.
         var onHost = device.type == DeviceType.CPU && options.Precision == Precision.Fp32 && !options.UsesTorchOperators;
         _arenas = new ArenaPool(onHost ? null : device);
-        _upload = new FrameUpload(options.InputNormalization, device, ElementType(options.Precision), staged: !onHost);
+        _upload = new FrameUpload(encoding, device, ElementType(options.Precision), staged: !onHost);
         _threads = new PassThreads(options.Threads, options.OwnsProcess);
         ArenaBytes = options.ArenaBytes ?? (DeviceMemory.FreeBytes(device) is { } free ? free / 4 : AdaptiveModelOptions.DefaultArenaBytes);
         Observed = options.Observation is { } observation && graph.Sites.Count > 0 ? new ObservedStatistics(graph.Sites, observation, _arenas) : null;
+        Ranges = options.Learning is { } learning ? [.. graph.Sites.Select(site => new SiteRange(site, learning.Range))] : null;
+        _collapseFrames = options.Learning?.CollapseFrames ?? 0;
         _runner = onHost ? new HostRunner(this) : new DeviceRunner(this, device);
         Filler = new FillerSteps(graph.Sites, onHost ? null : device);
         Plan = PassPlan.AsDeclared(graph);
@@ -61,8 +71,29 @@ public sealed class AdaptiveModel : IDisposable
     /// <summary>Convolutions whose outputs a virtual site can normalize, in execution order; those of them that a calibration measured are among <see cref="Sites"/>, with its statistics.</summary>
     public IReadOnlyList<NormalizationSite> VirtualSites => _graph.VirtualSites;
 
-    /// <summary>Shape of the model's image input: [N,C,H,W], -1 for a dynamic axis.</summary>
-    public IReadOnlyList<long> InputShape => _graph.Inputs[0].Shape;
+    /// <summary>Shape of the model's image input: [N,C,H,W] whatever its layout is, -1 for a dynamic axis.</summary>
+    public IReadOnlyList<long> InputShape { get; }
+
+    /// <summary>How the input's axes lie in the graph.</summary>
+    public InputLayout InputLayout => _encoding.Layout;
+
+    /// <summary>The input's element type by its name in ONNX: FLOAT, UINT8, ….</summary>
+    public string InputType => _graph.Inputs[0].ElementType;
+
+    /// <summary>How pixels become the input's values.</summary>
+    public InputNormalization InputNormalization => _encoding.Normalization;
+
+    /// <summary>How many convolutions the graph has; far more of them than sites means that BatchNormalization was folded away.</summary>
+    public int Convolutions => _graph.Convolutions;
+
+    /// <summary>What the exporter wrote into the file beside the graph (metadata_props).</summary>
+    public IReadOnlyDictionary<string, string> Metadata => _graph.Metadata;
+
+    /// <summary>The outputs and what they are, as the graph tells until <see cref="Settle"/>, then as a pass has shown.</summary>
+    public IReadOnlyList<ModelOutput> Outputs { get; private set; }
+
+    /// <summary>The output that predictions are read from; null for a model without class scores.</summary>
+    public ModelOutput? Scores { get; private set; }
 
     /// <summary>Names of the model's outputs.</summary>
     public IReadOnlyList<string> OutputNames => [.. _graph.Outputs.Select(output => output.Name)];
@@ -101,6 +132,9 @@ public sealed class AdaptiveModel : IDisposable
 
     internal FillerSteps Filler { get; }
 
+    /// <summary>What may be learned at each site; null when everything may.</summary>
+    internal SiteRange[]? Ranges { get; }
+
     /// <summary>Where the time of the last <see cref="Run"/> went.</summary>
     public PassTimes RunTimes { get; private set; }
 
@@ -127,12 +161,19 @@ public sealed class AdaptiveModel : IDisposable
         AdaptiveModel model;
         try
         {
-            model = new AdaptiveModel(graph, device, options, RequireFit(calibration, graph, options));
+            var encoding = InputEncoding.For(onnxPath, graph.Inputs[0], options.InputNormalization, options.Layout);
+            var outputs = ModelOutputs.FromGraph(onnxPath, graph.Outputs, options.OutputKinds);
+            model = new AdaptiveModel(onnxPath, graph, encoding, outputs, device, options, RequireFit(calibration, graph, outputs, options));
         }
         catch (CalibrationException unfit)
         {
             graph.Dispose();
             throw new ModelLoadException(unfit.Message, unfit);
+        }
+        catch (ModelLoadException)
+        {
+            graph.Dispose();
+            throw;
         }
 
         try
@@ -152,6 +193,22 @@ public sealed class AdaptiveModel : IDisposable
             model.Dispose();
             throw;
         }
+    }
+
+    /// <summary>Runs frames one by one through the model as it was trained and holds what was decided about the outputs against what comes out.</summary>
+    /// <param name="frames">Of the size that the model will be sent, not all alike.</param>
+    /// <exception cref="ModelLoadException">Declared probabilities are none, or no output has as many classes as there are labels.</exception>
+    public void Settle(FrameBlock frames)
+    {
+        Outputs = ModelOutputs.Settle(_path, Outputs, [.. Enumerable.Range(0, frames.Count).Select(frame => RunSource([frames.CopyFrame(frame)]))], _labels);
+        Scores = ModelOutputs.Scores(Outputs, _labels);
+        var classes = ClassScores.Count(Scores);
+        if (Calibration is { } calibration && calibration.Classes != classes)
+        {
+            throw new ModelLoadException($"{_path}: {OtherClasses(calibration, classes)}");
+        }
+
+        _target = _target with { Classes = classes, Scores = Scores };
     }
 
     /// <summary>Whether a site never adapts, because its rows are not the frames of a pass, one after another; <see cref="Notices"/> says so, too.</summary>
@@ -208,7 +265,7 @@ public sealed class AdaptiveModel : IDisposable
             throw new MethodSettingsException(reason);
         }
 
-        var state = new StreamState(method, seed);
+        var state = new StreamState(method, seed, _collapseFrames);
         Admit(state);
         Initialize(state);
         return state;
@@ -320,12 +377,12 @@ public sealed class AdaptiveModel : IDisposable
             throw new SnapshotException(reason);
         }
 
-        var state = new StreamState(content.Method, content.Seed);
+        var state = new StreamState(content.Method, content.Seed, _collapseFrames);
         Fill(state, content, snapshot);
         return state;
     }
 
-    /// <summary>Runs steps of different streams in one forward pass. Frames must share C, H, W. A step's state is committed only when the whole pass and its own statistics are finite.</summary>
+    /// <summary>Runs steps of different streams in one forward pass, and one more when a step mixes frames that teach with frames that do not. Frames must share C, H, W. A step's state is committed only when the whole pass and its own statistics are finite.</summary>
     /// <param name="steps">At most one step of a stream.</param>
     /// <returns>A result a step, in the order given.</returns>
     public IReadOnlyList<StepResult> Run(IReadOnlyList<StreamStep> steps)
@@ -333,33 +390,118 @@ public sealed class AdaptiveModel : IDisposable
         Check(steps);
         RunTimes = default;
         var results = new StepResult[steps.Count];
-        var plain = new List<int>();
-        var adapted = new List<int>();
+        var marked = new MarkedSteps(steps);
         for (var i = 0; i < steps.Count; i++)
         {
-            var (runtime, frames) = (steps[i].State.Runtime!, steps[i].Frames.Count);
+            var frames = steps[i].Frames.Count;
             var together = PassSchedule.SmallestPart(frames, Plan.FramesPerPass);
-            if (runtime.Method.Refuses(together) is { } reason)
+            if (steps[i].State.Runtime!.Method.Refuses(together) is { } reason)
             {
                 var parts = together == frames ? reason : $"the model takes {Plan.FramesPerPass} frame(s) a pass ({Plan.Reason}), so that of {frames} frames only {together} are normalized together: {reason}";
                 results[i] = StepAnswers.Unchanged(steps[i].State, StepStatus.Refused, parts);
             }
-            else
+        }
+
+        // Frames that teach nothing go first: a step of which one part can't be answered must not have changed anything.
+        RunParts(marked.Aside, results, observes: false);
+        var aside = marked.Put(results);
+        RunParts(marked.Taught, results, observes: true);
+        marked.Join(results, aside);
+        CheckForCollapse(steps, results);
+        return results;
+    }
+
+    // The steps that are not null and have no result yet.
+    private void RunParts(IReadOnlyList<StreamStep?> steps, StepResult?[] results, bool observes)
+    {
+        var plain = new List<int>();
+        var adapted = new List<int>();
+        for (var i = 0; i < steps.Count; i++)
+        {
+            if (steps[i] is { } step && results[i] is null)
             {
                 // Without a site to adapt or to observe the folded graph answers, which is faster.
-                (runtime.Method.ReadsFrames || IsObservedNow(steps[i].State) ? adapted : plain).Add(i);
+                (step.State.Runtime!.Method.ReadsFrames || (observes && step.Teaches && IsObservedNow(step.State)) ? adapted : plain).Add(i);
             }
         }
 
         // Nothing is committed before all steps have run: a call that throws has changed nothing.
-        using var plainSteps = plain.Count > 0 ? _runner.Run(steps, plain, results, adapts: false) : null;
-        using var adaptedSteps = adapted.Count > 0 ? _runner.Run(steps, adapted, results, adapts: true) : null;
+        using var plainSteps = plain.Count > 0 ? _runner.Run(steps!, plain, results!, adapts: false) : null;
+        using var adaptedSteps = adapted.Count > 0 ? _runner.Run(steps!, adapted, results!, adapts: true) : null;
         using var commit = TimeCommit();
         adaptedSteps?.Commit();
         // These have no states that could fail to move.
         plainSteps?.Commit();
-        CountUnobserved(steps, plain, adapted, results);
-        return results;
+        if (observes)
+        {
+            CountUnobserved(steps!, plain, adapted, results!);
+        }
+    }
+
+    // A stream that has answered one class for long is compared with the source model now and then, and goes back to it when its own state is what makes it blind.
+    private void CheckForCollapse(IReadOnlyList<StreamStep> steps, StepResult[] results)
+    {
+        var suspects = new List<(int Index, StreamStep Step)>();
+        for (var i = 0; i < steps.Count && _collapseFrames > 0; i++)
+        {
+            var (step, state) = (steps[i], steps[i].State);
+            if (results[i].Status != StepStatus.Ok || step.Freeze || step.NotLearned?.Any(reason => reason != NotLearnedReason.None) == true
+                || state.Runtime!.Layout.RowFloats == 0 || results[i].Outputs is not [{ Shape: [_, > 1] }, ..])
+            {
+                continue;
+            }
+
+            state.Collapse.Observe(results[i].Outputs[0].Values, results[i].Outputs[0].Shape[1]);
+            if (state.Collapse.Suspects)
+            {
+                var frames = step.Frames.Count <= _collapseFrames ? step.Frames : step.Frames.Copy([.. Enumerable.Range(0, _collapseFrames)]);
+                suspects.Add((i, new StreamStep(state, frames, Freeze: true) { Teaches = false, ComparesFit = true }));
+            }
+        }
+
+        if (suspects.Count == 0)
+        {
+            return;
+        }
+
+        var source = RunSource(suspects.ConvertAll(suspect => suspect.Step.Frames))[0];
+        var (classes, at) = (source.Shape[1], 0);
+        var contradicted = new List<(int Index, StreamStep Step)>();
+        foreach (var suspect in suspects)
+        {
+            var floats = suspect.Step.Frames.Count * classes;
+            if (suspect.Step.State.Collapse.Contradicts(source.Values.AsSpan(at, floats), classes))
+            {
+                contradicted.Add(suspect);
+            }
+
+            at += floats;
+        }
+
+        if (contradicted.Count == 0)
+        {
+            return;
+        }
+
+        var fresh = contradicted.ConvertAll(suspect => FreshTwin(suspect.Step.State));
+        try
+        {
+            RunParts(contradicted.ConvertAll(suspect => suspect.Step), new StepResult[contradicted.Count], observes: false);
+            RunParts([.. contradicted.Zip(fresh, (suspect, twin) => suspect.Step with { State = twin })], new StepResult[contradicted.Count], observes: false);
+            foreach (var ((index, step), twin) in contradicted.Zip(fresh))
+            {
+                if (step.State.Collapse.HasCollapsed(step.State.Misfit, twin.Misfit))
+                {
+                    step.State.Frames = 0;
+                    Initialize(step.State);
+                    results[index] = results[index] with { Frames = 0, RolledBack = RollbackReason.Collapsed };
+                }
+            }
+        }
+        finally
+        {
+            fresh.ForEach(ReturnRows);
+        }
     }
 
     /// <summary>Runs frames through the model as it was trained, beside any stream. Blocks share C, H, W.</summary>
@@ -391,9 +533,15 @@ public sealed class AdaptiveModel : IDisposable
         return answers.Joined() ?? throw new InvalidOperationException(answers.Failure);
     }
 
-    /// <inheritdoc/>
+    /// <summary>Gives the model's memory back. Idempotent.</summary>
     public void Dispose()
     {
+        if (_isDisposed)
+        {
+            return;
+        }
+
+        _isDisposed = true;
         foreach (var runtime in _runtimes.Values)
         {
             runtime.Dispose();
@@ -449,6 +597,7 @@ public sealed class AdaptiveModel : IDisposable
     {
         state.ObservedFrames = 0;
         state.UnobservedSteps = 0;
+        state.Collapse.Restart();
         state.Changes.Restart();
         if (Observed is not null)
         {
@@ -556,7 +705,7 @@ public sealed class AdaptiveModel : IDisposable
         using var runtime = new MethodRuntime(method, _target, _modelKey, _arenas);
         var steps = Array.ConvertAll(frames, block =>
         {
-            var state = new StreamState(method, 0) { Runtime = runtime, Row = runtime.Arena.Rent(), ObservedRow = Observed?.Arena.Rent() ?? -1 };
+            var state = new StreamState(method, 0, _collapseFrames) { Runtime = runtime, Row = runtime.Arena.Rent(), ObservedRow = Observed?.Arena.Rent() ?? -1 };
             Initialize(state);
             return new StreamStep(state, block);
         });
@@ -574,6 +723,20 @@ public sealed class AdaptiveModel : IDisposable
                 Observed?.Arena.Return(step.State.ObservedRow);
             }
         }
+    }
+
+    // What a stream would go back to, beside the resident streams and for one call.
+    private StreamState FreshTwin(StreamState state)
+    {
+        var twin = new StreamState(state.Method, state.Seed, collapseFrames: 0) { Runtime = state.Runtime, Row = state.Runtime!.Arena.Rent(), ObservedRow = Observed?.Arena.Rent() ?? -1 };
+        Initialize(twin);
+        return twin;
+    }
+
+    private void ReturnRows(StreamState twin)
+    {
+        twin.Runtime!.Arena.Return(twin.Row);
+        Observed?.Arena.Return(twin.ObservedRow);
     }
 
     /// <summary>Counts the time until it is disposed as that of committing.</summary>
@@ -610,7 +773,7 @@ public sealed class AdaptiveModel : IDisposable
     {
         var shape = InputShape;
         var fits = Fits(shape[1], frames.Channels) && Fits(shape[2], frames.Height) && Fits(shape[3], frames.Width)
-            && (frames.Pixels.IsEmpty || frames.Channels == _normalization.Mean.Length);
+            && (frames.Pixels.IsEmpty || frames.Channels == _encoding.Normalization.Mean.Length);
         return fits
             ? null
             : $"frames are {frames.Channels}x{frames.Height}x{frames.Width} (channels x height x width), the model takes {Extent(shape[1])}x{Extent(shape[2])}x{Extent(shape[3])}";
@@ -658,15 +821,17 @@ public sealed class AdaptiveModel : IDisposable
         }
     }
 
-    private static ModelCalibration? RequireFit(ModelCalibration? calibration, ModelGraph graph, AdaptiveModelOptions options)
+    private static string OtherClasses(ModelCalibration calibration, int classes) => $"the calibration is of {calibration.Classes} classes, the model answers {classes}; calibrate again with tta calibrate";
+
+    private static ModelCalibration? RequireFit(ModelCalibration? calibration, ModelGraph graph, ModelOutput[] outputs, AdaptiveModelOptions options)
     {
         if (calibration is null)
         {
             return null;
         }
 
-        var (declared, reason) = (ClassScores.Count(graph.Outputs[0].Shape), calibration.WhyUnfit(graph.Digest, graph.Sites));
-        reason ??= declared > 0 && declared != calibration.Classes ? $"the calibration is of {calibration.Classes} classes, the model answers {declared}; calibrate again with tta calibrate" : null;
+        var (declared, reason) = (ClassScores.Count(ModelOutputs.Scores(outputs, options.Labels)), calibration.WhyUnfit(graph.Digest, graph.Sites));
+        reason ??= declared > 0 && declared != calibration.Classes ? OtherClasses(calibration, declared) : null;
         return reason is null ? calibration : throw new CalibrationException(options.CalibrationPath is { } file && options.Calibration is null ? $"{file}: {reason}" : reason);
     }
 

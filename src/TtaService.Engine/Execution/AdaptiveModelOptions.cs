@@ -12,8 +12,17 @@ public sealed record AdaptiveModelOptions
     /// <summary>Of weights and activations. Default fp32.</summary>
     public Precision Precision { get; init; }
 
-    /// <summary>How pixels become input values; default ImageNet's. Not used for float frames.</summary>
-    public InputNormalization InputNormalization { get; init; } = InputNormalization.ImageNet;
+    /// <summary>How pixels become input values. Default null: ImageNet's for a graph that takes floating point, the pixels themselves for one that takes integers. Not used for float frames.</summary>
+    public InputNormalization? InputNormalization { get; init; }
+
+    /// <summary>How the input's axes lie. Default null: by its shape, [N,H,W,C] where only the last axis has 1 or 3 extents.</summary>
+    public InputLayout? Layout { get; init; }
+
+    /// <summary>What outputs are, by their names; the others are decided from the graph.</summary>
+    public IReadOnlyDictionary<string, OutputKind> OutputKinds { get; init; } = new Dictionary<string, OutputKind>();
+
+    /// <summary>How many classes have a name; null when none has. The output that predictions are read from must have as many.</summary>
+    public int? Labels { get; init; }
 
     /// <summary>Most threads of a pass; short passes run on one. Default 0: torch's, one a physical core.</summary>
     public int Threads { get; init; }
@@ -41,6 +50,9 @@ public sealed record AdaptiveModelOptions
 
     /// <summary>The process serves models and nothing else: freed activations stay with it (glibc's mallopt), and torch's number of threads stays as the last pass had it. Default false: both belong to whoever embeds the engine.</summary>
     public bool OwnsProcess { get; init; }
+
+    /// <summary>What streams may learn from, and when they go back to the source by themselves; null learns everything that is finite, as published code does.</summary>
+    public LearningOptions? Learning { get; init; } = new();
 
     /// <summary>Take the path of other devices on the CPU, too: for comparing the two.</summary>
     internal bool UsesTorchOperators { get; init; }

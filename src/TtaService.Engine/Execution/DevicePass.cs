@@ -1,6 +1,7 @@
 using TorchSharp;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Onnx;
+using TtaService.Engine.Tensors;
 using static TorchSharp.torch;
 using Tensor = TorchSharp.torch.Tensor;
 
@@ -8,7 +9,7 @@ namespace TtaService.Engine.Execution;
 
 /// <summary>A forward pass on any device and in any precision: statistics and the methods' algebra in float32 torch operators, a group of like steps at a time.</summary>
 /// <remarks>Nothing here waits for the device: it is read once, behind the pass.</remarks>
-internal sealed class DevicePass(IReadOnlyList<StepGroup> groups, IReadOnlyList<SiteParameters> parameters, bool[]? atSource = null) : ISiteNormalizer
+internal sealed class DevicePass(IReadOnlyList<StepGroup> groups, IReadOnlyList<SiteParameters> parameters, bool[]? atSource = null, IReadOnlyList<SiteRangeTensors>? ranges = null) : ISiteNormalizer
 {
     private readonly int _frames = groups[^1].FirstFrame + (groups[^1].Steps * groups[^1].Frames);
 
@@ -36,15 +37,15 @@ internal sealed class DevicePass(IReadOnlyList<StepGroup> groups, IReadOnlyList<
 
         var own = parameters[site.Index];
         var pixels = checked((int)flat.shape[2]);
-        var normalizers = groups.Select(group => group.Normalize(site, own, statistics, pixels, spatial)).ToArray();
+        var normalizers = groups.Select(group => group.Normalize(site, own, statistics, pixels, spatial, ranges?[site.Index])).ToArray();
         long[] perFrame = [shape[0], shape[1], .. Enumerable.Repeat(1L, shape.Length - 2)];
         long[] perChannel = [1, .. perFrame.AsSpan(1)];
-        var scale = (own.Weight * (PerRow(Joined(normalizers, normalizer => normalizer.Variance)) + site.Epsilon).rsqrt()).view(perFrame);
+        var scale = (own.Weight * PerRow(Joined(normalizers, normalizer => normalizer.Variance)).Plus(site.Epsilon).rsqrt()).view(perFrame);
         // Centred before it is scaled: the difference is where float32 would cancel.
-        var y = addcmul(own.Bias.view(perChannel), wide - PerRow(Joined(normalizers, normalizer => normalizer.Mean)).view(perFrame), scale, 1);
+        var y = own.Bias.view(perChannel).AddProduct(wide - PerRow(Joined(normalizers, normalizer => normalizer.Mean)).view(perFrame), scale);
         if (residual is not null)
         {
-            y.add_(residual);
+            y.AddInPlace(residual);
         }
 
         Fused.Clamp(y, epilogue);

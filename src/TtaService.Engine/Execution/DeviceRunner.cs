@@ -15,17 +15,19 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
     private readonly AdaptiveModel _model;
     private readonly Device _device;
     private readonly SiteParameters[] _parameters;
+    private readonly SiteRangeTensors[]? _ranges;
 
     public DeviceRunner(AdaptiveModel model, Device device)
     {
         (_model, _device) = (model, device);
         _parameters = [.. model.Sites.Select(site => new SiteParameters(site, device))];
+        _ranges = model.Ranges is { } ranges ? [.. ranges.Select(range => new SiteRangeTensors(range, device))] : null;
     }
 
     public IProposedSteps Run(IReadOnlyList<StreamStep> steps, IReadOnlyList<int> indices, StepResult[] results, bool adapts)
     {
         var scope = NewDisposeScope();
-        var batch = new Batch([.. indices.Select(index => new ProposedStep(steps[index], index))], results, adapts ? _model.Observed : null, scope);
+        var batch = new Batch([.. indices.Select(index => new ProposedStep(steps[index], index))], results, adapts ? _model.Observed : null, _model.Scores, scope);
         try
         {
             using var mode = inference_mode();
@@ -50,6 +52,11 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
         foreach (var parameters in _parameters)
         {
             parameters.Dispose();
+        }
+
+        foreach (var range in _ranges ?? [])
+        {
+            range.Dispose();
         }
     }
 
@@ -98,7 +105,7 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
 
         try
         {
-            var outputs = _model.Forward([.. blocks], frames + filled, _ => adapts ? new DevicePass(groups, _parameters, _model.Plan.AtSource) : null);
+            var outputs = _model.Forward([.. blocks], frames + filled, _ => adapts ? new DevicePass(groups, _parameters, _model.Plan.AtSource, _ranges) : null);
             var source = PassMemory.Source(_model, memories, i => blocks[i]);
             foreach (var wholeParts in whole)
             {
@@ -106,7 +113,13 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
             }
 
             var novelty = batch.Observed is null ? [] : groups.Where(group => group.Observation is not null).SelectMany(group => ToHost<float>(group.Observation!.Novelty)).ToArray();
-            var at = 0;
+            // Behind the last step may come frames that fill the pass up; nobody asks about them.
+            var judged = groups.Where(group => group.Outside is not null).ToArray();
+            var outside = judged.SelectMany(group => ToHost<float>(group.Outside!).Select(sites => FrameVerdicts.IsOutside((int)sites, group.JudgedSites))).ToArray();
+            var misfits = judged
+                .SelectMany(group => group.Misfit is { } misfit ? ToHost<float>(misfit) : new float[group.Steps])
+                .ToArray();
+            var (at, inOrder) = (0, 0);
             foreach (var part in order)
             {
                 var step = batch.Steps[part.Step];
@@ -116,6 +129,13 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
                     step.Novelty.AddRange(novelty.AsSpan(at, part.Count));
                 }
 
+                if (outside.Length > 0)
+                {
+                    step.AnyOutside |= Array.IndexOf(outside, true, at, part.Count) >= 0;
+                    step.Misfit += misfits[inOrder];
+                }
+
+                inOrder++;
                 at += part.Count;
             }
         }
@@ -140,6 +160,8 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
             Frames = frames,
             State = rows.Current.narrow(0, place, parts.Length),
             Next = rows.Next.narrow(0, place, parts.Length),
+            Outside = _ranges is null ? null : zeros([parts.Length, frames], device: _device),
+            Misfit = _ranges is not null && Array.Exists(parts, part => batch.Steps[part.Step].Step.ComparesFit) ? zeros([parts.Length], device: _device) : null,
             Figures = tensor(figures.SelectMany(step => step).ToArray(), [parts.Length, figures[0].Length], device: _device),
             Begun = whole?.Begun(place, parts.Length, _device),
             Kept = whole?.Kept(place, parts.Length, _device),
@@ -176,6 +198,13 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
 
         public List<float> Novelty { get; } = [];
 
+        /// <summary>Whether a frame lies far outside at many sites.</summary>
+        public bool AnyOutside { get; set; }
+
+        public double Misfit { get; set; }
+
+        public bool Learns => step.Teaches && !AnyOutside;
+
         /// <summary>Where its state was proposed last; null before, or where nothing adapts.</summary>
         public Place? State { get; set; }
 
@@ -187,7 +216,7 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
     }
 
     /// <summary>The steps of a batch, and the scope that their proposals live in.</summary>
-    private sealed class Batch(ProposedStep[] steps, StepResult[] results, ObservedStatistics? observed, DisposeScope scope) : IProposedSteps
+    private sealed class Batch(ProposedStep[] steps, StepResult[] results, ObservedStatistics? observed, ModelOutput? scores, DisposeScope scope) : IProposedSteps
     {
         public ProposedStep[] Steps => steps;
 
@@ -197,8 +226,9 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
         {
             foreach (var step in steps)
             {
+                step.Step.State.Misfit = step.Misfit;
                 results[step.Index] = step.Outputs.Joined() is { } own
-                    ? step.Outputs.Answer(StepAnswers.Judge(step.Step, own, () => step.State is not { } place || place.IsFinite ? null : place.NotFinite(step.Runtime.Layout)))
+                    ? step.Outputs.Answer(StepAnswers.Judge(step.Step, own, step.Learns, () => step.State is not { } place || place.IsFinite ? null : place.NotFinite(step.Runtime.Layout)), scores)
                     : StepAnswers.Unchanged(step.Step.State, StepStatus.Refused, step.Outputs.Failure!);
             }
         }
@@ -206,8 +236,8 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
         public void Commit()
         {
             var answered = steps.Where(step => results[step.Index].Status == StepStatus.Ok).ToArray();
-            var watched = answered.Where(step => step.Observation is { IsFinite: true }).ToArray();
-            Place[] places = [.. answered.Where(step => !step.Step.Freeze && step.State is not null).Select(step => step.State!.Value), .. watched.Select(step => step.Observation!.Value)];
+            var watched = answered.Where(step => step.Learns && step.Observation is { IsFinite: true }).ToArray();
+            Place[] places = [.. answered.Where(step => !step.Step.Freeze && step.Learns && step.State is not null).Select(step => step.State!.Value), .. watched.Select(step => step.Observation!.Value)];
             var written = new List<Rows>();
             try
             {
@@ -231,7 +261,7 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
 
             foreach (var step in watched)
             {
-                StepAnswers.CountObserved(step.Step.State, [.. step.Novelty]);
+                StepAnswers.CountObserved(step.Step.State, [.. step.Novelty], results[step.Index], scores);
             }
         }
 

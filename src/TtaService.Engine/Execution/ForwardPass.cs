@@ -22,15 +22,19 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
     private readonly int _frames;
     private readonly bool[]? _atSource;
 
+    private readonly SiteRange[]? _ranges;
+
     /// <param name="steps">They cover the frames of the pass, in order.</param>
     /// <param name="threads">Threads that share a site's work.</param>
     /// <param name="atSource">By site: whether it stays at its source statistics, because its rows are not the frames of the pass; null when none does.</param>
-    public ForwardPass(IReadOnlyList<StepInPass> steps, int threads, bool[]? atSource = null)
+    /// <param name="ranges">What may be learned at each site; null when everything may.</param>
+    public ForwardPass(IReadOnlyList<StepInPass> steps, int threads, bool[]? atSource = null, SiteRange[]? ranges = null)
     {
         _steps = steps;
         _threads = threads;
         _frames = steps[^1].FirstFrame + steps[^1].FrameCount;
         _atSource = atSource;
+        _ranges = ranges;
     }
 
     public Tensor Normalize(NormalizationSite site, Tensor x, bool mayOverwrite, Tensor? residual, Epilogue epilogue)
@@ -215,7 +219,14 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
                 Begun = step.Memory is null ? [] : step.Memory.Begun,
                 Kept = step.Memory is null ? [] : step.Memory.Kept,
             };
-            if (step.Runtime.Adapts(site))
+            var range = step.NeedsStatistics(site) && step.Verdicts is not null ? pass._ranges?[site.Index] : null;
+            var adapts = step.Runtime.Adapts(site);
+            if (range is not null)
+            {
+                Judge(step, range, at, clips: adapts && floats > 0);
+            }
+
+            if (adapts)
             {
                 step.Runtime.Method.Forward(view);
             }
@@ -224,8 +235,19 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
                 view.UseSource();
             }
 
+            if (range is not null && step.Verdicts!.ComparesFit && adapts)
+            {
+                Compare(step.Verdicts, range, view);
+            }
+
             if (step.Observation.Observes)
             {
+                if (range is not null && !(adapts && floats > 0))
+                {
+                    // A method without state may use a frame as it is; what is kept of it is bounded.
+                    Clip(step, range, at);
+                }
+
                 step.Observation.At(site, view.InstanceMean, view.InstanceVariance, step.FrameCount);
             }
 
@@ -236,6 +258,40 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
             {
                 var scale = variance.Slice(frame * _channels, _channels);
                 TensorPrimitives.Divide(site.Weight, scale, scale);
+            }
+        }
+
+        private void Judge(StepInPass step, SiteRange range, long at, bool clips)
+        {
+            Span<float> energies = step.FrameCount <= 256 ? stackalloc float[256] : new float[step.FrameCount];
+            for (var frame = 0; frame < step.FrameCount; frame++)
+            {
+                energies[frame] = range.Energy(
+                    new ReadOnlySpan<float>(InstanceMean + at + ((long)frame * _channels), _channels), new ReadOnlySpan<float>(InstanceVariance + at + ((long)frame * _channels), _channels));
+            }
+
+            step.Verdicts!.Judge(range, energies[..step.FrameCount]);
+            if (clips)
+            {
+                Clip(step, range, at);
+            }
+        }
+
+        private void Clip(StepInPass step, SiteRange range, long at)
+        {
+            for (var frame = 0; frame < step.FrameCount; frame++)
+            {
+                range.Clip(new Span<float>(InstanceMean + at + ((long)frame * _channels), _channels), new Span<float>(InstanceVariance + at + ((long)frame * _channels), _channels));
+            }
+        }
+
+        private void Compare(FrameVerdicts verdicts, SiteRange range, in SiteStep view)
+        {
+            for (var frame = 0; frame < view.Frames; frame++)
+            {
+                var mean = view.InstanceMean.Slice(frame * _channels, _channels);
+                var variance = view.InstanceVariance.Slice(frame * _channels, _channels);
+                verdicts.Misfit += range.Misfit(mean, variance, view.Mean.Slice(frame * _channels, _channels), view.Variance.Slice(frame * _channels, _channels));
             }
         }
 
@@ -292,6 +348,9 @@ internal sealed unsafe class StepInPass(MethodRuntime runtime, int firstFrame, i
 
     /// <summary>What an <see cref="IPassMethod"/> carries through the pass; null for other methods.</summary>
     public PassMemory? Memory { get; init; }
+
+    /// <summary>Where the sites say what they found of the step's frames; null when nobody asks.</summary>
+    public FrameVerdicts? Verdicts { get; init; }
 
     /// <summary>Whether the step's instance statistics are read at a site.</summary>
     public bool NeedsStatistics(NormalizationSite site) => Observation.Observes || runtime.Adapts(site);

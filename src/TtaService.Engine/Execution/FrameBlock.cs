@@ -71,6 +71,26 @@ public sealed class FrameBlock
             : FromPixels(Pixels.Slice(first * size, count * size), count, Channels, Height, Width);
     }
 
+    /// <summary>A copy of some frames, in the order given.</summary>
+    internal FrameBlock Copy(IReadOnlyList<int> frames)
+    {
+        var size = Channels * Height * Width;
+        var (pixels, values) = (new byte[Pixels.IsEmpty ? 0 : frames.Count * size], new float[Pixels.IsEmpty ? frames.Count * size : 0]);
+        for (var i = 0; i < frames.Count; i++)
+        {
+            if (Pixels.IsEmpty)
+            {
+                Values.Slice(frames[i] * size, size).CopyTo(values.AsMemory(i * size));
+            }
+            else
+            {
+                Pixels.Slice(frames[i] * size, size).CopyTo(pixels.AsMemory(i * size));
+            }
+        }
+
+        return Pixels.IsEmpty ? FromValues(values, frames.Count, Channels, Height, Width) : FromPixels(pixels, frames.Count, Channels, Height, Width);
+    }
+
     private long Elements => checked((long)Count * Channels * Height * Width);
 }
 
@@ -79,6 +99,24 @@ public sealed class FrameBlock
 /// <param name="Std">Per channel, positive.</param>
 public sealed record InputNormalization(float[] Mean, float[] Std)
 {
+    /// <summary>Per channel; set together with <see cref="Offset"/>: the input is then pixel * Scale[c] + Offset[c], which <see cref="Mean"/> and <see cref="Std"/> say in their way.</summary>
+    public float[]? Scale { get; private init; }
+
+    /// <summary>Per channel; see <see cref="Scale"/>.</summary>
+    public float[]? Offset { get; private init; }
+
+    /// <summary>pixel * scale[c] + offset[c], computed so.</summary>
+    /// <param name="scale">Per channel, not 0.</param>
+    /// <param name="offset">Per channel.</param>
+    public static InputNormalization Scaled(float[] scale, float[] offset) =>
+        new([.. scale.Zip(offset, (factor, term) => -term / (255 * factor))], Array.ConvertAll(scale, factor => 1 / (255 * factor))) { Scale = scale, Offset = offset };
+
+    /// <summary>Pixels as they are, 0 to 255.</summary>
+    public static InputNormalization Pixels(int channels) => Scaled([.. Enumerable.Repeat(1f, channels)], new float[channels]);
+
+    /// <summary>The value of a pixel.</summary>
+    public float Apply(int level, int channel) => Scale is null ? ((level / 255f) - Mean[channel]) / Std[channel] : (level * Scale[channel]) + Offset![channel];
+
     /// <summary>The ImageNet statistics that torchvision's classifiers are trained with.</summary>
     public static InputNormalization ImageNet { get; } = new([0.485f, 0.456f, 0.406f], [0.229f, 0.224f, 0.225f]);
 }

@@ -1,15 +1,16 @@
 using TorchSharp;
+using TtaService.Engine.Tensors;
 using static TorchSharp.torch;
 using Tensor = TorchSharp.torch.Tensor;
 
 namespace TtaService.Engine.Execution;
 
-/// <summary>Brings the frames of a batch to the device as [B,C,H,W] in channels-last memory, normalized on the way.</summary>
+/// <summary>Brings the frames of a batch to the device in channels-last memory, normalized on the way, in the layout and type that the graph declares.</summary>
 /// <remarks>Staged, uint8 pixels travel as they are, from pinned memory, a quarter of the bytes; normalization follows on the device, rounded as on the host.</remarks>
-internal sealed class FrameUpload(InputNormalization normalization, Device device, ScalarType precision, bool staged) : IDisposable
+internal sealed class FrameUpload(InputEncoding encoding, Device device, ScalarType precision, bool staged) : IDisposable
 {
-    private readonly Tensor _mean = PerChannel(normalization.Mean, device);
-    private readonly Tensor _std = PerChannel(normalization.Std, device);
+    private readonly Tensor _factor = PerChannel(encoding.Normalization.Scale ?? encoding.Normalization.Std, device);
+    private readonly Tensor _term = PerChannel(encoding.Normalization.Offset ?? encoding.Normalization.Mean, device);
     private Tensor? _staging;
 
     /// <summary>The batch's input; belongs to the caller's dispose scope.</summary>
@@ -19,13 +20,15 @@ internal sealed class FrameUpload(InputNormalization normalization, Device devic
         var input = !staged || Array.Exists(blocks, block => block.Pixels.IsEmpty)
             ? Normalized(blocks, frames).to(device)
             : Normalized(Transfer(blocks, frames));
-        return input.to_type(precision).MoveToOuterDisposeScope();
+        // Channels-last memory is a [B,H,W,C] tensor already.
+        var laid = encoding.Layout == InputLayout.Nhwc ? input.permute(0, 2, 3, 1) : input;
+        return laid.to_type(encoding.Integer ?? precision).MoveToOuterDisposeScope();
     }
 
     public void Dispose()
     {
-        _mean.Dispose();
-        _std.Dispose();
+        _factor.Dispose();
+        _term.Dispose();
         _staging?.Dispose();
     }
 
@@ -51,8 +54,12 @@ internal sealed class FrameUpload(InputNormalization normalization, Device devic
         return _staging.narrow(0, 0, bytes).view(frames, blocks[0].Channels, blocks[0].Height, blocks[0].Width).to(device, non_blocking: true);
     }
 
-    private Tensor Normalized(Tensor pixels) =>
-        pixels.permute(0, 2, 3, 1).contiguous().to_type(ScalarType.Float32).div_(255).sub_(_mean).div_(_std).permute(0, 3, 1, 2);
+    private Tensor Normalized(Tensor pixels)
+    {
+        var values = pixels.permute(0, 2, 3, 1).contiguous().to_type(ScalarType.Float32);
+        var normalized = encoding.Normalization.Scale is null ? values.DivideInPlace(255).sub_(_term).div_(_factor) : values.mul_(_factor).AddInPlace(_term);
+        return normalized.permute(0, 3, 1, 2);
+    }
 
     private unsafe Tensor Normalized(FrameBlock[] blocks, int frames)
     {
@@ -70,7 +77,7 @@ internal sealed class FrameUpload(InputNormalization normalization, Device devic
                 {
                     for (var level = 0; level < table.Length; level++)
                     {
-                        table[level] = ((level / 255f) - normalization.Mean[c]) / normalization.Std[c];
+                        table[level] = encoding.Normalization.Apply(level, c);
                     }
                 }
 
@@ -90,7 +97,7 @@ internal sealed class FrameUpload(InputNormalization normalization, Device devic
                     {
                         foreach (var value in block.Values.Span.Slice(from, pixels))
                         {
-                            *to = value;
+                            *to = encoding.Integer is null ? value : Whole(value);
                             to += channels;
                         }
                     }
@@ -102,6 +109,9 @@ internal sealed class FrameUpload(InputNormalization normalization, Device devic
 
         return nhwc.permute(0, 3, 1, 2);
     }
+
+    // Values of a client for a graph that takes integers: the nearest one that the type has.
+    private float Whole(float value) => encoding.Integer == ScalarType.Byte ? Math.Clamp(MathF.Round(value), 0, 255) : MathF.Round(value);
 
     private static Tensor PerChannel(float[] values, Device device) => tensor(values, device: device).DetachFromDisposeScope();
 }

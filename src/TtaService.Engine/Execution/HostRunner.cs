@@ -10,7 +10,7 @@ internal sealed class HostRunner(AdaptiveModel model) : IBatchRunner
 {
     public IProposedSteps Run(IReadOnlyList<StreamStep> steps, IReadOnlyList<int> indices, StepResult[] results, bool adapts)
     {
-        var batch = new Batch(steps, indices, results, adapts ? model.Observed : null, adapts);
+        var batch = new Batch(steps, indices, results, adapts ? model.Observed : null, model.Scores, adapts, judges: adapts && model.Ranges is not null);
         try
         {
             foreach (var parts in PassSchedule.Of([.. indices.Select(index => steps[index].Frames.Count)], model.Plan.FramesPerPass))
@@ -55,7 +55,7 @@ internal sealed class HostRunner(AdaptiveModel model) : IBatchRunner
         try
         {
             var frames = at + filled;
-            var outputs = model.Forward([.. blocks], frames, threads => batch.Adapts ? new ForwardPass(passes, threads, model.Plan.AtSource) : null);
+            var outputs = model.Forward([.. blocks], frames, threads => batch.Adapts ? new ForwardPass(passes, threads, model.Plan.AtSource, model.Ranges) : null);
             var source = PassMemory.Source(model, [.. passes.Select(pass => pass.Memory)], i => blocks[i]);
             at = 0;
             for (var i = 0; i < parts.Length; i++)
@@ -85,10 +85,11 @@ internal sealed class HostRunner(AdaptiveModel model) : IBatchRunner
         private readonly IReadOnlyList<int> _indices;
         private readonly StepResult[] _results;
 
-        public Batch(IReadOnlyList<StreamStep> steps, IReadOnlyList<int> indices, StepResult[] results, ObservedStatistics? observed, bool adapts)
+        public Batch(
+            IReadOnlyList<StreamStep> steps, IReadOnlyList<int> indices, StepResult[] results, ObservedStatistics? observed, ModelOutput? scores, bool adapts, bool judges)
         {
             (_indices, _results, Adapts) = (indices, results, adapts);
-            Steps = [.. indices.Select(index => new ProposedStep(steps[index], observed))];
+            Steps = [.. indices.Select(index => new ProposedStep(steps[index], observed, scores, judges))];
         }
 
         public bool Adapts { get; }
@@ -122,16 +123,19 @@ internal sealed class HostRunner(AdaptiveModel model) : IBatchRunner
     {
         private readonly StreamStep _step;
         private readonly ObservedStatistics? _observed;
+        private readonly ModelOutput? _scores;
         private readonly HostArena _arena;
         private readonly HostArena? _observedArena;
+        private readonly bool _judges;
+        private readonly List<FrameVerdicts> _verdicts = [];
         private readonly float[] _novelty = [];
         private readonly MemoryHandle _pin;
         private Proposal? _state;
         private Proposal? _observation;
 
-        public ProposedStep(StreamStep step, ObservedStatistics? observed)
+        public ProposedStep(StreamStep step, ObservedStatistics? observed, ModelOutput? scores, bool judges)
         {
-            (_step, _observed) = (step, observed);
+            (_step, _observed, _scores, _judges) = (step, observed, scores, judges);
             _arena = (HostArena)step.State.Runtime!.Arena;
             if (observed is not null)
             {
@@ -145,6 +149,9 @@ internal sealed class HostRunner(AdaptiveModel model) : IBatchRunner
         public StreamStep Step => _step;
 
         public StepOutputs Outputs { get; } = new();
+
+        // What one frame far outside would teach is not worth what the others would.
+        private bool Learns => _step.Teaches && !_verdicts.Exists(verdicts => verdicts.AnyOutside);
 
         private Span<float> Novelty => _novelty.AsSpan(0, _step.Frames.Count);
 
@@ -163,9 +170,16 @@ internal sealed class HostRunner(AdaptiveModel model) : IBatchRunner
                 observation = new StepObservation(_observed, state.ObservedFrames + part.First, observedRow, observedNext, (float*)_pin.Pointer + part.First);
             }
 
+            var verdicts = _judges ? new FrameVerdicts(part.Count) { ComparesFit = _step.ComparesFit } : null;
+            if (verdicts is not null)
+            {
+                _verdicts.Add(verdicts);
+            }
+
             return new StepInPass(state.Runtime!, firstFrame, part.Count, state.Frames + before, row, next)
             {
                 Observation = observation,
+                Verdicts = verdicts,
                 Memory = PassMemory.Begin(state.Runtime!, part.Count, state.Frames + before, _step.Freeze, new ReadOnlySpan<float>(row, _arena.RowFloats)),
             };
         }
@@ -185,22 +199,23 @@ internal sealed class HostRunner(AdaptiveModel model) : IBatchRunner
                 return StepAnswers.Unchanged(_step.State, StepStatus.Refused, Outputs.Failure!);
             }
 
-            return Outputs.Answer(StepAnswers.Judge(_step, own, () => adapts ? StepAnswers.NotFinite(_step.State.Runtime!.Layout, _arena.Row(_state!.Row)) : null));
+            _step.State.Misfit = _verdicts.Sum(verdicts => verdicts.Misfit);
+            return Outputs.Answer(StepAnswers.Judge(_step, own, Learns, () => adapts ? StepAnswers.NotFinite(_step.State.Runtime!.Layout, _arena.Row(_state!.Row)) : null), _scores);
         }
 
         public void Commit(StepResult answer)
         {
-            if (_state is not null && !_step.Freeze)
+            if (_state is not null && !_step.Freeze && Learns)
             {
                 _step.State.Row = _state.Exchange(_step.State.Row);
             }
 
             StepAnswers.Count(_step, answer);
-            if (_observation is not null && StepAnswers.NotFinite(_observed!.Layout, _observedArena!.Row(_observation.Row)) is null)
+            if (_observation is not null && Learns && StepAnswers.NotFinite(_observed!.Layout, _observedArena!.Row(_observation.Row)) is null)
             {
                 // A frozen stream is watched too. What is not finite is not taken: watching never fails a _step.
                 _step.State.ObservedRow = _observation.Exchange(_step.State.ObservedRow);
-                StepAnswers.CountObserved(_step.State, Novelty);
+                StepAnswers.CountObserved(_step.State, Novelty, answer, _scores);
             }
         }
 

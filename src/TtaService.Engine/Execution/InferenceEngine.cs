@@ -69,22 +69,33 @@ public sealed class InferenceEngine : IAsyncDisposable
         }
 
         loaded.SetResult();
-        using (_model)
+        try
         {
-            // A thread of its own may wait: dispose scopes and grad mode are thread-static, so nothing here may hop threads.
-            while (true)
+            Work(_model);
+            _model.Dispose();
+            _stopped.SetResult();
+        }
+        catch (Exception e)
+        {
+            // Who waits for the end hears of it; thrown on, it would end the process.
+            _work.Writer.TryComplete();
+            _stopped.SetException(e);
+        }
+    }
+
+    private void Work(AdaptiveModel model)
+    {
+        // A thread of its own may wait: dispose scopes and grad mode are thread-static, so nothing here may hop threads.
+        while (true)
+        {
+            if (_work.Reader.TryRead(out var work))
             {
-                if (_work.Reader.TryRead(out var work))
-                {
-                    work(_model);
-                }
-                else if (!_work.Reader.WaitToReadAsync().AsTask().GetAwaiter().GetResult())
-                {
-                    break;
-                }
+                work(model);
+            }
+            else if (!_work.Reader.WaitToReadAsync().AsTask().GetAwaiter().GetResult())
+            {
+                break;
             }
         }
-
-        _stopped.SetResult();
     }
 }

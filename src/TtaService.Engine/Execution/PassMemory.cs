@@ -9,6 +9,7 @@ internal sealed class PassMemory : IDisposable
 {
     private readonly IPassMethod _method;
     private readonly StateLayout _layout;
+    private readonly ModelOutput? _scores;
     private readonly int _frames;
     private readonly long _framesBefore;
     private readonly int _begunFloats;
@@ -16,9 +17,9 @@ internal sealed class PassMemory : IDisposable
     private readonly int _sourceFrames;
     private float[] _rented;
 
-    private PassMemory(IPassMethod method, StateLayout layout, int frames, long framesBefore, bool isFrozen)
+    private PassMemory(IPassMethod method, StateLayout layout, ModelOutput? scores, int frames, long framesBefore, bool isFrozen)
     {
-        (_method, _layout, _frames, _framesBefore) = (method, layout, frames, framesBefore);
+        (_method, _layout, _scores, _frames, _framesBefore) = (method, layout, scores, frames, framesBefore);
         (_begunFloats, _keptFloats) = (method.BegunFloats, method.KeptFloats(_frames));
         // A frozen stream keeps nothing that the source says.
         _sourceFrames = isFrozen ? 0 : method.SourceFrames(_frames, _framesBefore);
@@ -47,7 +48,7 @@ internal sealed class PassMemory : IDisposable
             return null;
         }
 
-        var memory = new PassMemory(method, runtime.Layout, frames, framesBefore, isFrozen);
+        var memory = new PassMemory(method, runtime.Layout, runtime.Scores, frames, framesBefore, isFrozen);
         memory.Kept.Clear();
         method.Begin(new PassStep { Layout = runtime.Layout, Frames = memory._frames, FramesBefore = memory._framesBefore, State = row, Begun = memory.Begun });
         return memory;
@@ -72,13 +73,13 @@ internal sealed class PassMemory : IDisposable
 
         var frames = blocks.Sum(block => block.Count);
         OutputTensor[] outputs = [.. model.RunSource(blocks)];
-        var floats = ClassScores.Of(outputs, frames).Length / frames;
+        var floats = ClassScores.Of(outputs, frames, model.Scores).Length / frames;
         var at = 0;
         for (var i = 0; i < memories.Length && floats > 0; i++)
         {
             if (memories[i] is { _sourceFrames: > 0 and var count })
             {
-                scores[i] = new ArraySegment<float>(outputs[0].Values, at * floats, count * floats);
+                scores[i] = new ArraySegment<float>(outputs[model.Scores!.Index].Values, at * floats, count * floats);
                 at += count;
             }
         }
@@ -95,7 +96,7 @@ internal sealed class PassMemory : IDisposable
     /// <param name="source">The source's own scores of the step's first frames.</param>
     public void Complete(ReadOnlySpan<float> row, Span<float> next, OutputTensor[] outputs, int firstFrame, int frames, ReadOnlySpan<float> source)
     {
-        var scores = ClassScores.Of(outputs, frames);
+        var scores = ClassScores.Of(outputs, frames, _scores);
         var classes = scores.Length / frames;
         scores = scores.Slice(firstFrame * classes, _frames * classes);
         var before = scores.ToArray();

@@ -31,7 +31,7 @@ internal sealed record PassPlan
     {
         FramesPerPass = 1,
         Reason = reason,
-        Outputs = [.. graph.Outputs.Select(output => new OutputLayout(output.Shape is [1, ..] ? OutputKind.Frames : OutputKind.OfOnePass))],
+        Outputs = [.. graph.Outputs.Select(output => new OutputLayout(output.Shape is [1, ..] ? FrameAxis.Frames : FrameAxis.OfOnePass))],
         AtSource = new bool[graph.Sites.Count],
     };
 
@@ -39,7 +39,7 @@ internal sealed record PassPlan
     public static PassPlan AsDeclared(ModelGraph graph) => new()
     {
         FramesPerPass = Unlimited,
-        Outputs = [.. graph.Outputs.Select(_ => new OutputLayout(OutputKind.Frames))],
+        Outputs = [.. graph.Outputs.Select(_ => new OutputLayout(FrameAxis.Frames))],
         AtSource = new bool[graph.Sites.Count],
     };
 
@@ -50,7 +50,7 @@ internal sealed record PassPlan
 /// <summary>Where an output holds the frames of a pass.</summary>
 /// <param name="Kind">What its axes say of the frames.</param>
 /// <param name="Axis">The axis with the frames.</param>
-internal readonly record struct OutputLayout(OutputKind Kind, int Axis = 0)
+internal readonly record struct OutputLayout(FrameAxis Kind, int Axis = 0)
 {
     /// <summary>The output as [frames, ...].</summary>
     /// <exception cref="PassException">Its shape says otherwise for these frames.</exception>
@@ -58,9 +58,9 @@ internal readonly record struct OutputLayout(OutputKind Kind, int Axis = 0)
     {
         switch (Kind)
         {
-            case OutputKind.OfOnePass:
+            case FrameAxis.OfOnePass:
                 return frames == 1 ? output.unsqueeze(0) : throw Unexpected(name, output, frames);
-            case OutputKind.Constant:
+            case FrameAxis.Constant:
                 return output.unsqueeze(0).expand([frames, .. output.shape]);
         }
 
@@ -70,7 +70,7 @@ internal readonly record struct OutputLayout(OutputKind Kind, int Axis = 0)
             throw Unexpected(name, output, frames);
         }
 
-        if (Kind == OutputKind.Frames)
+        if (Kind == FrameAxis.Frames)
         {
             return shape[Axis] != frames ? throw Unexpected(name, output, frames) : Axis == 0 ? output : output.movedim([Axis], [0]);
         }
@@ -83,7 +83,7 @@ internal readonly record struct OutputLayout(OutputKind Kind, int Axis = 0)
 }
 
 /// <summary>What the axes of an output say of the frames of a pass.</summary>
-internal enum OutputKind
+internal enum FrameAxis
 {
     /// <summary>One entry of the axis is a frame.</summary>
     Frames,

@@ -72,12 +72,12 @@ internal sealed class PassProbe
         return (plan, [.. Describe(plan)]);
     }
 
-    private bool IsFixed => _graph.Inputs[0].Shape.Skip(2).All(extent => extent > 0);
+    private bool IsFixed => _model.InputShape.Skip(2).All(extent => extent > 0);
 
     private IEnumerable<(int Channels, int Height, int Width)> Sizes()
     {
-        var shape = _graph.Inputs[0].Shape;
-        var channels = shape[1] > 0 ? shape[1] : _options.InputNormalization.Mean.Length;
+        var shape = _model.InputShape;
+        var channels = shape[1] > 0 ? shape[1] : _model.InputNormalization.Mean.Length;
         (long Height, long Width)[] open = _options.FrameSize is { } given ? [given] : [(224, 224), (256, 256), (320, 320), (640, 640), (64, 64), (32, 32)];
         foreach (var (height, width) in IsFixed ? [(0, 0)] : open)
         {
@@ -145,7 +145,7 @@ internal sealed class PassProbe
         {
             if (alone.A[i].Shape is [1, ..] && alone.B[i].Shape is [1, ..])
             {
-                single.Outputs[i] = new OutputLayout(OutputKind.Frames);
+                single.Outputs[i] = new OutputLayout(FrameAxis.Frames);
             }
         }
 
@@ -191,12 +191,12 @@ internal sealed class PassProbe
             var rows = a.Shape[axis] / aloneFrames;
             if (rows > 0 && a.Shape[axis] % aloneFrames == 0 && passes.Select((pass, i) => Holds(pass, together[i], axis, rows)).All(holds => holds))
             {
-                return new OutputLayout(rows == 1 ? OutputKind.Frames : OutputKind.RowsOfFrames, axis);
+                return new OutputLayout(rows == 1 ? FrameAxis.Frames : FrameAxis.RowsOfFrames, axis);
             }
         }
 
         var constant = a.Agrees(b, tolerance) && together.All(values => values.Agrees(a, tolerance));
-        return constant ? new OutputLayout(OutputKind.Constant) : null;
+        return constant ? new OutputLayout(FrameAxis.Constant) : null;
 
         bool Holds(int[] pass, Values values, int axis, long rows) =>
             values.Shape.Length == a.Shape.Length
@@ -219,7 +219,7 @@ internal sealed class PassProbe
         var together = passes.Select(pass => RowsOf([.. pass.Select(frame => frame == 0 ? a : b)])).ToArray();
         return [.. _graph.Sites.Select(site => LayoutOf(aloneA[site.Index], aloneB[site.Index], frames, passes, [.. together.Select(rows => rows[site.Index])], 10 * _tolerance) is not
         {
-            Kind: OutputKind.Frames or OutputKind.RowsOfFrames, Axis: 0
+            Kind: FrameAxis.Frames or FrameAxis.RowsOfFrames, Axis: 0
         })];
     }
 
@@ -292,9 +292,9 @@ internal sealed class PassProbe
         {
             var what = plan.Outputs[i] switch
             {
-                { Kind: OutputKind.Frames, Axis: 0 } => null,
-                { Kind: OutputKind.Constant } => "does not depend on the frames; every frame is answered with all of it",
-                { Kind: OutputKind.OfOnePass } => "has no axis for the frames; answers have one before the others",
+                { Kind: FrameAxis.Frames, Axis: 0 } => null,
+                { Kind: FrameAxis.Constant } => "does not depend on the frames; every frame is answered with all of it",
+                { Kind: FrameAxis.OfOnePass } => "has no axis for the frames; answers have one before the others",
                 { Axis: var axis } => $"holds its frames on axis {axis}; answers have them as first axis",
             };
             if (what is not null)
@@ -313,7 +313,7 @@ internal sealed class PassProbe
     }
 
     // Smooth shapes of different contrast and brightness a channel, with noise on top: what two frames average to differs at every depth.
-    private static FrameBlock MadeUpFrame((int Channels, int Height, int Width) size, int seed)
+    private FrameBlock MadeUpFrame((int Channels, int Height, int Width) size, int seed)
     {
         var random = new Random(seed);
         var values = new float[size.Channels * size.Height * size.Width];
@@ -327,13 +327,17 @@ internal sealed class PassProbe
                 for (var x = 0; x < size.Width; x++)
                 {
                     var wave = Math.Sin((down * y / size.Height) + (across * x / size.Width) + phase);
-                    values[at++] = (float)(level + (contrast * wave) + (noise * ((2 * random.NextDouble()) - 1)));
+                    values[at++] = Value(level + (contrast * wave) + (noise * ((2 * random.NextDouble()) - 1)), c);
                 }
             }
         }
 
         return FrameBlock.FromValues(values, 1, size.Channels, size.Height, size.Width);
     }
+
+    // A graph that takes pixels, or something near them, is fed that.
+    private float Value(double normal, int channel) =>
+        _model.InputNormalization.Scale is null ? (float)normal : _model.InputNormalization.Apply((int)Math.Clamp(128 + (64 * normal), 0, 255), channel);
 
     /// <summary>No frame can be run, or none without the others of its pass.</summary>
     public sealed class UnusableException(string message) : Exception(message);

@@ -1,3 +1,6 @@
+using System.Buffers;
+using System.Numerics;
+using System.Numerics.Tensors;
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using TtaService.Engine.Onnx;
@@ -6,43 +9,71 @@ namespace TtaService.Engine.Execution;
 
 /// <summary>The two passes over a frame's activations at a site: instance statistics, and center, scale, bias, residual and clamp.</summary>
 /// <remarks>Channels-last memory ([pixels, C]) is the fast way: neighbouring channels share an instruction. Channels-first memory ([C, pixels]) is
-/// read channel by channel. A frame's first pixel is subtracted before squares are summed, so that a large mean does not cancel the variance away.</remarks>
+/// read channel by channel. Statistics are summed in float32 over blocks of bounded length, around the mean of what was summed before, and blocks are merged in double precision (Chan et al. 1979):
+/// what a block loses to cancellation is a share of what its distance from that mean adds to the variance, so that the error does not grow with the map, its mean or its outliers.</remarks>
 internal static unsafe class SiteKernels
 {
-    // Sums of a block stay in registers or L1 while its pixels stream by; blocks also keep float32 sums short, hence exact.
+    // Sums of these many values stay in L1 while they stream by.
     private const int BlockFloats = 4096;
+
+    // Pixels whose sums are float32: short, hence exact to 1e-6.
+    private const int BlockPixels = 256;
+
+    // Of a channels-first row, whose sums run over several lanes.
+    private const int RowFloats = 1024;
+
+    // The first block has no mean to sum around: that of its first pixels, of which one may be an outlier.
+    private const int FirstPixels = 8;
 
     /// <summary>Instance mean and biased variance of one channels-last frame [pixels, C].</summary>
     public static void StatisticsChannelsLast(float* x, int pixels, int channels, float* mean, float* variance)
     {
-        var block = Math.Clamp(BlockFloats / channels, 8, 256);
-        new Span<float>(mean, channels).Clear();
-        new Span<float>(variance, channels).Clear();
-        for (var first = 0; first < pixels; first += block)
+        if (pixels == 1)
         {
-            var count = Math.Min(block, pixels - first);
-            var rows = x + ((long)first * channels);
-            var c = 0;
-            if (Vector512.IsHardwareAccelerated)
-            {
-                c = Sum<Lanes512>(x, rows, count, channels, c, mean, variance);
-            }
-
-            if (Vector256.IsHardwareAccelerated)
-            {
-                c = Sum<Lanes256>(x, rows, count, channels, c, mean, variance);
-            }
-
-            c = Sum<Lanes128>(x, rows, count, channels, c, mean, variance);
-            Sum<SingleLane>(x, rows, count, channels, c, mean, variance);
+            new ReadOnlySpan<float>(x, channels).CopyTo(new Span<float>(mean, channels));
+            new Span<float>(variance, channels).Clear();
+            return;
         }
 
-        var inverse = 1f / pixels;
-        for (var c = 0; c < channels; c++)
+        var shifts = ArrayPool<float>.Shared.Rent(channels);
+        var merged = pixels > BlockPixels ? ArrayPool<double>.Shared.Rent(2 * channels) : null;
+        try
         {
-            var d = mean[c] * inverse;
-            variance[c] = MathF.Max(0, (variance[c] * inverse) - (d * d));
-            mean[c] = x[c] + d;
+            fixed (float* shift = shifts)
+            fixed (double* sums = merged)
+            {
+                MeanChannelsLast(x, Math.Min(pixels, FirstPixels), channels, shift);
+                for (var first = 0; first < pixels; first += BlockPixels)
+                {
+                    var count = Math.Min(BlockPixels, pixels - first);
+                    SumBlock(x + ((long)first * channels), count, channels, shift, mean, variance);
+                    if (sums is null)
+                    {
+                        Finish(count, channels, shift, mean, variance);
+                    }
+                    else
+                    {
+                        Merge(first, count, channels, shift, mean, variance, sums, sums + channels);
+                    }
+                }
+
+                if (sums is not null)
+                {
+                    for (var c = 0; c < channels; c++)
+                    {
+                        mean[c] = (float)sums[c];
+                        variance[c] = (float)Math.Max(0, sums[channels + c] / pixels);
+                    }
+                }
+            }
+        }
+        finally
+        {
+            ArrayPool<float>.Shared.Return(shifts);
+            if (merged is not null)
+            {
+                ArrayPool<double>.Shared.Return(merged);
+            }
         }
     }
 
@@ -52,18 +83,27 @@ internal static unsafe class SiteKernels
         for (var c = 0; c < channels; c++)
         {
             var row = x + ((long)c * pixels);
-            var shift = row[0];
-            double sum = 0, squares = 0;
-            for (var first = 0; first < pixels; first += BlockFloats)
+            double average = 0, squares = 0;
+            var sample = Math.Min(pixels, FirstPixels);
+            for (var i = 0; i < sample; i++)
             {
-                var (s, q) = SumRow(row + first, Math.Min(BlockFloats, pixels - first), shift);
-                sum += s;
-                squares += q;
+                average += (double)row[i] / sample;
             }
 
-            var d = sum / pixels;
-            mean[c] = (float)(shift + d);
-            variance[c] = (float)Math.Max(0, (squares / pixels) - (d * d));
+            for (var first = 0; first < pixels; first += RowFloats)
+            {
+                var count = Math.Min(RowFloats, pixels - first);
+                var shift = (float)average;
+                var (s, q) = SumRow(row + first, count, shift);
+                var d = (double)s / count;
+                var distance = shift + d - average;
+                average = first == 0 ? shift + d : average + (distance * count / (first + count));
+                squares += q - (s * d);
+                squares += first == 0 ? 0 : distance * distance * first * count / (first + count);
+            }
+
+            mean[c] = (float)average;
+            variance[c] = (float)Math.Max(0, squares / pixels);
         }
     }
 
@@ -110,7 +150,7 @@ internal static unsafe class SiteKernels
         }
     }
 
-    /// <summary>Adds a block's sums of (x - first pixel) and its square to the running ones, for the channels from c on that whole lanes cover; returns the first channel left.</summary>
+    /// <summary>Adds sums of (x - origin) and its square over rows of pixels to the running ones, for the channels from c on that whole lanes cover; returns the first channel left.</summary>
     internal static int Sum<T>(float* origin, float* rows, int count, int channels, int c, float* sums, float* squares)
         where T : struct, ILanes<T>
     {
@@ -222,6 +262,100 @@ internal static unsafe class SiteKernels
         }
 
         return i;
+    }
+
+    // The sums of (x - shift) and its square over a block.
+    private static void SumBlock(float* x, int pixels, int channels, float* shift, float* sums, float* squares)
+    {
+        new Span<float>(sums, channels).Clear();
+        new Span<float>(squares, channels).Clear();
+        var rows = Math.Clamp(BlockFloats / channels, 8, BlockPixels);
+        for (var first = 0; first < pixels; first += rows)
+        {
+            var count = Math.Min(rows, pixels - first);
+            var at = x + ((long)first * channels);
+            var c = 0;
+            if (Vector512.IsHardwareAccelerated)
+            {
+                c = Sum<Lanes512>(shift, at, count, channels, c, sums, squares);
+            }
+
+            if (Vector256.IsHardwareAccelerated)
+            {
+                c = Sum<Lanes256>(shift, at, count, channels, c, sums, squares);
+            }
+
+            c = Sum<Lanes128>(shift, at, count, channels, c, sums, squares);
+            Sum<SingleLane>(shift, at, count, channels, c, sums, squares);
+        }
+    }
+
+    private static void MeanChannelsLast(float* x, int pixels, int channels, float* mean)
+    {
+        var sum = new Span<float>(mean, channels);
+        sum.Clear();
+        for (var pixel = 0; pixel < pixels; pixel++)
+        {
+            TensorPrimitives.MultiplyAdd(new ReadOnlySpan<float>(x + ((long)pixel * channels), channels), 1f / pixels, sum, sum);
+        }
+    }
+
+    // Sums of a single block become its mean and variance.
+    private static void Finish(int pixels, int channels, float* shift, float* sums, float* squares)
+    {
+        var inverse = 1f / pixels;
+        var c = 0;
+        for (; c + Vector<float>.Count <= channels; c += Vector<float>.Count)
+        {
+            var d = Vector.Load(sums + c) * inverse;
+            Vector.Max(Vector<float>.Zero, (Vector.Load(squares + c) * inverse) - (d * d)).Store(squares + c);
+            (Vector.Load(shift + c) + d).Store(sums + c);
+        }
+
+        for (; c < channels; c++)
+        {
+            var d = sums[c] * inverse;
+            squares[c] = MathF.Max(0, (squares[c] * inverse) - (d * d));
+            sums[c] = shift[c] + d;
+        }
+    }
+
+    // Chan's formula; the merged mean becomes the next block's shift.
+    private static void Merge(int before, int count, int channels, float* shift, float* sums, float* squares, double* mean, double* squareSum)
+    {
+        var own = 1.0 / count;
+        var share = (double)count / (before + count);
+        var between = (double)before * share;
+        var c = 0;
+        for (; c + Vector<float>.Count <= channels; c += Vector<float>.Count)
+        {
+            Vector.Widen(Vector.Load(shift + c), out var shift0, out var shift1);
+            Vector.Widen(Vector.Load(sums + c), out var sum0, out var sum1);
+            Vector.Widen(Vector.Load(squares + c), out var square0, out var square1);
+            Half(shift0, sum0, square0, mean + c, squareSum + c);
+            Half(shift1, sum1, square1, mean + c + Vector<double>.Count, squareSum + c + Vector<double>.Count);
+            Vector.Narrow(Vector.Load(mean + c), Vector.Load(mean + c + Vector<double>.Count)).Store(shift + c);
+        }
+
+        for (; c < channels; c++)
+        {
+            var d = sums[c] * own;
+            var old = before == 0 ? 0 : mean[c];
+            var distance = shift[c] + d - old;
+            mean[c] = old + (distance * share);
+            squareSum[c] = (before == 0 ? 0 : squareSum[c]) + squares[c] - (sums[c] * d) + (distance * distance * between);
+            shift[c] = (float)mean[c];
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        void Half(Vector<double> shifts, Vector<double> s, Vector<double> q, double* means, double* totals)
+        {
+            var d = s * own;
+            var (old, total) = before == 0 ? (Vector<double>.Zero, Vector<double>.Zero) : (Vector.Load(means), Vector.Load(totals));
+            var distance = shifts + d - old;
+            (old + (distance * share)).Store(means);
+            (total + q - (s * d) + (distance * distance * between)).Store(totals);
+        }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

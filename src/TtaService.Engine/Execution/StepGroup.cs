@@ -2,6 +2,7 @@ using TorchSharp;
 using TtaService.Engine.Drift;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Streams;
+using TtaService.Engine.Tensors;
 using static TorchSharp.torch;
 using Tensor = TorchSharp.torch.Tensor;
 
@@ -38,6 +39,15 @@ internal sealed class StepGroup
     /// <summary>Null when the steps are not observed.</summary>
     public required GroupObservation? Observation { get; init; }
 
+    /// <summary>Of the steps' frames, [S,n], at how many sites they lie outside; null when nobody asks.</summary>
+    public Tensor? Outside { get; init; }
+
+    /// <summary>Sites that judged.</summary>
+    public int JudgedSites { get; private set; }
+
+    /// <summary>How badly what normalized the steps describes them, [S]; null when nobody asks.</summary>
+    public Tensor? Misfit { get; init; }
+
     /// <summary>Whether the steps' instance statistics are read at a site.</summary>
     public bool NeedsStatistics(NormalizationSite site) => Observation is not null || Runtime.Adapts(site);
 
@@ -47,15 +57,30 @@ internal sealed class StepGroup
     /// <param name="statistics">Instance means and variances of the whole batch, [B,C]; null when no step of it reads them.</param>
     /// <param name="pixels">Values per channel and frame.</param>
     /// <param name="spatial">False for a site over [B,C].</param>
-    public (Tensor Mean, Tensor Variance) Normalize(NormalizationSite site, SiteParameters parameters, (Tensor Mean, Tensor Variance)? statistics, int pixels, bool spatial)
+    /// <param name="range">What may be learned at the site; null when everything may.</param>
+    public (Tensor Mean, Tensor Variance) Normalize(NormalizationSite site, SiteParameters parameters, (Tensor Mean, Tensor Variance)? statistics, int pixels, bool spatial, SiteRangeTensors? range = null)
     {
         var (mean, variance) = (parameters.Mean, parameters.Variance);
         if (statistics is { } batch && NeedsStatistics(site))
         {
             var (m, v) = (Own(batch.Mean), Own(batch.Variance));
-            if (Runtime.Adapts(site))
+            var adapts = Runtime.Adapts(site);
+            var (offset, floats) = Runtime.Layout.At(site);
+            if (range is not null && Outside is not null)
             {
-                var (offset, floats) = Runtime.Layout.At(site);
+                JudgedSites++;
+                Outside.AddInPlace(range.Energy(m, v).IsAtMost(range.Range.EnergyLimit).logical_not().to_type(ScalarType.Float32));
+            }
+
+            // As on the host: a method without state may use a frame as it is.
+            var clipped = range is null ? (m, v) : range.Clip(m, v);
+            if (adapts && floats > 0)
+            {
+                (m, v) = clipped;
+            }
+
+            if (adapts)
+            {
                 (mean, variance) = Runtime.Method.Forward(new SiteTensors
                 {
                     Site = site,
@@ -74,7 +99,12 @@ internal sealed class StepGroup
                 });
             }
 
-            Observation?.At(site, m, v);
+            if (range is not null && adapts && Misfit is { } misfit)
+            {
+                misfit.AddInPlace(range.Misfit(m, v, mean, variance));
+            }
+
+            Observation?.At(site, clipped.Item1, clipped.Item2);
         }
 
         return (PerFrame(mean), PerFrame(variance));

@@ -40,8 +40,8 @@ internal sealed class StepOutputs
     public void TakeUnfiltered(float[]? scores) => _unfiltered.AddRange(scores ?? []);
 
     /// <summary>The answer, with the class scores as they were before the method replaced them.</summary>
-    public StepResult Answer(StepResult answer) => answer.Status == StepStatus.Ok && _unfiltered.Count > 0
-        ? answer with { Unfiltered = answer.Outputs[0] with { Values = [.. _unfiltered] } }
+    public StepResult Answer(StepResult answer, ModelOutput? scores) => answer.Status == StepStatus.Ok && _unfiltered.Count > 0
+        ? answer with { Unfiltered = answer.Outputs[scores!.Index] with { Values = [.. _unfiltered] } }
         : answer;
 
     private static OutputTensor Slice(OutputTensor output, int firstFrame, int count)

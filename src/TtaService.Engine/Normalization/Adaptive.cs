@@ -1,4 +1,5 @@
 using System.Buffers;
+using TtaService.Engine.Tensors;
 using Tensor = TorchSharp.torch.Tensor;
 
 namespace TtaService.Engine.Normalization;
@@ -80,12 +81,12 @@ internal sealed class Adaptive(MethodSettings settings) : INormalizationMethod
         var (mean, variance) = (runningMean, runningVariance);
         if (_gate > 0)
         {
-            var source = steps.SourceVariance + steps.Site.Epsilon;
-            var spread = (runningVariance + steps.Site.Epsilon).sqrt() - source.sqrt();
-            var drift = (((runningMean - steps.SourceMean).square() + spread.square()) / source).mean([2L], keepdim: true);
-            var trust = drift / (drift + _gate);
-            mean = steps.SourceMean + (trust * (runningMean - steps.SourceMean));
-            variance = steps.SourceVariance + (trust * (runningVariance - steps.SourceVariance));
+            var source = steps.SourceVariance.Plus(steps.Site.Epsilon);
+            var spread = runningVariance.Plus(steps.Site.Epsilon).sqrt() - source.sqrt();
+            var drift = ((runningMean - steps.SourceMean).Squared().Plus(spread.Squared()) / source).mean([2L], keepdim: true);
+            var trust = drift / drift.Plus(_gate);
+            mean = steps.SourceMean.Plus(trust * (runningMean - steps.SourceMean));
+            variance = steps.SourceVariance.Plus(trust * (runningVariance - steps.SourceVariance));
         }
 
         var rate = steps.Figure(0);
@@ -103,7 +104,7 @@ internal sealed class Adaptive(MethodSettings settings) : INormalizationMethod
         }
 
         var distance = steps.InstanceMean - mean;
-        return (mean + (distance * w), (variance * (1 - w)) + (steps.InstanceVariance * w) + (distance.square() * (w * (1 - w))));
+        return (mean.AddScaled(distance, w), variance.Times(1 - w).AddScaled(steps.InstanceVariance, w).AddScaled(distance.Squared(), w * (1 - w)));
     }
 
     /// <summary>eta at the tick that starts after so many frames.</summary>

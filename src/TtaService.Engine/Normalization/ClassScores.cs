@@ -3,49 +3,34 @@ using TtaService.Engine.Execution;
 
 namespace TtaService.Engine.Normalization;
 
-/// <summary>The class scores among a model's outputs, and the probabilities that they stand for: the one place that knows what an output means.</summary>
+/// <summary>The class scores of a batch, for methods that read and replace predictions; what the scores are is decided by <see cref="ModelOutput"/>.</summary>
 internal static class ClassScores
 {
     private const float LeastProbability = 1e-12f;
 
-    // Half precision leaves a thousandth.
-    private const float SumTolerance = 2e-3f;
+    /// <summary>The scores of a batch, [B,Q]; empty for a model that answers no classes that exclude each other.</summary>
+    public static Span<float> Of(OutputTensor[] outputs, int frames, ModelOutput? output) =>
+        Count(output) is > 0 and var classes && outputs[output!.Index].Values is var values && values.Length == (long)frames * classes ? values : [];
 
-    /// <summary>The scores of a batch, [B,Q]; empty for a model that answers no classes.</summary>
-    public static Span<float> Of(OutputTensor[] outputs, int frames) =>
-        outputs is [{ Shape: [var rows, > 1] } first, ..] && rows == frames ? first.Values : [];
-
-    /// <summary>Classes Q of a model whose first output has this shape; 0 for none, or where the graph leaves the number open.</summary>
-    public static int Count(IReadOnlyList<long> shape) => shape is [_, > 1 and <= int.MaxValue] ? (int)shape[1] : 0;
+    /// <summary>Classes Q that exclude each other; 0 for none, or where the graph leaves the number open.</summary>
+    public static int Count(ModelOutput? output) => output is { IsMultiLabel: false, Classes: > 1 and var classes } ? classes : 0;
 
     /// <summary>Probabilities of each row, [n,Q], from scores.</summary>
-    /// <returns>Whether the scores were probabilities already, as a model gives them that ends in a softmax.</returns>
-    public static bool ToProbabilities(ReadOnlySpan<float> scores, int classes, Span<float> probabilities)
+    public static void ToProbabilities(OutputKind kind, ReadOnlySpan<float> scores, int classes, Span<float> probabilities)
     {
-        if (AreProbabilities(scores, classes))
-        {
-            scores.CopyTo(probabilities);
-            return true;
-        }
-
         for (var at = 0; at < scores.Length; at += classes)
         {
-            // Shifted by the largest, so that large scores do not overflow.
-            var row = probabilities.Slice(at, classes);
-            TensorPrimitives.Subtract(scores.Slice(at, classes), TensorPrimitives.Max(scores.Slice(at, classes)), row);
-            TensorPrimitives.SoftMax<float>(row, row);
+            ModelOutput.ToProbabilities(kind, scores.Slice(at, classes), probabilities.Slice(at, classes));
         }
-
-        return false;
     }
 
     /// <summary>Scores whose probabilities are these.</summary>
+    /// <param name="kind">What the model's scores are.</param>
     /// <param name="probabilities">[n,Q].</param>
-    /// <param name="areScores">Whether the model's scores are probabilities themselves.</param>
     /// <param name="scores">[n,Q].</param>
-    public static void FromProbabilities(ReadOnlySpan<float> probabilities, bool areScores, Span<float> scores)
+    public static void FromProbabilities(OutputKind kind, ReadOnlySpan<float> probabilities, Span<float> scores)
     {
-        if (areScores)
+        if (kind == OutputKind.Probabilities)
         {
             probabilities.CopyTo(scores);
             return;
@@ -65,19 +50,5 @@ internal static class ClassScores
         }
 
         return sum / MathF.Log(probabilities.Length);
-    }
-
-    private static bool AreProbabilities(ReadOnlySpan<float> scores, int classes)
-    {
-        for (var at = 0; at < scores.Length; at += classes)
-        {
-            var row = scores.Slice(at, classes);
-            if (!(TensorPrimitives.Min(row) >= 0 && Math.Abs(TensorPrimitives.Sum(row) - 1) < SumTolerance))
-            {
-                return false;
-            }
-        }
-
-        return scores.Length > 0;
     }
 }

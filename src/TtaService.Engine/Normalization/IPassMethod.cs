@@ -1,4 +1,5 @@
 using TtaService.Engine.Calibration;
+using TtaService.Engine.Execution;
 using TtaService.Engine.Streams;
 
 namespace TtaService.Engine.Normalization;
@@ -63,4 +64,5 @@ internal readonly ref struct PassStep
 /// <param name="Sites">The sites where it decides, in execution order.</param>
 /// <param name="Classes">Classes that the model answers; 0 for none.</param>
 /// <param name="Calibration">What is normal for the model; null when it was not calibrated.</param>
-internal sealed record MethodTarget(IReadOnlyList<NormalizationSite> Sites, int Classes = 0, ModelCalibration? Calibration = null);
+/// <param name="Scores">The output with the classes' scores; null for none.</param>
+internal sealed record MethodTarget(IReadOnlyList<NormalizationSite> Sites, int Classes = 0, ModelCalibration? Calibration = null, ModelOutput? Scores = null);

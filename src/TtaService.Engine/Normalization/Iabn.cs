@@ -1,3 +1,4 @@
+using TtaService.Engine.Tensors;
 using Tensor = TorchSharp.torch.Tensor;
 
 namespace TtaService.Engine.Normalization;
@@ -56,13 +57,13 @@ internal sealed class Iabn(MethodSettings settings) : INormalizationMethod
         }
 
         double pixels = steps.Pixels;
-        var sourceVariance = steps.SourceVariance + steps.Site.Epsilon;
-        var meanLimit = sourceVariance.sqrt() * (_threshold * (float)Math.Sqrt(1 / pixels));
-        var varianceLimit = sourceVariance * (_threshold * (float)Math.Sqrt(2 / (pixels - 1)));
-        var variance = steps.InstanceVariance * (float)(pixels / (pixels - 1));
+        var sourceVariance = steps.SourceVariance.Plus(steps.Site.Epsilon);
+        var meanLimit = sourceVariance.sqrt().Times(_threshold * (float)Math.Sqrt(1 / pixels));
+        var varianceLimit = sourceVariance.Times(_threshold * (float)Math.Sqrt(2 / (pixels - 1)));
+        var variance = steps.InstanceVariance.Times((float)(pixels / (pixels - 1)));
         return (
-            steps.SourceMean + Shrink(steps.InstanceMean - steps.SourceMean, meanLimit),
-            (steps.SourceVariance + Shrink(variance - steps.SourceVariance, varianceLimit)).clamp_min(0));
+            steps.SourceMean.Plus(Shrink(steps.InstanceMean - steps.SourceMean, meanLimit)),
+            steps.SourceVariance.Plus(Shrink(variance - steps.SourceVariance, varianceLimit)).AtLeast(0));
     }
 
     private static Tensor Shrink(Tensor value, Tensor limit) => value - value.minimum(limit).maximum(-limit);

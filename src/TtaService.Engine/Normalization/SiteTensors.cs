@@ -1,4 +1,5 @@
 using TorchSharp;
+using TtaService.Engine.Tensors;
 using static TorchSharp.torch;
 
 namespace TtaService.Engine.Normalization;
@@ -73,10 +74,10 @@ internal sealed class SiteTensors
         if (Frames > 1)
         {
             mean = InstanceMean.mean([1L], keepdim: true);
-            variance = (InstanceVariance + (InstanceMean - mean).square()).mean([1L], keepdim: true);
+            variance = InstanceVariance.Plus((InstanceMean - mean).Squared()).mean([1L], keepdim: true);
         }
 
-        return (mean, unbiased ? variance * (float)(count / (count - 1)) : variance);
+        return (mean, unbiased ? variance.Times((float)(count / (count - 1))) : variance);
     }
 
     /// <summary>The source statistics with a share of the step's; the source variance where the step has none.</summary>
@@ -87,7 +88,7 @@ internal sealed class SiteTensors
     }
 
     /// <summary>(1 - weight) * a + weight * b.</summary>
-    public static Tensor Mix(Tensor a, Tensor b, float weight) => a.add(b - a, weight);
+    public static Tensor Mix(Tensor a, Tensor b, float weight) => a.AddScaled(b - a, weight);
 
     private static Tensor View(Tensor state, int offset, int rows, int length) =>
         state.narrow(1, offset, (long)rows * length).view(state.shape[0], rows, length);

@@ -1,4 +1,5 @@
 using System.Buffers;
+using TtaService.Engine.Tensors;
 using static TorchSharp.torch;
 using Tensor = TorchSharp.torch.Tensor;
 
@@ -82,13 +83,13 @@ internal sealed class Tbr(MethodSettings settings) : INormalizationMethod
         var rate = BatchStatistics.RateOfStep(_rate, steps.Frames, _referenceFrames);
         var (oldMean, oldStd) = (steps.StateAt(0, 1, c), steps.StateAt(c, 1, c));
         var (batchMean, batchVariance) = steps.BatchStatistics(unbiased: false);
-        var batchStd = batchVariance is null ? oldStd : (batchVariance + steps.Site.Epsilon).sqrt();
-        var first = steps.Figure(0) > 0;
+        var batchStd = batchVariance is null ? oldStd : batchVariance.Plus(steps.Site.Epsilon).sqrt();
+        var first = steps.Figure(0).IsGreater(0);
         var (mean, std) = (where(first, batchMean, oldMean), where(first, batchStd, oldStd));
         // From the statistics that the first step seeded, the mix is those again.
         steps.Propose(0, 1, c, SiteTensors.Mix(mean, batchMean, rate));
         steps.Propose(c, 1, c, SiteTensors.Mix(std, batchStd, rate));
-        return (mean, std.square() - steps.Site.Epsilon);
+        return (mean, std.Squared().Minus(steps.Site.Epsilon));
     }
 
     // Sd holds eps already; the pass adds it again inside the root.

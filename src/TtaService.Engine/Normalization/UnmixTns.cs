@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Numerics.Tensors;
+using TtaService.Engine.Tensors;
 using Tensor = TorchSharp.torch.Tensor;
 
 namespace TtaService.Engine.Normalization;
@@ -186,32 +187,32 @@ internal sealed class UnmixTns(MethodSettings settings) : INormalizationMethod
         var (k, channels, n) = (_components, steps.Channels, steps.Frames);
         var (m, v) = (steps.InstanceMean, steps.InstanceVariance);
         var (M, V) = (steps.StateAt(0, k, channels), steps.StateAt(k * channels, k, channels));
-        var p = Unit(m).bmm(Unit(M).transpose(1, 2)).div_(_temperature).softmax(2);         // [S,n,K]
-        var q = 1 - p;
+        var p = Unit(m).bmm(Unit(M).transpose(1, 2)).DivideInPlace(_temperature).softmax(2);         // [S,n,K]
+        var q = p.OneMinus();
         var Mb = M.mean([1L], keepdim: true);
         var Vb = V.mean([1L], keepdim: true);
         var D = M - Mb;
         var d = m - Mb;
         var pd = p.bmm(D);
         // mean and var as in the span version
-        var mean = m - (((d * (k - 1f)) + pd) / k);
-        var shift = (d - pd) / k;
-        var cross = ((p * q).bmm(D) * 2) + (d * p.square().sum([2L], keepdim: true));
-        var variance = Vb + ((v - p.bmm(V) + q.square().bmm(D.square()) + (d * cross)) / k) - shift.square();
+        var mean = m - d.Times(k - 1f).Plus(pd).Over((long)k);
+        var shift = (d - pd).Over((long)k);
+        var cross = (p * q).bmm(D).Times(2).Plus(d * p.Squared().sum([2L], keepdim: true));
+        var variance = Vb.Plus((v - p.bmm(V)).Plus(q.Squared().bmm(D.Squared())).Plus(d * cross).Over((long)k)) - shift.Squared();
         Propose(steps, p, M, V);
-        return (mean, variance.clamp_min(0));
+        return (mean, variance.AtLeast(0));
 
-        static Tensor Unit(Tensor rows) => rows / rows.norm(2, keepdim: true).clamp_min(1e-12f);
+        static Tensor Unit(Tensor rows) => rows / rows.norm(2, keepdim: true).AtLeast(1e-12f);
     }
 
     private void Propose(SiteTensors steps, Tensor p, Tensor M, Tensor V)
     {
         var (k, channels, n) = (_components, steps.Channels, steps.Frames);
         var rate = BatchStatistics.RateOfStep(steps.Site.Momentum, _batchSize == 0 ? n : _batchSize, _batchSizeMax) / n;
-        var weights = (p * rate).transpose(1, 2);                                           // [S,K,n]
-        var kept = 1 - weights.sum([2L], keepdim: true);
-        steps.Propose(0, k, channels, (M * kept) + weights.bmm(steps.InstanceMean));
-        steps.Propose(k * channels, k, channels, (V * kept) + weights.bmm(steps.InstanceVariance));
+        var weights = p.Times(rate).transpose(1, 2);                                           // [S,K,n]
+        var kept = weights.sum([2L], keepdim: true).OneMinus();
+        steps.Propose(0, k, channels, (M * kept).Plus(weights.bmm(steps.InstanceMean)));
+        steps.Propose(k * channels, k, channels, (V * kept).Plus(weights.bmm(steps.InstanceVariance)));
         var occupancy = steps.StateAt(2 * k * channels, 1, k);
         steps.Propose(2 * k * channels, 1, k, SiteTensors.Mix(occupancy, p.mean([1L], keepdim: true), OccupancyRate(n)));
     }

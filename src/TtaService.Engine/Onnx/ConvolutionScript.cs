@@ -4,6 +4,7 @@ using System.Runtime.InteropServices;
 using System.Text;
 using Microsoft.Win32.SafeHandles;
 using TorchSharp;
+using TtaService.Engine.Tensors;
 using static TorchSharp.torch;
 
 namespace TtaService.Engine.Onnx;
@@ -35,7 +36,14 @@ internal sealed partial class ConvolutionScript : IDisposable
     public ConvolutionGeometry Geometry { get; }
 
     /// <summary>Lays out a weight for inputs of a shape [B,C,H,W].</summary>
-    public Tensor Pack(Tensor weight, long[] input) => Invoke("pack", weight, input[0], input[1], input[2], input[3]);
+    public Tensor Pack(Tensor weight, long[] input)
+    {
+        using var frames = input[0].ToScalar();
+        using var channels = input[1].ToScalar();
+        using var height = input[2].ToScalar();
+        using var width = input[3].ToScalar();
+        return Invoke("pack", weight, frames, channels, height, width);
+    }
 
     /// <summary>Convolves; the bias is not read if there is none.</summary>
     public Tensor Run(Tensor x, Tensor weight, Tensor bias) => Invoke("run", x, weight, bias);
@@ -59,6 +67,7 @@ internal sealed partial class ConvolutionScript : IDisposable
             """;
     }
 
+    // Tensors and scalars of the caller: of a bare number TorchSharp makes a scalar that may be freed before it is read.
     private Tensor Invoke(string method, params object[] arguments) => (Tensor)_module.invoke(method, arguments);
 
     // torch loads from a path only; a file in memory has one on every file system, read-only ones included.

@@ -2,6 +2,7 @@ using TorchSharp;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Onnx.Operators;
 using TtaService.Engine.Onnx.Wire;
+using TtaService.Engine.Tensors;
 using static TorchSharp.torch;
 
 namespace TtaService.Engine.Onnx;
@@ -36,7 +37,7 @@ internal sealed class GraphCompiler : IDisposable
         ReadConstants(path);
         var initializers = _constants.Keys.ToHashSet(StringComparer.Ordinal);
         Inputs = [.. graph.Input.Where(input => !initializers.Contains(input.Name)).Select(Describe)];
-        Outputs = [.. graph.Output.Select(Describe)];
+        Outputs = [.. graph.Output.Select(output => Describe(output) with { Activation = GraphTail.Activation(graph, output.Name) })];
         var defined = Inputs.Select(input => input.Name).Concat(initializers).ToHashSet(StringComparer.Ordinal);
         CountUses();
         foreach (var proto in graph.Node)
@@ -80,6 +81,8 @@ internal sealed class GraphCompiler : IDisposable
     public IReadOnlyList<NormalizationSite> Sites { get; } = [];
 
     public IReadOnlyList<NormalizationSite> VirtualSites { get; } = [];
+
+    public int ConvolutionCount => _nodes.Count(node => node.Proto.OpType is "Conv" or "ConvTranspose");
 
     public int[] InputSlots { get; } = [];
 
@@ -489,11 +492,11 @@ internal sealed class GraphCompiler : IDisposable
     {
         using var scope = NewDisposeScope();
         var weight = _constants[convolution.Proto.Input[1]];
-        var scale = tensor(site.Weight) / (tensor(site.Variance) + site.Epsilon).sqrt();
+        var scale = tensor(site.Weight) / tensor(site.Variance).Plus(site.Epsilon).sqrt();
         long[] perFilter = [-1, .. Enumerable.Repeat(1L, (int)weight.dim() - 1)];
         var own = convolution.Proto.Input.Count > 2 ? _constants[convolution.Proto.Input[2]] : zeros(site.Channels);
         var folded = weight * scale.reshape(perFilter);
-        var bias = ((own - tensor(site.Mean)) * scale) + tensor(site.Bias);
+        var bias = ((own - tensor(site.Mean)) * scale).Plus(tensor(site.Bias));
         return (folded.MoveToOuterDisposeScope(), Place(bias));
     }
 
@@ -618,7 +621,10 @@ internal sealed class GraphCompiler : IDisposable
 
     private static GraphValue Describe(ValueInfoProto value) => new(
         value.Name,
-        [.. value.Type?.TensorType?.Shape?.Dim.Select(dim => dim.ValueCase == TensorShapeProto.Types.Dimension.ValueOneofCase.DimValue && dim.DimValue > 0 ? dim.DimValue : -1) ?? []]);
+        [.. value.Type?.TensorType?.Shape?.Dim.Select(dim => dim.ValueCase == TensorShapeProto.Types.Dimension.ValueOneofCase.DimValue && dim.DimValue > 0 ? dim.DimValue : -1) ?? []])
+    {
+        ElementType = ((TensorProto.Types.DataType)(value.Type?.TensorType?.ElemType ?? 0)).ToString().ToUpperInvariant(),
+    };
 
     private sealed record CompiledNode(NodeProto Proto, Node View, Kernel? Kernel, NormalizationSite? Site);
 

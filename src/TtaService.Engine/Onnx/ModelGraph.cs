@@ -1,13 +1,21 @@
 using TorchSharp;
 using TtaService.Engine.Normalization;
+using TtaService.Engine.Onnx.Wire;
 using static TorchSharp.torch;
 
 namespace TtaService.Engine.Onnx;
 
 /// <summary>An input or output of a model.</summary>
 /// <param name="Name">Its name in the graph.</param>
-/// <param name="Shape">Extents, -1 for a dynamic axis.</param>
-public sealed record GraphValue(string Name, IReadOnlyList<long> Shape);
+/// <param name="Shape">Extents, -1 for a dynamic axis; empty when the graph does not say.</param>
+public sealed record GraphValue(string Name, IReadOnlyList<long> Shape)
+{
+    /// <summary>The declared element type by its name in ONNX: FLOAT, UINT8, …; UNDEFINED when the graph does not say.</summary>
+    public string ElementType { get; init; } = "UNDEFINED";
+
+    /// <summary>Of an output: the operator that decides what its numbers are (Softmax, LogSoftmax, Sigmoid, ArgMax, …); null when it is an ordinary one.</summary>
+    public string? Activation { get; init; }
+}
 
 /// <summary>An ONNX graph, compiled once to a list of instructions over tensors. Not thread-safe.</summary>
 public sealed class ModelGraph : IDisposable
@@ -19,11 +27,13 @@ public sealed class ModelGraph : IDisposable
     private readonly int[] _inputs;
     private readonly int[] _outputs;
 
-    private ModelGraph(string digest, GraphCompiler compiler)
+    private ModelGraph(string digest, IReadOnlyDictionary<string, string> metadata, GraphCompiler compiler)
     {
         Digest = digest;
         Inputs = compiler.Inputs;
         Outputs = compiler.Outputs;
+        Metadata = metadata;
+        Convolutions = compiler.ConvolutionCount;
         Sites = compiler.Sites;
         VirtualSites = compiler.VirtualSites;
         _compiler = compiler;
@@ -41,6 +51,12 @@ public sealed class ModelGraph : IDisposable
 
     /// <summary>The graph's outputs.</summary>
     public IReadOnlyList<GraphValue> Outputs { get; }
+
+    /// <summary>How many Conv and ConvTranspose nodes there are.</summary>
+    public int Convolutions { get; }
+
+    /// <summary>What the exporter wrote into the file beside the graph (metadata_props).</summary>
+    public IReadOnlyDictionary<string, string> Metadata { get; }
 
     /// <summary>The BatchNormalization nodes, and the virtual sites that were chosen, in execution order.</summary>
     public IReadOnlyList<NormalizationSite> Sites { get; }
@@ -68,12 +84,23 @@ public sealed class ModelGraph : IDisposable
         using var mode = no_grad();
         try
         {
-            return new ModelGraph(digest, new GraphCompiler(path, model.Graph, opset, device, precision, chooseVirtual));
+            return new ModelGraph(digest, Properties(model), new GraphCompiler(path, model.Graph, opset, device, precision, chooseVirtual));
         }
         catch (Exception malformed) when (malformed is not (OutOfMemoryException or ModelLoadException))
         {
             throw new ModelLoadException($"{path} is malformed: {malformed.Message.Split('\n')[0]}", malformed);
         }
+    }
+
+    private static Dictionary<string, string> Properties(ModelProto model)
+    {
+        var properties = new Dictionary<string, string>(StringComparer.Ordinal);
+        foreach (var property in model.MetadataProps)
+        {
+            properties[property.Key] = property.Value;
+        }
+
+        return properties;
     }
 
     /// <summary>Runs the graph. The caller holds a dispose scope; outputs belong to it, intermediates die at their last use.</summary>

@@ -1,6 +1,7 @@
 using TorchSharp;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Onnx.Operators;
+using TtaService.Engine.Tensors;
 using static TorchSharp.torch;
 
 namespace TtaService.Engine.Onnx;
@@ -102,11 +103,11 @@ internal static class Fused
     {
         if (y.dtype == other.dtype && y.shape.AsSpan().SequenceEqual(other.shape))
         {
-            return y.add_(other);
+            return y.AddInPlace(other);
         }
 
         using var narrow = y;
-        return narrow + other;
+        return narrow.Plus(other);
     }
 
     /// <summary>Clamps in place.</summary>
@@ -118,9 +119,7 @@ internal static class Fused
         }
         else if (epilogue.Clamps)
         {
-            x.clamp_(
-                float.IsNegativeInfinity(epilogue.Minimum) ? null : epilogue.Minimum,
-                float.IsPositiveInfinity(epilogue.Maximum) ? null : epilogue.Maximum);
+            x.ClampInPlace(epilogue.Minimum, epilogue.Maximum);
         }
     }
 }

@@ -7,8 +7,9 @@ namespace TtaService.Engine.Onnx;
 /// <summary>Finds the outputs of convolutions that a virtual site can normalize: those of spatial maps that nothing in the graph normalizes and that are no answer.</summary>
 /// <remarks>
 /// Left out are outputs that a normalization takes on every way, through copies, concatenations, pooling and sums (pre-activation networks); those of a head: outputs of the graph, what goes to them on every
-/// way without another layer (convolution, Gemm, MatMul, recurrent), and what a softmax, an arg-max, a top-k or a non-maximum suppression decides on without another layer; and those behind a global pooling
-/// (squeeze and excitation), which show one value a channel. A convolution whose output also skips to the last sum of a network is no head.
+/// way without another layer (convolution, Gemm, MatMul, recurrent), and what a softmax, an arg-max, a top-k or a non-maximum suppression decides on without another layer; those behind a global pooling
+/// (squeeze and excitation), which show one value a channel; and those that read what a layer, group or instance normalization gives (ConvNeXt): they were trained without BatchNormalization.
+/// A convolution whose output also skips to the last sum of a network is no head.
 /// </remarks>
 internal sealed class VirtualSiteFinder
 {
@@ -34,6 +35,8 @@ internal sealed class VirtualSiteFinder
     private readonly HashSet<string> _outputs;
     private readonly Dictionary<string, List<NodeProto>> _readers = new(StringComparer.Ordinal);
     private readonly HashSet<string> _pooled = new(StringComparer.Ordinal);
+    private readonly HashSet<string> _centred = new(StringComparer.Ordinal);
+    private readonly HashSet<string> _standardized = new(StringComparer.Ordinal);
     private readonly HashSet<string> _normalized = new(StringComparer.Ordinal);
     private readonly HashSet<string> _answers = new(StringComparer.Ordinal);
     private readonly HashSet<string> _decided = new(StringComparer.Ordinal);
@@ -53,21 +56,30 @@ internal sealed class VirtualSiteFinder
 
             if (IsPooled(node))
             {
-                _pooled.UnionWith(node.Output);
+                _pooled.UnionWith(Named(node));
+            }
+
+            if (node.OpType == "Sub" && IsCentring(node))
+            {
+                _centred.UnionWith(Named(node));
+            }
+
+            if (IsStandardized(node))
+            {
+                _standardized.UnionWith(Named(node));
             }
         }
 
-        // Whoever reads a value comes behind it.
+        // Whoever reads a value comes behind it. What nobody reads decides nothing: it is whatever is asked for.
         foreach (var output in nodes.Reverse().SelectMany(node => node.Output).Where(output => output.Length > 0))
         {
             var readers = Readers(output);
-            if (readers.Count > 0 && !_outputs.Contains(output) && readers.TrueForAll(reader => Normalizes(reader, output) || (Linear.Contains(reader.OpType) && reader.Output.All(_normalized.Contains))))
+            if (!_outputs.Contains(output) && readers.TrueForAll(reader => Normalizes(reader, output) || (Linear.Contains(reader.OpType) && Named(reader).All(_normalized.Contains))))
             {
                 _normalized.Add(output);
             }
 
-            var isUsed = _outputs.Contains(output) || readers.Count > 0;
-            if (isUsed && readers.TrueForAll(reader => !Layers.Contains(reader.OpType) && reader.Output.All(_answers.Contains)))
+            if (readers.TrueForAll(reader => !Layers.Contains(reader.OpType) && Named(reader).All(_answers.Contains)))
             {
                 _answers.Add(output);
             }
@@ -85,10 +97,13 @@ internal sealed class VirtualSiteFinder
         && _constant(node.Input[1]) is { } weight && weight.dim() >= 3
         && Readers(node.Output[0]).Count > 0
         && !_pooled.Contains(node.Input[0])
+        && !_standardized.Contains(node.Input[0])
         && !_normalized.Contains(node.Output[0])
         && !_outputs.Contains(node.Output[0])
         && !_answers.Contains(node.Output[0])
         && !_decided.Contains(node.Output[0]);
+
+    private static IEnumerable<string> Named(NodeProto node) => node.Output.Where(output => output.Length > 0);
 
     private List<NodeProto> Readers(string value) => _readers.TryGetValue(value, out var readers) ? readers : [];
 
@@ -104,6 +119,15 @@ internal sealed class VirtualSiteFinder
         return computed.Length > 0 && !Spreading.Contains(node.OpType) && computed.All(_pooled.Contains);
     }
 
+    // What a normalization of the frame's own gives, one node or in parts: (x - ReduceMean(x)) / d * weight + bias. BatchNormalization is none: it knows no frame.
+    private bool IsStandardized(NodeProto node) => node.OpType switch
+    {
+        "BatchNormalization" or "LRN" or "LpNormalization" => false,
+        "Div" => _centred.Contains(node.Input[0]),
+        "Mul" or "Add" => node.Input.Any(_standardized.Contains) && node.Input.Any(input => _constant(input) is not null),
+        _ => Normalizing.Contains(node.OpType) || (Linear.Contains(node.OpType) && node.Input.Any(_standardized.Contains) && node.Input.All(input => input.Length == 0 || _standardized.Contains(input) || _constant(input) is not null)),
+    };
+
     private bool ReducesMaps(NodeProto node)
     {
         long[]? axes = node.Attribute.FirstOrDefault(attribute => attribute.Name == "axes") is { } attribute ? [.. attribute.Ints]
@@ -116,8 +140,10 @@ internal sealed class VirtualSiteFinder
     // A node that normalizes, or the parts of one: x - ReduceMean(x).
     private bool Normalizes(NodeProto reader, string value) => Normalizing.Contains(reader.OpType) || reader.OpType switch
     {
-        "Sub" => reader.Input[0] == value && Readers(value).Exists(other => other.OpType == "ReduceMean" && other.Output[0] == reader.Input[1]),
+        "Sub" => reader.Input[0] == value && IsCentring(reader),
         "ReduceMean" => Readers(reader.Output[0]).Exists(other => other.OpType == "Sub" && other.Input[0] == value),
         _ => false,
     };
+
+    private bool IsCentring(NodeProto subtraction) => Readers(subtraction.Input[0]).Exists(other => other.OpType == "ReduceMean" && other.Output[0] == subtraction.Input[1]);
 }

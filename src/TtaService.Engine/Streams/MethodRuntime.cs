@@ -1,3 +1,4 @@
+using TtaService.Engine.Execution;
 using TtaService.Engine.Normalization;
 
 namespace TtaService.Engine.Streams;
@@ -21,6 +22,7 @@ internal sealed class MethodRuntime : IDisposable
         Method = Bind(settings, model);
         var filter = new SiteFilter(settings);
         _sites = model.Sites;
+        Scores = model.Scores;
         _modelKey = modelKey;
         _selected = [.. _sites.Select(filter.Selects)];
         Layout = new StateLayout(_sites, Method, filter);
@@ -37,6 +39,9 @@ internal sealed class MethodRuntime : IDisposable
     public INormalizationMethod Method { get; }
 
     public StateLayout Layout { get; }
+
+    /// <summary>The output with the classes' scores; null for none.</summary>
+    public ModelOutput? Scores { get; }
 
     /// <summary>The rows of its streams, and of others whose rows are as long.</summary>
     public StateArena Arena { get; }

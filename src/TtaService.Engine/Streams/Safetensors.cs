@@ -11,8 +11,9 @@ public sealed class Safetensors
     /// <summary>Longest header that is read.</summary>
     public const int MaxHeaderBytes = 16 << 20;
 
-    // A hundred times what the largest models have; without a bound a header of empty entries takes ten times its size.
-    private const int MaxTensors = 65_536;
+    // Several times what the largest models have; without a bound a header of empty entries takes seconds, and ten times its size.
+    private const int MaxTensors = 16_384;
+    private const int MaxTokens = 32 * MaxTensors;
     private const int MaxMetadata = 256;
     private const int MaxAxes = 16;
 
@@ -57,6 +58,7 @@ public sealed class Safetensors
         var dataLength = file.Length - 8 - (int)headerLength;
         try
         {
+            CheckTokens(file.Slice(8, (int)headerLength));
             var reader = new Utf8JsonReader(file.Slice(8, (int)headerLength));
             using var header = JsonDocument.ParseValue(ref reader);
             if (reader.Read())
@@ -208,6 +210,18 @@ public sealed class Safetensors
         header.CopyTo(file, 8);
         position = 8 + header.Length;
         return file;
+    }
+
+    private static void CheckTokens(ReadOnlySpan<byte> header)
+    {
+        var reader = new Utf8JsonReader(header);
+        for (var tokens = 0; reader.Read(); tokens++)
+        {
+            if (tokens == MaxTokens)
+            {
+                throw new SnapshotException($"the header has more than {MaxTokens} JSON tokens, as no file of {MaxTensors} tensors has");
+            }
+        }
     }
 
     private static Safetensors Parse(JsonElement root, int dataLength)

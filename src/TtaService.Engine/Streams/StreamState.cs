@@ -9,10 +9,11 @@ public sealed class StreamState
     /// <summary>What steps and frames are counted to, where they stay: every reader of a snapshot holds it exactly, a double included, and it is ten million years of 30 frames a second.</summary>
     internal const long MaxCount = 1L << 53;
 
-    internal StreamState(MethodSettings method, ulong seed)
+    internal StreamState(MethodSettings method, ulong seed, int collapseFrames)
     {
         Method = method;
         Seed = seed;
+        Collapse = new CollapseDetector(collapseFrames);
     }
 
     /// <summary>The method and its hyperparameters.</summary>
@@ -24,7 +25,7 @@ public sealed class StreamState
     /// <summary>Committed steps since the start or the last reset.</summary>
     public long Steps { get; internal set; }
 
-    /// <summary>Committed frames since the start or the last reset.</summary>
+    /// <summary>Committed frames since the start, the last reset or roll-back.</summary>
     public long Frames { get; internal set; }
 
     /// <summary>Frames that the observed statistics have seen since the start or the last reset; 0 where nothing is observed.</summary>
@@ -46,6 +47,12 @@ public sealed class StreamState
 
     /// <summary>Notices when the stream's domain switches.</summary>
     internal ChangeDetector Changes { get; } = new();
+
+    /// <summary>Notices when the state answers everything with one class.</summary>
+    internal CollapseDetector Collapse { get; }
+
+    /// <summary>How badly what normalized the last step describes its frames, where the step asked for it.</summary>
+    internal double Misfit { get; set; }
 
     /// <summary>A count and some more, as far as is counted.</summary>
     internal static long Counted(long count, int more) => Math.Min(checked(count + more), MaxCount);

@@ -21,7 +21,7 @@ internal static class CalibrateCommand
         var frameCount = NumberOption.Integer("--frames", $"Frames that {ModelCalibration.FileName} is measured on, spread evenly over the data; how sure it is, is printed", 2000, Calibrator.MinFrames, int.MaxValue);
         var only = new Option<string?>("--only") { Description = $"Write one file only: calibration ({ModelCalibration.FileName}) or drift ({DriftReference.FileName}).", HelpName = "FILE" };
         only.AcceptOnlyFromAmong("calibration", "drift");
-        var methods = new Option<string?>("--method") { Description = "The methods that streams will run with; source and the model's default when not given.", HelpName = "LIST" };
+        var methods = new Option<string?>("--method") { Description = "The methods that streams will run with; source and the model's default (adaptive where that is source) when not given.", HelpName = "LIST" };
         var first = NumberOption.Integer("--first", "Use only the first so many images", int.MaxValue, 1, int.MaxValue);
         var length = NumberOption.Integer("--stream-length", "Frames a stream: the data are cut into streams of so many", 1000, 64, int.MaxValue);
         var asIs = new Option<bool>("--as-is") { Description = "The data lie in stream order already (video); otherwise each stream is put in runs of a class, as a camera sees them." };
@@ -79,7 +79,7 @@ internal static class CalibrateCommand
 
     private static AdaptiveModel Load(ModelLocation location, AdaptiveModelOptions options)
     {
-        var loaded = AdaptiveModel.Load(location.OnnxPath, options);
+        var loaded = location.Load(options);
         if (loaded.Sites.Count > 0)
         {
             return loaded;
@@ -133,7 +133,7 @@ internal static class CalibrateCommand
     private static IReadOnlyList<MethodSettings> Methods(ModelLocation location, AdaptiveModel model, string? list)
     {
         IReadOnlyList<MethodSettings> methods = list is null
-            ? [.. new[] { MethodSettings.Create("source"), location.Folder?.DefaultMethod(model) ?? MethodSettings.Create("adaptive") }.DistinctBy(method => method.Name)]
+            ? [MethodSettings.Create("source"), location.Folder?.DefaultMethod(model) is { Name: not "source" } named ? named : MethodSettings.Create("adaptive")]
             : [.. MethodExpressions.Parse(list, []).Select(choice => choice.Settings)];
         return methods.Select(method => method.Name).Distinct().Count() == methods.Count
             ? methods

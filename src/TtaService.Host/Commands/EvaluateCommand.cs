@@ -37,7 +37,7 @@ internal static class EvaluateCommand
         command.SetAction((parsed, cancel) =>
         {
             var location = ModelLocation.Resolve(parsed.GetRequiredValue(model), parsed.GetValue(models));
-            using var loaded = AdaptiveModel.Load(location.OnnxPath, location.LoadOptions with { Device = parsed.GetRequiredValue(device) });
+            using var loaded = location.Load(location.LoadOptions with { Device = parsed.GetRequiredValue(device) });
             var snapshot = parsed.GetValue(state) is { } file ? File.ReadAllBytes(file) : [];
             var study = new EvaluationStudy
             {
@@ -59,6 +59,7 @@ internal static class EvaluateCommand
 
             var frames = EvaluationData.Open(location, loaded, parsed.GetValue(data), study.Domains);
             var terminal = new Terminal(parsed.InvocationConfiguration);
+            EvaluationReport.WriteClasses(terminal, frames.Folders, location.Folder!.Labels);
             var (results, complete) = Run(terminal, study, new Evaluator(loaded, frames), frames, cancel);
             EvaluationReport.WriteTables(terminal, study, results);
             Write(terminal, parsed.GetValue(json), writer => writer.WriteLine(JsonSerializer.Serialize(EvaluationReport.Rows(study, results), EvaluationReport.Json)));

@@ -1,9 +1,12 @@
 using System.CommandLine;
 using System.Globalization;
 using System.Text.Json;
+using System.Text.Json.Nodes;
 using Spectre.Console;
 using TtaService.Engine.Execution;
 using TtaService.Engine.Normalization;
+using TtaService.Serving.Frames;
+using TtaService.Serving.Models;
 
 namespace TtaService.Host.Commands;
 
@@ -19,7 +22,7 @@ internal static class InspectCommand
         var models = ModelLocation.RepositoryOption();
         var methods = new Option<string?>("--method") { Description = "Methods to size, for example unmix_tns{components=128}; all with their defaults when not given.", HelpName = "LIST" };
         var json = new Option<bool>("--json") { Description = "Write JSON instead of tables." };
-        var command = new Command("inspect", "Shows a model's normalization sites and the bytes of state per stream by method.") { model, models, methods, json };
+        var command = new Command("inspect", "Shows what a model takes and gives, its normalization sites and the bytes of state per stream by method, and says what will adapt.") { model, models, methods, json };
         command.SetAction(parsed =>
         {
             var location = ModelLocation.Resolve(parsed.GetRequiredValue(model), parsed.GetValue(models));
@@ -45,6 +48,25 @@ internal static class InspectCommand
     private static ModelReport Report(ModelLocation location, IReadOnlyList<MethodChoice> choices)
     {
         using var model = AdaptiveModel.Load(location.OnnxPath, location.LoadOptions);
+        var folder = location.Folder ?? ModelFolder.Of(location.OnnxPath);
+        JsonObject? preprocessing = null;
+        string? problem = null;
+        MethodSettings? method = null;
+        try
+        {
+            var decided = folder.Preprocessing(model);
+            preprocessing = ModelFolder.Describe(decided, model);
+            model.Settle(WarmUp.Frames(new FramePipeline(decided, new FrameOptions())));
+            method = folder.DefaultMethod(model);
+        }
+        catch (Exception failure)
+        {
+            // A graph may fail in any way, and what it is shows all the same.
+            problem = BrokenModel.From(folder.Name, failure).Reason;
+        }
+
+        var verdict = ModelVerdict.Of(model, folder, method, problem);
+        var outputs = model.Outputs.Select(output => new OutputReport(output.Name, [.. output.Shape], JsonNamingPolicy.SnakeCaseLower.ConvertName($"{output.Kind}"), output.Reason, output == model.Scores)).ToList();
         var sites = model.Sites.Select(site => new SiteReport(site.Index, site.Name, site.Channels, site.Epsilon, site.Momentum, !model.StaysAtSource(site))).ToList();
         var methods = choices.Select(choice =>
         {
@@ -55,15 +77,22 @@ internal static class InspectCommand
         var calibration = model.Calibration is { } known
             ? string.Create(CultureInfo.InvariantCulture, $"calibrated {known.Created:yyyy-MM-dd} on {known.Frames:N0} frames")
             : "uncalibrated: run tta calibrate";
-        return new ModelReport(location.OnnxPath, model.Digest, [.. model.InputShape], [.. model.OutputNames], calibration, model.FramesPerPass, model.Notices, sites.Count, sites.Sum(site => site.Channels), sites, [.. methods]);
+        return new ModelReport(location.OnnxPath, model.Digest, [.. model.InputShape], model.InputType, $"{model.InputLayout}".ToLowerInvariant(), preprocessing, outputs, folder.Labels.Count, method?.Name, verdict, calibration, model.FramesPerPass, model.Notices, sites.Count, sites.Sum(site => site.Channels), sites, [.. methods]);
     }
 
     private static void Write(Terminal terminal, ModelReport report)
     {
         terminal.Line($"model    {report.Path}");
         terminal.Line($"sha256   {report.Digest}");
-        terminal.Line($"input    [{string.Join(", ", report.InputShape.Select(axis => axis < 0 ? "any" : axis.ToString(CultureInfo.InvariantCulture)))}]");
-        terminal.Line($"outputs  {string.Join(", ", report.Outputs)}");
+        terminal.Line($"input    {Shape(report.InputShape)} as {report.InputLayout}, {report.InputType}");
+        terminal.Line($"frames   {report.Preprocessing?.ToJsonString() ?? "no preprocessing fits"}");
+        foreach (var output in report.Outputs)
+        {
+            terminal.Line($"output   {output.Name} {Shape(output.Shape)}: {output.Kind}, {output.Reason}{(output.Predicts ? "; predictions are read from it" : string.Empty)}");
+        }
+
+        terminal.Line($"labels   {report.Labels}");
+        terminal.Line($"method   {report.DefaultMethod ?? "none"}");
         terminal.Line($"normal   {report.Calibration}");
         terminal.Line($"sites    {report.SiteCount}, {report.Channels} channels in all");
         foreach (var notice in report.Notices)
@@ -104,11 +133,21 @@ internal static class InspectCommand
         {
             terminal.Line($"{method.Method}: {method.Caution}");
         }
+
+        terminal.Line($"");
+        foreach (var line in report.Verdict)
+        {
+            terminal.Line($"{line}");
+        }
     }
+
+    private static string Shape(long[] shape) => shape.Length == 0 ? "of unknown shape" : $"[{string.Join(", ", shape.Select(axis => axis < 0 ? "any" : axis.ToString(CultureInfo.InvariantCulture)))}]";
 
     private static Text Cell(FormattableString value) => new(FormattableString.Invariant(value));
 
-    private sealed record ModelReport(string Path, string Digest, long[] InputShape, string[] Outputs, string Calibration, int? FramesPerPass, IReadOnlyList<string> Notices, int SiteCount, int Channels, IReadOnlyList<SiteReport> Sites, IReadOnlyList<MethodReport> Methods);
+    private sealed record ModelReport(string Path, string Digest, long[] InputShape, string InputType, string InputLayout, JsonObject? Preprocessing, IReadOnlyList<OutputReport> Outputs, int Labels, string? DefaultMethod, IReadOnlyList<string> Verdict, string Calibration, int? FramesPerPass, IReadOnlyList<string> Notices, int SiteCount, int Channels, IReadOnlyList<SiteReport> Sites, IReadOnlyList<MethodReport> Methods);
+
+    private sealed record OutputReport(string Name, long[] Shape, string Kind, string Reason, bool Predicts);
 
     private sealed record SiteReport(int Index, string Name, int Channels, float Epsilon, float Momentum, bool Adapts);
 

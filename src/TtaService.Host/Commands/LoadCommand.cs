@@ -16,7 +16,7 @@ internal static class LoadCommand
 
     public static Command Build()
     {
-        var address = StreamCommand.AddressOption();
+        var address = RemoteServer.AddressOption();
         var cameras = NumberOption.Integer("--cameras", "Cameras, each with a connection and a stream of its own", 16, 1, 100_000);
         var rate = NumberOption.Real("--rate", "Frames a second of a camera", 5, 0.01, 1000);
         var seconds = NumberOption.Integer("--seconds", "How long", 30, 1, 86_400);

@@ -1,5 +1,7 @@
 using System.CommandLine;
 using TtaService.Engine.Execution;
+using TtaService.Engine.Onnx;
+using TtaService.Serving.Frames;
 using TtaService.Serving.Models;
 
 namespace TtaService.Host.Commands;
@@ -9,9 +11,25 @@ namespace TtaService.Host.Commands;
 /// <param name="Folder">Its model folder; null for an .onnx file that is in none.</param>
 internal sealed record ModelLocation(string OnnxPath, ModelFolder? Folder)
 {
-    public AdaptiveModelOptions LoadOptions => Folder is null
-        ? new() { OwnsProcess = true }
-        : new() { InputNormalization = Folder.InputNormalization, CalibrationPath = Folder.CalibrationPath, FrameSize = Folder.FrameSize, OwnsProcess = true };
+    /// <summary>As its folder says.</summary>
+    public AdaptiveModelOptions LoadOptions => (Folder?.LoadOptions ?? new()) with { OwnsProcess = true };
+
+    /// <summary>Loads it and decides, with a first pass, what its outputs are, as the server does.</summary>
+    /// <exception cref="ModelLoadException">It can't be served.</exception>
+    public AdaptiveModel Load(AdaptiveModelOptions options)
+    {
+        var model = AdaptiveModel.Load(OnnxPath, options);
+        try
+        {
+            model.Settle(WarmUp.Frames(new FramePipeline((Folder ?? ModelFolder.Of(OnnxPath)).Preprocessing(model), new FrameOptions())));
+            return model;
+        }
+        catch (Exception failure)
+        {
+            model.Dispose();
+            throw failure is ModelLoadException or OutOfMemoryException ? failure : new ModelLoadException($"{OnnxPath} can't be served: {BrokenModel.From(string.Empty, failure).Reason}", failure);
+        }
+    }
 
     public static Option<string?> RepositoryOption() => new("--models") { Description = "The model repository, a folder with a folder a model; ./models when not given, or the one that comes with tta.", HelpName = "DIR" };
 

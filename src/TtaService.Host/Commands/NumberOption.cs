@@ -40,6 +40,19 @@ internal static class NumberOption
         },
     };
 
+    /// <summary>Reads a number that may be left out.</summary>
+    public static Func<ArgumentResult, double?> PositiveReal(string name, double minimum, double maximum) => result =>
+    {
+        var text = result.Tokens[0].Value;
+        if (double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out var value) && value >= minimum && value <= maximum)
+        {
+            return value;
+        }
+
+        result.AddError(string.Create(CultureInfo.InvariantCulture, $"{name} is '{text}'; give a number from {minimum} to {maximum}."));
+        return null;
+    };
+
     /// <summary>A list such as <c>1,16,64</c>, with ranges <c>0..4</c>.</summary>
     public static Option<int[]> List(string name, string description, int[] fallback, int minimum, int maximum) => new(name)
     {

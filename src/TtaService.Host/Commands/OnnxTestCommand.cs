@@ -10,7 +10,11 @@ internal static class OnnxTestCommand
     {
         var folder = new Argument<string>("dir") { Description = "A folder with model.onnx and test_data_set_*/input_*.pb, output_*.pb, or a folder of such folders." };
         var quiet = new Option<bool>("--failures") { Description = "List only what did not pass." };
-        var command = new Command("onnx-test", "Runs ONNX node tests against the graph reader.") { folder, quiet };
+        var tolerance = new OnnxTolerance();
+        var relative = NumberOption.Real("--rtol", "Difference allowed relative to an element, as in ONNX's own runner", tolerance.Relative, 0, 1);
+        var absolute = NumberOption.Real("--atol", "Difference allowed in any element", tolerance.Absolute, 0, 1e6);
+        var scale = NumberOption.Real("--stol", "Difference allowed relative to an output's largest element: in a large network small elements carry the rounding of large ones", tolerance.Scale, 0, 1);
+        var command = new Command("onnx-test", "Runs ONNX node tests against the graph reader.") { folder, quiet, relative, absolute, scale };
         command.SetAction((parsed, cancel) =>
         {
             var terminal = new Terminal(parsed.InvocationConfiguration);
@@ -27,7 +31,7 @@ internal static class OnnxTestCommand
             }
 
             var counts = new Dictionary<OnnxTestOutcome, int>();
-            foreach (var result in tests.TakeWhile(_ => !cancel.IsCancellationRequested).Select(OnnxConformance.Run))
+            foreach (var result in tests.TakeWhile(_ => !cancel.IsCancellationRequested).Select(test => OnnxConformance.Run(test, new OnnxTolerance(parsed.GetValue(relative), parsed.GetValue(absolute), parsed.GetValue(scale)))))
             {
                 counts[result.Outcome] = counts.GetValueOrDefault(result.Outcome) + 1;
                 if (result.Outcome != OnnxTestOutcome.Passed || !parsed.GetValue(quiet))

@@ -60,9 +60,15 @@ internal static class ServeCommand
         terminal.Line($"gRPC    {grpc.AbsoluteUri.TrimEnd('/')}");
         terminal.Line($"health  {http.AbsoluteUri}health/ready");
         terminal.Line($"metrics {http.AbsoluteUri}metrics");
-        foreach (var model in host.Services.GetRequiredService<ModelCatalog>().All)
+        var models = host.Services.GetRequiredService<ModelCatalog>();
+        foreach (var model in models.All)
         {
             terminal.Line($"model   {model.Name}, {model.Engine.Model.Sites.Count} normalization sites, method {model.DefaultMethod.Name} unless a stream names another");
+        }
+
+        foreach (var broken in models.Broken)
+        {
+            terminal.Line($"model   {broken.Name} is not served: {broken.Reason}");
         }
 
         await host.WaitForShutdownAsync(cancel).ConfigureAwait(false);

@@ -1,8 +1,6 @@
 using System.CommandLine;
-using System.CommandLine.Parsing;
 using System.Globalization;
 using Grpc.Core;
-using Grpc.Net.Client;
 using Spectre.Console;
 using TtaService.V1;
 
@@ -15,25 +13,33 @@ internal static class TopCommand
 
     public static Command Build()
     {
-        var address = new Option<Uri>("--address") { Description = "The server.", DefaultValueFactory = _ => new Uri("http://127.0.0.1:8001"), CustomParser = ParseAddress };
+        var address = RemoteServer.AddressOption();
+        var key = RemoteServer.ApiKeyOption();
         var model = new Option<string>("--model") { Description = "Only streams of this model.", DefaultValueFactory = _ => "" };
         var rows = NumberOption.Integer("--rows", "Streams a model, worst first", 20, 1, 1000);
         var sweeps = NumberOption.Integer("--sweeps", "End after so many sweeps", int.MaxValue, 1, int.MaxValue);
-        var command = new Command("top", "Shows the streams that drift most, live, from a running server.") { address, model, rows, sweeps };
+        var command = new Command("top", "Shows the streams that drift most, live, from a running server.") { address, key, model, rows, sweeps };
         command.SetAction(async (parsed, cancel) =>
         {
             var terminal = new Terminal(parsed.InvocationConfiguration);
-            using var channel = GrpcChannel.ForAddress(parsed.GetRequiredValue(address));
-            using var call = new DriftService.DriftServiceClient(channel).WatchDrift(new WatchDriftRequest { Model = parsed.GetRequiredValue(model), Worst = parsed.GetValue(rows) }, cancellationToken: cancel);
+            using var server = RemoteServer.Of(parsed, address, key);
+            using var call = server.Client.Drift.WatchDrift(new WatchDriftRequest { Model = parsed.GetRequiredValue(model), Worst = parsed.GetValue(rows) }, cancellationToken: cancel);
             var view = new View();
-            if (!terminal.IsInteractive)
+            try
             {
-                await FollowAsync(call.ResponseStream, view, parsed.GetValue(sweeps), () => terminal.Write(view.Table()), change => terminal.Line($"{change}"), cancel).ConfigureAwait(false);
-                return;
-            }
+                if (!terminal.IsInteractive)
+                {
+                    await FollowAsync(call.ResponseStream, view, parsed.GetValue(sweeps), () => terminal.Write(view.Table()), change => terminal.Line($"{change}"), cancel).ConfigureAwait(false);
+                    return;
+                }
 
-            await terminal.Console.Live(view.Table()).StartAsync(live =>
-                FollowAsync(call.ResponseStream, view, parsed.GetValue(sweeps), () => live.UpdateTarget(view.Table()), _ => live.UpdateTarget(view.Table()), cancel)).ConfigureAwait(false);
+                await terminal.Console.Live(view.Table()).StartAsync(live =>
+                    FollowAsync(call.ResponseStream, view, parsed.GetValue(sweeps), () => live.UpdateTarget(view.Table()), _ => live.UpdateTarget(view.Table()), cancel)).ConfigureAwait(false);
+            }
+            catch (RpcException failed) when (!cancel.IsCancellationRequested)
+            {
+                throw server.Explain("watch drift", failed);
+            }
         });
         return command;
     }
@@ -52,17 +58,6 @@ internal static class TopCommand
                 sweeps--;
             }
         }
-    }
-
-    private static Uri? ParseAddress(ArgumentResult result)
-    {
-        if (Uri.TryCreate(result.Tokens[0].Value, UriKind.Absolute, out var address) && address.Scheme is "http" or "https")
-        {
-            return address;
-        }
-
-        result.AddError($"--address is '{result.Tokens[0].Value}'; give an address such as http://127.0.0.1:8001.");
-        return null;
     }
 
     private sealed class View

@@ -1,6 +1,7 @@
 using System.Net;
 using System.Text.Json;
 using Microsoft.Extensions.Options;
+using TtaService.Engine.Execution;
 using TtaService.Host.Grpc;
 using TtaService.Serving.Streams;
 using TtaService.Serving.Telemetry;
@@ -60,6 +61,7 @@ internal static class DashboardEndpoints
                 served.Batcher.QueuedSteps,
                 QueueLimit = batching.Value.MaxQueuedSteps,
             }),
+            models.Broken,
         });
         api.MapGet("/events", EventsAsync);
     }
@@ -78,7 +80,7 @@ internal static class DashboardEndpoints
         }).AddEndpointFilter(OperatorsOnlyAsync);
         api.MapPost("/streams/{name}/fork", async (StreamDirectory directory, string name, ForkRequest request) =>
         {
-            var fork = await directory.ForkAsync(directory.Get(name), StreamRequests.CheckedName(request.Name, "name")).ConfigureAwait(false);
+            var fork = await directory.ForkAsync(directory.Get(name), StreamRequests.CheckedName(request.Name ?? string.Empty, "name")).ConfigureAwait(false);
             return new { fork.Name };
         }).AddEndpointFilter(OperatorsOnlyAsync);
         api.MapGet("/streams/{name}/export", async (HttpContext context, StreamDirectory directory, IOptions<DashboardOptions> options, string name) => MayAct(context, options.Value)
@@ -86,7 +88,7 @@ internal static class DashboardEndpoints
             : Refused());
     }
 
-    // Level changes as they happen.
+    // Level changes and frames that began not to be learned, as they happen.
     private static async Task EventsAsync(HttpContext context, DriftBoard board, IHostApplicationLifetime lifetime)
     {
         context.Response.ContentType = "text/event-stream";
@@ -98,9 +100,12 @@ internal static class DashboardEndpoints
             await context.Response.Body.FlushAsync(ended.Token).ConfigureAwait(false);
             await foreach (var update in watch.ReadAsync(ended.Token).ConfigureAwait(false))
             {
-                var line = update is LevelChanged change
-                    ? $"event: level\ndata: {JsonSerializer.Serialize(new { stream = change.Stream.Stream, level = FleetReader.Word(change.Stream.Level) })}\n\n"
-                    : ": alive\n\n";
+                var line = update switch
+                {
+                    LevelChanged change => $"event: level\ndata: {JsonSerializer.Serialize(new { stream = change.Stream.Stream, level = FleetReader.Word(change.Stream.Level) })}\n\n",
+                    FramesNotLearned began => $"event: not_learned\ndata: {JsonSerializer.Serialize(new { stream = began.Stream, reason = Label<NotLearnedReason>.Of(began.Reason), frames = began.Frames })}\n\n",
+                    _ => ": alive\n\n",
+                };
                 await context.Response.WriteAsync(line, ended.Token).ConfigureAwait(false);
                 await context.Response.Body.FlushAsync(ended.Token).ConfigureAwait(false);
             }
@@ -134,5 +139,5 @@ internal static class DashboardEndpoints
 
     private sealed record FreezeRequest(bool Frozen);
 
-    private sealed record ForkRequest(string Name);
+    private sealed record ForkRequest(string? Name);
 }

@@ -1,5 +1,6 @@
 using Microsoft.Extensions.Options;
 using TtaService.Engine.Drift;
+using TtaService.Engine.Execution;
 using TtaService.Serving.Store;
 using TtaService.Serving.Streams;
 using TtaService.Serving.Telemetry;
@@ -97,7 +98,7 @@ internal sealed class FleetReader(
             OccupancyEntropy = drift?.Reading.OccupancyEntropy,
             BlankFrames = drift?.Predictions.BlankFrames ?? 0,
             FrozenFrames = drift?.Predictions.FrozenFrames ?? 0,
-            Events = [.. board.Events.OfType<LevelChanged>().Where(change => change.Stream.Stream == name).Reverse().Take(ShownEvents).Select(change => new EventView(change.Time, Word(change.Stream.Level), change.Stream.Reading.Score, change.Stream.Reading.Steps))],
+            Events = [.. board.Events.Select(update => View(update, name)).OfType<EventView>().Reverse().Take(ShownEvents)],
         };
     }
 
@@ -126,6 +127,13 @@ internal sealed class FleetReader(
 
         return new FleetStrip(names.Count, shown, DriftHistory.Columns, DriftHistory.ColumnTime.TotalSeconds, [.. Enumerable.Range(0, shown).Select(row => names[(int)(((long)row * names.Count + shown - 1) / shown)])], data);
     }
+
+    private static EventView? View(DriftUpdate update, string stream) => update switch
+    {
+        LevelChanged change when change.Stream.Stream == stream => new EventView(change.Time, Word(change.Stream.Level), change.Stream.Reading.Score, change.Stream.Reading.Steps),
+        FramesNotLearned began when began.Stream == stream => new EventView(began.Time, null, null, 0, Label<NotLearnedReason>.Of(began.Reason), began.Frames),
+        _ => null,
+    };
 
     public static string Word(DriftLevel level) => System.Text.Json.JsonNamingPolicy.SnakeCaseLower.ConvertName(level.ToString());
 

@@ -117,7 +117,8 @@ internal sealed record SiteView(string Name, double Kl, double? Limit, double Wa
 
 internal sealed record ClassView(string Label, double Share, double? Reference);
 
-internal sealed record EventView(DateTimeOffset Time, string Level, double? Score, long Step);
+/// <summary>A level that was reached, or frames that began not to be learned.</summary>
+internal sealed record EventView(DateTimeOffset Time, string? Level, double? Score, long Step, string? NotLearned = null, long Frames = 0);
 
 /// <summary>The drift of a stream by site over the last hour; bytes as <see cref="Serving.Telemetry.DriftHistory"/> says.</summary>
 internal sealed record DriftStrip(IReadOnlyList<string> Sites, int Columns, double ColumnSeconds, byte[] Data, byte[] Scores);

@@ -1,5 +1,7 @@
 using System.Buffers;
+using System.Diagnostics;
 using System.IO.Compression;
+using System.IO.Pipelines;
 using Grpc.Net.Compression;
 using TtaService.Serving.Streams;
 using Stream = System.IO.Stream;
@@ -16,9 +18,14 @@ internal sealed class BoundedUnpacking(ICompressionProvider inner) : ICompressio
     public Stream CreateDecompressionStream(Stream stream) =>
         RequestMessages.Current is { } call ? new Bounded(inner.CreateDecompressionStream(stream), call) : inner.CreateDecompressionStream(stream);
 
+    // Unpacks all before the first byte is given away.
     private sealed class Bounded(Stream unpacked, RequestMessages call) : Stream
     {
-        private long _bytes;
+        private const int Part = 64 * 1024;
+
+        private readonly Pipe _message = new(new PipeOptions(pauseWriterThreshold: 0, minimumSegmentSize: Part, useSynchronizationContext: false));
+        private ReadOnlySequence<byte> _left;
+        private bool _isRead;
 
         public override bool CanRead => true;
 
@@ -34,35 +41,25 @@ internal sealed class BoundedUnpacking(ICompressionProvider inner) : ICompressio
             set => throw new NotSupportedException();
         }
 
-        // gRPC takes a message by this into memory, where it can be looked at as a whole.
-        public override void CopyTo(Stream destination, int bufferSize)
-        {
-            base.CopyTo(destination, bufferSize);
-            if (destination is not MemoryStream memory || !memory.TryGetBuffer(out var message))
-            {
-                throw new InvalidOperationException($"gRPC unpacks a message into a {destination.GetType()}, where it can't be checked");
-            }
-
-            call.Unpacked(new ReadOnlySequence<byte>(message));
-        }
-
         public override int Read(byte[] buffer, int offset, int count) => Read(buffer.AsSpan(offset, count));
 
         public override int Read(Span<byte> buffer)
         {
-            int read;
-            try
+            if (!_isRead)
             {
-                read = unpacked.Read(buffer);
-            }
-            catch (InvalidDataException broken)
-            {
-                throw MessageFields.Unreadable($"it can't be unpacked, {broken.Message}").ToRpcException();
+                ReadAll();
+                _isRead = true;
             }
 
-            _bytes += read;
-            return _bytes <= call.MaxBytes ? read : throw call.TooLarge($"more than {call.MaxBytes}");
+            var part = _left.Slice(0, Math.Min(buffer.Length, _left.Length));
+            part.CopyTo(buffer);
+            _left = _left.Slice(part.End);
+            return (int)part.Length;
         }
+
+        public override ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default) => ValueTask.FromResult(Read(buffer.Span));
+
+        public override Task<int> ReadAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) => Task.FromResult(Read(buffer.AsSpan(offset, count)));
 
         public override void Flush()
         {
@@ -78,10 +75,52 @@ internal sealed class BoundedUnpacking(ICompressionProvider inner) : ICompressio
         {
             if (disposing)
             {
+                _message.Writer.Complete();
+                _message.Reader.Complete();
                 unpacked.Dispose();
             }
 
             base.Dispose(disposing);
+        }
+
+        private void ReadAll()
+        {
+            var bytes = 0L;
+            int read;
+            do
+            {
+                read = ReadPart(_message.Writer.GetSpan(Part));
+                bytes += read;
+                if (bytes > call.MaxBytes)
+                {
+                    throw call.TooLarge($"more than {call.MaxBytes}");
+                }
+
+                _message.Writer.Advance(read);
+            }
+            while (read > 0);
+
+            // Nothing makes this writer wait.
+            var flushed = _message.Writer.FlushAsync();
+            Debug.Assert(flushed.IsCompletedSuccessfully, "a pipe that never pauses has paused");
+            _message.Writer.Complete();
+            if (_message.Reader.TryRead(out var message))
+            {
+                call.Unpacked(message.Buffer);
+                _left = message.Buffer;
+            }
+        }
+
+        private int ReadPart(Span<byte> part)
+        {
+            try
+            {
+                return unpacked.Read(part);
+            }
+            catch (InvalidDataException broken)
+            {
+                throw MessageFields.Unreadable($"it can't be unpacked, {broken.Message}").ToRpcException();
+            }
         }
     }
 }

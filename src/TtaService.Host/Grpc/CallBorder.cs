@@ -39,9 +39,11 @@ internal sealed class CallBorder(MessageBudget budget, OpenCalls calls, IHostApp
 
         calls.Add(context);
         var connection = context.Features.Get<ConnectionMessages>() ?? new ConnectionMessages();
-        using var messages = new RequestMessages(context.Request.BodyReader, limits, connection, budget, clock);
+        var stopping = lifetime.ApplicationStopping;
+        var late = stopping.IsCancellationRequested;
+        using var messages = new RequestMessages(context.Request.BodyReader, late ? limits.WhileStopping() : limits, connection, budget, clock);
         context.Features.Set<IRequestBodyPipeFeature>(new Body(messages));
-        await using var stop = lifetime.ApplicationStopping.IsCancellationRequested ? default : lifetime.ApplicationStopping.UnsafeRegister(static call => ((RequestMessages)call!).End(Failure.Stopping()), messages);
+        await using var stop = late ? default : stopping.UnsafeRegister(static call => ((RequestMessages)call!).End(Failure.Stopping()), messages);
         await next(context).ConfigureAwait(false);
         BoundError(context.Response);
     }
@@ -62,7 +64,7 @@ internal sealed class CallBorder(MessageBudget budget, OpenCalls calls, IHostApp
     {
         var request = method.GetType().GetGenericArguments().FirstOrDefault();
         return request is not null && MessageFields.Of(request) is { } fields
-            ? new RequestLimits(fields, method.Type is MethodType.Unary or MethodType.ServerStreaming, server.Value, streams.Value)
+            ? RequestLimits.Of(fields, method.Type is MethodType.Unary or MethodType.ServerStreaming, server.Value, streams.Value)
             : null;
     }
 

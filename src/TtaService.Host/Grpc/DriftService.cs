@@ -1,11 +1,13 @@
 using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
 using TtaService.Engine.Drift;
+using TtaService.Engine.Execution;
 using TtaService.Serving.Streams;
 using TtaService.Serving.Telemetry;
 using TtaService.V1;
 using DriftLevel = TtaService.Engine.Drift.DriftLevel;
 using DriftUpdate = TtaService.V1.DriftUpdate;
+using FramesNotLearned = TtaService.V1.FramesNotLearned;
 using StreamDrift = TtaService.V1.StreamDrift;
 using WireLevel = TtaService.V1.DriftLevel;
 
@@ -73,6 +75,7 @@ internal sealed class DriftService(DriftBoard board, ModelCatalog models, Stream
     {
         LevelChanged change => change.Stream.Model,
         DomainSwitched change => change.Stream.Model,
+        Serving.Telemetry.FramesNotLearned began => began.Model,
         _ => ((Swept)update).Report.Model,
     };
 
@@ -86,6 +89,9 @@ internal sealed class DriftService(DriftBoard board, ModelCatalog models, Stream
                 break;
             case DomainSwitched change:
                 wire.Domain = new DomainSwitch { Stream = ToWire(change.Stream) };
+                break;
+            case Serving.Telemetry.FramesNotLearned began:
+                wire.NotLearned = new FramesNotLearned { Stream = began.Stream, Model = began.Model, Reason = Label<NotLearnedReason>.Of(began.Reason), Frames = began.Frames };
                 break;
             default:
                 wire.Summary = ToWire(((Swept)update).Report, worst);

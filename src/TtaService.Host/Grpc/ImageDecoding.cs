@@ -13,6 +13,7 @@ internal sealed class ImageDecoding(ServedModel model, RepeatedField<Frame> fram
 {
     private readonly FramePipeline _pipeline = model.Frames;
     private readonly Lock _gate = new();
+    private readonly bool[] _damaged = new bool[frames.Count];
     private IMemoryOwner<byte>? _memory;
 
     public override int Turns => frames.Count;
@@ -29,7 +30,7 @@ internal sealed class ImageDecoding(ServedModel model, RepeatedField<Frame> fram
     {
         try
         {
-            Read(frames[turn], turn, Memory().Slice(turn * FrameBytes, FrameBytes).Span);
+            _damaged[turn] = !Read(frames[turn], turn, Memory().Slice(turn * FrameBytes, FrameBytes).Span);
         }
         catch (FrameException refused)
         {
@@ -52,7 +53,7 @@ internal sealed class ImageDecoding(ServedModel model, RepeatedField<Frame> fram
             throw new FailureException(Failure.Invalid("FRAME_SHAPE_WRONG", "step.frames", reason));
         }
 
-        var taken = new DecodedFrames(block, _memory);
+        var taken = new DecodedFrames(block, _memory, _damaged);
         _memory = null;
         return taken;
     }
@@ -72,12 +73,12 @@ internal sealed class ImageDecoding(ServedModel model, RepeatedField<Frame> fram
         }
     }
 
-    private void Read(Frame frame, int index, Span<byte> target)
+    // False for a damaged file that is to be answered all the same.
+    private bool Read(Frame frame, int index, Span<byte> target)
     {
         if (frame.ContentCase == Frame.ContentOneofCase.Encoded)
         {
-            _pipeline.DecodeEncoded(frame.Encoded.Span, target);
-            return;
+            return _pipeline.DecodeEncoded(frame.Encoded.Span, target);
         }
 
         var raw = frame.Raw;
@@ -88,5 +89,6 @@ internal sealed class ImageDecoding(ServedModel model, RepeatedField<Frame> fram
             _ => throw new FailureException(Failure.Invalid("RAW_FORMAT_UNKNOWN", StepReader.Field(index), $"raw format {(int)raw.Format} does not exist; use RGB8 or GRAY8")),
         };
         _pipeline.DecodeRaw(raw.Data.Span, raw.Width, raw.Height, raw.Stride, channels, target);
+        return true;
     }
 }

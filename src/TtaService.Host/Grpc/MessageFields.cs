@@ -24,6 +24,7 @@ internal sealed class MessageFields
     public const int MaxFields = 65_536;
 
     private const int MaxUnknown = 64;
+    private const int MaxVarint = 10;
 
     // Those that differ from the above. Content is bounded by the message, and by what Frames says.
     private static readonly Dictionary<string, int> Differing = new(StringComparer.Ordinal)
@@ -139,7 +140,7 @@ internal sealed class MessageFields
         else
         {
             // Packed numbers: as many as there are, whatever they take.
-            var elements = Elements(reader.UnreadSequence.Slice(0, length), field.ElementBytes);
+            var elements = Elements(reader.UnreadSequence.Slice(0, length), field.ElementBytes, path);
             field.Count(ref count, elements, path);
             walk.Add(elements, path);
             reader.Advance(length);
@@ -147,23 +148,28 @@ internal sealed class MessageFields
     }
 
     // Each byte without the continuation bit ends a varint.
-    private static int Elements(in ReadOnlySequence<byte> packed, int elementBytes)
+    private static int Elements(in ReadOnlySequence<byte> packed, int elementBytes, string path)
     {
         if (elementBytes > 0)
         {
-            return (int)(packed.Length / elementBytes);
+            return packed.Length % elementBytes == 0 ? (int)(packed.Length / elementBytes) : throw Broken(path, "packed numbers are cut short");
         }
 
-        var elements = 0;
+        var (elements, open) = (0, 0);
         foreach (var part in packed)
         {
             foreach (var value in part.Span)
             {
-                elements += 1 - (value >> 7);
+                open = value < 0x80 ? 0 : open + 1;
+                elements += open == 0 ? 1 : 0;
+                if (open == MaxVarint)
+                {
+                    throw Broken(path, "a number of it does not end");
+                }
             }
         }
 
-        return elements;
+        return open == 0 ? elements : throw Broken(path, "packed numbers are cut short");
     }
 
     private static void Skip(ref SequenceReader<byte> reader, long end, WireFormat.WireType wire, string path)

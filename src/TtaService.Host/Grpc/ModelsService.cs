@@ -1,5 +1,6 @@
 using Grpc.Core;
 using TtaService.Engine.Normalization;
+using TtaService.Serving.Models;
 using TtaService.Serving.Streams;
 using TtaService.V1;
 using NormalizationSite = TtaService.V1.NormalizationSite;
@@ -13,6 +14,7 @@ internal sealed class ModelsService(ModelCatalog models) : V1.ModelsService.Mode
     {
         var response = new ListModelsResponse();
         response.Models.AddRange(models.All.Select(Summarize));
+        response.Models.AddRange(models.Broken.Select(broken => new Model { Name = broken.Name, UnavailableReason = broken.Reason }));
         return Task.FromResult(response);
     }
 
@@ -33,12 +35,27 @@ internal sealed class ModelsService(ModelCatalog models) : V1.ModelsService.Mode
             Name = model.Name,
             Digest = engine.Digest,
             DefaultMethod = Replies.ToWire(model.DefaultMethod),
-            Preprocessing = Replies.ToWire(model.Folder.Describe(model.Preprocessing)),
+            Preprocessing = Replies.ToWire(ModelFolder.Describe(model.Preprocessing, engine)),
+            InputType = engine.InputType,
             SiteChannels = engine.Sites.Sum(site => (long)site.Channels),
         };
         wire.InputShape.AddRange(engine.InputShape);
         wire.OutputNames.AddRange(engine.OutputNames);
+        wire.Outputs.AddRange(engine.Outputs.Select(Describe));
+        if (engine.Scores is { } scores)
+        {
+            wire.PredictionOutput = scores.Index;
+        }
+
         wire.Labels.AddRange(model.Folder.Labels);
+        return wire;
+    }
+
+    private static V1.ModelOutput Describe(Engine.Execution.ModelOutput output)
+    {
+        // The wire counts from its own zero, and names the kinds alike.
+        var wire = new V1.ModelOutput { Name = output.Name, Kind = Enum.Parse<V1.OutputKind>($"{output.Kind}"), Reason = output.Reason };
+        wire.Shape.AddRange(output.Shape);
         return wire;
     }
 

@@ -3,9 +3,11 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
+using TtaService.Engine.Execution;
 using TtaService.Engine.Normalization;
 using TtaService.Serving.Store;
 using TtaService.Serving.Streams;
+using TtaService.Serving.Telemetry;
 using TtaService.V1;
 using Method = TtaService.V1.Method;
 using Stream = TtaService.V1.Stream;
@@ -67,6 +69,11 @@ internal static class Replies
             }
 
             reply.Predictions.Add(prediction);
+        }
+
+        foreach (var (frame, reason) in answer.NotLearned)
+        {
+            reply.NotLearned.Add(new NotLearned { Frame = frame, Reason = Label<NotLearnedReason>.Of(reason) });
         }
 
         foreach (var output in answer.Outputs)

@@ -1,3 +1,4 @@
+using System.Globalization;
 using TtaService.Host.Hosting;
 using TtaService.Serving.Streams;
 
@@ -7,30 +8,31 @@ namespace TtaService.Host.Grpc;
 internal sealed record Patience(TimeSpan Time, Failure Late);
 
 /// <summary>What the messages of a method may be.</summary>
-internal sealed class RequestLimits(MessageFields fields, bool isSingle, ServerOptions server, StreamsOptions streams)
+/// <param name="Fields">Of a message.</param>
+/// <param name="IsSingle">The client sends one message and nothing behind it.</param>
+/// <param name="MaxBytes">Of a message, unpacked.</param>
+/// <param name="First">For the first message.</param>
+/// <param name="Next">For a further message.</param>
+/// <param name="Rest">For the rest of a message that has begun.</param>
+internal sealed record RequestLimits(MessageFields Fields, bool IsSingle, int MaxBytes, Patience First, Patience Next, Patience Rest)
 {
-    /// <summary>Of a message, unpacked.</summary>
-    public int MaxBytes { get; } = server.MaxMessageBytes;
+    private static readonly Patience Little = new(TimeSpan.FromSeconds(1), Failure.Stopping());
 
-    public MessageFields Fields { get; } = fields;
+    public static RequestLimits Of(MessageFields fields, bool isSingle, ServerOptions server, StreamsOptions streams) => new(
+        fields,
+        isSingle,
+        server.MaxMessageBytes,
+        isSingle ? Message(server, "the request was not complete") : Late(streams.FirstMessageTimeout, "OPEN_TIMEOUT", $"no message came within {Seconds(streams.FirstMessageTimeout)} (Streams:FirstMessageTimeout); open the stream first"),
+        Late(streams.CallIdleTimeout, "CALL_IDLE", $"no step came within {Seconds(streams.CallIdleTimeout)} (Streams:CallIdleTimeout); the stream stays, open it again"),
+        Message(server, "a message that had begun was not complete"));
 
-    /// <summary>The client sends one message and nothing behind it.</summary>
-    public bool IsSingle { get; } = isSingle;
-
-    /// <summary>For the first message.</summary>
-    public Patience First { get; } = isSingle
-        ? Message(server, "the request was not complete")
-        : new(streams.FirstMessageTimeout, new(FailureKind.DeadlineExceeded, "OPEN_TIMEOUT", $"no message came within {Seconds(streams.FirstMessageTimeout)} (Streams:FirstMessageTimeout); open the stream first"));
-
-    /// <summary>For a further message.</summary>
-    public Patience Next { get; } = new(
-        streams.CallIdleTimeout, new(FailureKind.DeadlineExceeded, "CALL_IDLE", $"no step came within {Seconds(streams.CallIdleTimeout)} (Streams:CallIdleTimeout); the stream stays, open it again"));
-
-    /// <summary>For the rest of a message that has begun.</summary>
-    public Patience Rest { get; } = Message(server, "a message that had begun was not complete");
+    /// <summary>For calls that begin while the server stops: probes are still answered.</summary>
+    public RequestLimits WhileStopping() => this with { First = Little, Next = Little, Rest = Little };
 
     private static Patience Message(ServerOptions server, string what) =>
-        new(server.MessageTimeout, new(FailureKind.DeadlineExceeded, "MESSAGE_TIMEOUT", $"{what} within {Seconds(server.MessageTimeout)} (Server:MessageTimeout); send it faster, or smaller"));
+        Late(server.MessageTimeout, "MESSAGE_TIMEOUT", $"{what} within {Seconds(server.MessageTimeout)} (Server:MessageTimeout); send it faster, or smaller");
 
-    private static string Seconds(TimeSpan time) => string.Create(System.Globalization.CultureInfo.InvariantCulture, $"{time.TotalSeconds:0.###} s");
+    private static Patience Late(TimeSpan time, string reason, string message) => new(time, new Failure(FailureKind.DeadlineExceeded, reason, message));
+
+    private static string Seconds(TimeSpan time) => string.Create(CultureInfo.InvariantCulture, $"{time.TotalSeconds:0.###} s");
 }

@@ -2,6 +2,8 @@ using System.Buffers;
 using System.Buffers.Binary;
 using System.IO.Pipelines;
 using Grpc.Core;
+using Microsoft.AspNetCore.Connections;
+using Microsoft.AspNetCore.Http;
 using TtaService.Serving.Streams;
 
 namespace TtaService.Host.Grpc;
@@ -100,12 +102,21 @@ internal sealed class RequestMessages : PipeReader, IDisposable
         }
 
         var reading = _body.ReadAsync(cancellationToken);
-        if (!reading.IsCompleted && _stage == Stage.Between)
+        if (!reading.IsCompleted && (_limits.IsSingle || _stage == Stage.Between))
         {
             WaitFor(_anyTaken && !_limits.IsSingle ? _limits.Next : _limits.First);
         }
 
-        var result = await reading.ConfigureAwait(false);
+        ReadResult result;
+        try
+        {
+            result = await reading.ConfigureAwait(false);
+        }
+        catch (IOException broken) when (IsClients(broken))
+        {
+            throw Reset(broken);
+        }
+
         _read = result.Buffer;
         try
         {
@@ -128,9 +139,16 @@ internal sealed class RequestMessages : PipeReader, IDisposable
 
     public override bool TryRead(out ReadResult result)
     {
-        if (!_body.TryRead(out result))
+        try
         {
-            return false;
+            if (!_body.TryRead(out result))
+            {
+                return false;
+            }
+        }
+        catch (IOException broken) when (IsClients(broken))
+        {
+            throw Reset(broken);
         }
 
         _read = result.Buffer;
@@ -148,7 +166,14 @@ internal sealed class RequestMessages : PipeReader, IDisposable
         }
 
         _read = default;
-        _body.AdvanceTo(consumed, examined);
+        try
+        {
+            _body.AdvanceTo(consumed, examined);
+        }
+        catch (IOException broken) when (IsClients(broken))
+        {
+            throw Reset(broken);
+        }
     }
 
     public override void CancelPendingRead() => _body.CancelPendingRead();
@@ -267,4 +292,9 @@ internal sealed class RequestMessages : PipeReader, IDisposable
             throw why.ToRpcException();
         }
     }
+
+    // Kestrel tells of a reset by the body before it cancels the call, so the call's token can't tell whose doing it was.
+    private static bool IsClients(IOException broken) => broken is not (ConnectionResetException or BadHttpRequestException);
+
+    private static ConnectionResetException Reset(IOException broken) => new(broken.Message, broken);
 }

@@ -3,6 +3,7 @@ using Google.Protobuf;
 using Grpc.AspNetCore.Server;
 using Grpc.Core;
 using Grpc.Core.Interceptors;
+using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Http.Features;
 using TtaService.Serving.Streams;
 using TtaService.Serving.Telemetry;
@@ -98,6 +99,7 @@ internal sealed partial class RpcErrorInterceptor(IHostApplicationLifetime lifet
                 return MessageFields.Unreadable(unreadable.Message).ToRpcException();
             case FailureException expected:
                 return expected.Failure.ToRpcException();
+            case ConnectionResetException:
             case OperationCanceledException or IOException when context.CancellationToken.IsCancellationRequested:
                 return new RpcException(new Status(StatusCode.Cancelled, "the client ended the call"));
             default:

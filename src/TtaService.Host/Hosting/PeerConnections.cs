@@ -1,26 +1,28 @@
 using System.Net;
 using System.Net.Sockets;
 using Microsoft.AspNetCore.Connections;
+using Microsoft.Extensions.Options;
 using TtaService.Host.Grpc;
 
 namespace TtaService.Host.Hosting;
 
-/// <summary>Bounds the connections of one peer, so that none takes all that the server has.</summary>
-internal sealed partial class PeerConnections(int limit, TimeProvider clock, ILogger<PeerConnections> logger)
+/// <summary>Knows the open connections: bounds those of one peer, so that none takes all that the server has, and cuts at a stop those that Kestrel would wait for.</summary>
+internal sealed partial class PeerConnections(IOptions<ServerOptions> server, TimeProvider clock, ILogger<PeerConnections> logger)
 {
     private static readonly TimeSpan BetweenWarnings = TimeSpan.FromMinutes(1);
 
     private readonly Lock _gate = new();
     private readonly Dictionary<IPAddress, int> _open = [];
+    private readonly HashSet<ConnectionContext> _served = [];
     private long _warned;
 
     /// <summary>Serves a connection, or closes it at once.</summary>
     public async Task RunAsync(ConnectionContext connection, ConnectionDelegate next)
     {
         var peer = PeerOf(connection.RemoteEndPoint);
-        if (!Enter(peer))
+        if (!Enter(peer, connection))
         {
-            connection.Abort(new ConnectionAbortedException($"{peer} has {limit} connections already"));
+            connection.Abort(new ConnectionAbortedException($"{peer} has {server.Value.MaxConnectionsPerPeer} connections already"));
             return;
         }
 
@@ -31,8 +33,20 @@ internal sealed partial class PeerConnections(int limit, TimeProvider clock, ILo
         }
         finally
         {
-            Leave(peer);
+            Leave(peer, connection);
         }
+    }
+
+    /// <summary>Cuts the connections that are left.</summary>
+    public void CutAll()
+    {
+        ConnectionContext[] left;
+        lock (_gate)
+        {
+            left = [.. _served];
+        }
+
+        Array.ForEach(left, static connection => connection.Abort(new ConnectionAbortedException("the server stops")));
     }
 
     /// <summary>Who counts as one: an IPv4 address, or the 64 bits of an IPv6 network, of which everybody has 2^64 addresses.</summary>
@@ -54,14 +68,15 @@ internal sealed partial class PeerConnections(int limit, TimeProvider clock, ILo
         return new IPAddress(network);
     }
 
-    private bool Enter(IPAddress peer)
+    private bool Enter(IPAddress peer, ConnectionContext connection)
     {
         lock (_gate)
         {
-            var open = _open.GetValueOrDefault(peer);
+            var (open, limit) = (_open.GetValueOrDefault(peer), server.Value.MaxConnectionsPerPeer);
             if (open < limit)
             {
                 _open[peer] = open + 1;
+                _served.Add(connection);
                 return true;
             }
 
@@ -75,10 +90,11 @@ internal sealed partial class PeerConnections(int limit, TimeProvider clock, ILo
         }
     }
 
-    private void Leave(IPAddress peer)
+    private void Leave(IPAddress peer, ConnectionContext connection)
     {
         lock (_gate)
         {
+            _served.Remove(connection);
             if (--_open[peer] == 0)
             {
                 _open.Remove(peer);

@@ -1,11 +1,12 @@
 using Microsoft.Extensions.Diagnostics.HealthChecks;
 using TtaService.Serving.Loops;
 using TtaService.Serving.Store;
+using TtaService.Serving.Streams;
 
 namespace TtaService.Host.Hosting;
 
-/// <summary>Ready from the moment the models are loaded, which is before the listeners open, until a stop is asked for, while every loop of the server gets on. Degraded, which still takes work, while the state store does not serve.</summary>
-internal sealed class ReadinessCheck(IHostApplicationLifetime lifetime, LoopWatch loops, StoreHealth store) : IHealthCheck
+/// <summary>Ready from the moment the models are loaded, which is before the listeners open, until a stop is asked for, while every loop of the server gets on. Degraded, which still takes work, while the state store does not serve or models of the repository can't be served.</summary>
+internal sealed class ReadinessCheck(IHostApplicationLifetime lifetime, LoopWatch loops, StoreHealth store, ModelCatalog models) : IHealthCheck
 {
     public const string Name = "readiness";
 
@@ -23,6 +24,8 @@ internal sealed class ReadinessCheck(IHostApplicationLifetime lifetime, LoopWatc
             return HealthCheckResult.Unhealthy(unwell);
         }
 
-        return store.Trouble is { } trouble ? HealthCheckResult.Degraded($"state store: {trouble}") : HealthCheckResult.Healthy();
+        return Troubles() is { Length: > 0 } troubles ? HealthCheckResult.Degraded(string.Join("; ", troubles)) : HealthCheckResult.Healthy();
     }
+
+    private string[] Troubles() => [.. store.Trouble is { } trouble ? [$"state store: {trouble}"] : Array.Empty<string>(), .. models.Broken.Select(broken => $"model {broken.Name} is not served: {broken.Reason}")];
 }

@@ -1,4 +1,5 @@
 using Microsoft.AspNetCore.Diagnostics.HealthChecks;
+using Microsoft.Extensions.Diagnostics.HealthChecks;
 using TtaService.Host.Dashboard;
 using TtaService.Host.Grpc;
 using TtaService.Host.Hosting;
@@ -18,10 +19,18 @@ internal static class TtaEndpointRouteBuilderExtensions
         endpoints.MapGrpcService<DriftService>();
         endpoints.MapGrpcHealthChecksService();
         endpoints.MapGrpcReflectionService();
-        endpoints.MapHealthChecks("/health/live", new HealthCheckOptions { Predicate = check => check.Name == LivenessCheck.Name });
-        endpoints.MapHealthChecks("/health/ready", new HealthCheckOptions { Predicate = check => check.Name == ReadinessCheck.Name });
+        endpoints.MapHealthChecks("/health/live", new HealthCheckOptions { Predicate = check => check.Name == LivenessCheck.Name, ResponseWriter = Explain });
+        endpoints.MapHealthChecks("/health/ready", new HealthCheckOptions { Predicate = check => check.Name == ReadinessCheck.Name, ResponseWriter = Explain });
         endpoints.MapPrometheusScrapingEndpoint("/metrics").DisableHttpMetrics().Add(NotOverHttp2);
         endpoints.MapDashboard().Add(NotOverHttp2);
+    }
+
+    // The status, and what is wrong when something is.
+    private static Task Explain(HttpContext call, HealthReport report)
+    {
+        call.Response.ContentType = "text/plain";
+        var troubles = string.Join("; ", report.Entries.Values.Select(entry => entry.Description).Where(description => !string.IsNullOrEmpty(description)));
+        return call.Response.WriteAsync(troubles.Length == 0 ? $"{report.Status}" : $"{report.Status}: {troubles}", call.RequestAborted);
     }
 
     // The gRPC listener is the one that is opened to clients, and speaks HTTP/2 only.

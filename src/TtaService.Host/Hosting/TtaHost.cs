@@ -21,8 +21,7 @@ internal static partial class TtaHost
         builder.Logging.AddFilter("Microsoft.Extensions.Hosting.Internal.Host", level => level >= (started ? LogLevel.Information : LogLevel.Critical));
         builder.Services.AddTtaService();
         builder.Services.AddTtaTelemetry(builder.Configuration);
-        builder.Services.AddOptions<KestrelServerOptions>().Configure<IOptions<ServerOptions>, TimeProvider, ILogger<PeerConnections>>((kestrel, server, clock, log) =>
-            SettingsSection.WhenValid(server, settings => Listen(kestrel, settings, new PeerConnections(settings.MaxConnectionsPerPeer, clock, log))));
+        builder.Services.AddOptions<KestrelServerOptions>().Configure<IOptions<ServerOptions>, PeerConnections>((kestrel, server, peers) => SettingsSection.WhenValid(server, settings => Listen(kestrel, settings, peers)));
         builder.Services.AddOptions<HostOptions>().Configure<IOptions<ServerOptions>>((host, server) => SettingsSection.WhenValid(server, settings => host.ShutdownTimeout = settings.ShutdownTimeout));
         configure?.Invoke(builder);
         var host = builder.Build();

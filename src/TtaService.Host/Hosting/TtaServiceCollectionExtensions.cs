@@ -89,6 +89,7 @@ internal static class TtaServiceCollectionExtensions
     private static void AddGrpcServices(IServiceCollection services)
     {
         services.TryAddSingleton<StepReader>();
+        services.TryAddSingleton<PeerConnections>();
         services.TryAddSingleton<OpenCalls>();
         services.AddHostedService(provider => provider.GetRequiredService<OpenCalls>());
         services.TryAddSingleton<MessageBudget>();

@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using SkiaSharp;
 
 namespace TtaService.Serving.Frames;
 
@@ -13,11 +14,17 @@ internal enum FrameFormat
 /// <param name="Format">By its magic bytes.</param>
 /// <param name="Width">Pixels in a row.</param>
 /// <param name="Height">Rows.</param>
-/// <param name="Scans">How often the decoder passes over the picture.</param>
+/// <param name="Scans">Passes over the picture that decoding takes; 1 but for JPEGs of several scans.</param>
 internal readonly record struct FrameHeader(FrameFormat Format, int Width, int Height, int Scans = 1)
 {
-    /// <summary>What decoding takes, in source pixels times scans.</summary>
+    /// <summary>What decoding takes, in pixels that are touched: those of the source, once a scan.</summary>
     public long Cost => (long)Width * Height * Scans;
+
+    /// <summary>What of the file's frame is missing though its picture has begun; null when it is whole: a JPEG without its end marker, a PNG without its last chunk, a WebP shorter than it says.</summary>
+    public string? Missing { get; init; }
+
+    /// <summary>How a PNG's eXIf chunk says that it is to be turned. Skia tells it of JPEG and WebP only.</summary>
+    public SKEncodedOrigin PngOrientation { get; init; } = SKEncodedOrigin.TopLeft;
 
     private static ReadOnlySpan<byte> PngSignature => [0x89, (byte)'P', (byte)'N', (byte)'G', 0x0D, 0x0A, 0x1A, 0x0A];
 
@@ -32,9 +39,9 @@ internal readonly record struct FrameHeader(FrameFormat Format, int Width, int H
 
         var header = image switch
         {
-            [0xFF, 0xD8, ..] => ReadJpeg(image, limits.MaxScans),
-            _ when image.StartsWith(PngSignature) => ReadPng(image),
-            _ when image.Length >= 12 && image.StartsWith("RIFF"u8) && image[8..].StartsWith("WEBP"u8) => ReadWebP(image),
+            [0xFF, 0xD8, ..] => ReadJpeg(image, limits),
+            _ when image.StartsWith(PngSignature) => ReadPng(image, limits),
+            _ when image.Length >= 12 && image.StartsWith("RIFF"u8) && image[8..].StartsWith("WEBP"u8) => ReadWebP(image, limits),
             _ => throw new FrameException("FRAME_FORMAT_UNKNOWN", $"the frame's {image.Length} bytes do not begin as a JPEG, PNG or WebP file; send one of those, or raw pixels"),
         };
         Check(header.Width, header.Height, limits);
@@ -61,20 +68,15 @@ internal readonly record struct FrameHeader(FrameFormat Format, int Width, int H
         }
     }
 
-    private static FrameHeader ReadJpeg(ReadOnlySpan<byte> image, int maxScans)
+    private static FrameHeader ReadJpeg(ReadOnlySpan<byte> image, FrameOptions limits)
     {
-        var (width, height, scans) = (0, 0, 0);
+        var (width, height, scans, segments) = (0, 0, 0, 0);
         var at = 2;
-        while (true)
+        var ended = false;
+        while (!ended && NextMarker(image, ref at) is var marker && marker != JpegMarker.None)
         {
-            at = NextMarker(image, at);
-            var marker = image[at - 1];
-            if (marker == 0xD9)
-            {
-                return height > 0 && scans > 0 ? new FrameHeader(FrameFormat.Jpeg, width, height, scans) : throw FrameException.Unreadable("the JPEG holds no picture");
-            }
-
-            if (marker is 0x01 or 0xD8 or (>= 0xD0 and <= 0xD7))
+            ended = marker == JpegMarker.EndOfImage;
+            if (ended || marker is JpegMarker.Temporary or JpegMarker.StartOfImage or (>= JpegMarker.Restart0 and <= JpegMarker.Restart7))
             {
                 continue;
             }
@@ -82,65 +84,73 @@ internal readonly record struct FrameHeader(FrameFormat Format, int Width, int H
             var length = at + 2 <= image.Length ? BinaryPrimitives.ReadUInt16BigEndian(image[at..]) : 0;
             if (length < 2 || at + length > image.Length)
             {
-                throw CutShort("JPEG");
+                break;
             }
 
-            if (marker is >= 0xC0 and <= 0xCF and not (0xC4 or 0xC8 or 0xCC))
+            CheckSegments("JPEG", "segments", ++segments, limits);
+            if (JpegMarker.IsFrame(marker) && height == 0)
             {
-                if (length < 8)
+                if (length < 8 || marker > JpegMarker.ProgressiveFrame)
                 {
-                    throw FrameException.Unreadable("the JPEG's frame header is too short");
+                    throw FrameException.Unreadable(length < 8 ? "the JPEG's frame header is too short" : $"the JPEG is of kind SOF{marker - JpegMarker.BaselineFrame} (lossless, hierarchical or arithmetic); encode it as a baseline or a progressive JPEG");
                 }
 
                 height = BinaryPrimitives.ReadUInt16BigEndian(image[(at + 3)..]);
                 width = BinaryPrimitives.ReadUInt16BigEndian(image[(at + 5)..]);
             }
-            else if (marker == 0xDA && ++scans > maxScans)
+            else if (marker == JpegMarker.StartOfScan && ++scans > limits.MaxScans)
             {
-                throw FrameException.TooLarge($"the JPEG has more than {maxScans} scans (Frames:MaxScans); encode it as a baseline or an ordinary progressive JPEG");
+                throw FrameException.TooLarge($"the JPEG has more than {limits.MaxScans} scans (Frames:MaxScans); encode it as a baseline or an ordinary progressive JPEG");
             }
 
             at += length;
         }
+
+        if (height == 0 || scans == 0)
+        {
+            throw ended ? FrameException.Unreadable("the JPEG holds no picture") : CutShort("JPEG");
+        }
+
+        return new FrameHeader(FrameFormat.Jpeg, width, height, scans) { Missing = ended ? null : "its end marker is missing" };
     }
 
-    // The position behind the next marker's two bytes; stuffed zeros and fill bytes are no markers.
-    private static int NextMarker(ReadOnlySpan<byte> image, int at)
+    // The next marker and, in at, the position behind its two bytes; None and the end when there is no further one. Stuffed zeros and fill bytes are no markers.
+    private static byte NextMarker(ReadOnlySpan<byte> image, ref int at)
     {
         while (true)
         {
             var next = image[Math.Min(at, image.Length)..].IndexOf((byte)0xFF);
             if (next < 0 || at + next + 1 >= image.Length)
             {
-                throw CutShort("JPEG");
+                at = image.Length;
+                return JpegMarker.None;
             }
 
             at += next + 1;
             if (image[at] is not (0x00 or 0xFF))
             {
-                return at + 1;
+                return image[at++];
             }
         }
     }
 
-    private static FrameHeader ReadPng(ReadOnlySpan<byte> image)
+    private static FrameHeader ReadPng(ReadOnlySpan<byte> image, FrameOptions limits)
     {
-        var (width, height) = (0u, 0u);
+        var header = default(FrameHeader);
+        var (pictured, chunks) = (false, 0);
+        var orientation = SKEncodedOrigin.TopLeft;
         var at = 8;
         while (true)
         {
-            if (image.Length - at < 12)
-            {
-                throw CutShort("PNG");
-            }
-
-            var length = BinaryPrimitives.ReadUInt32BigEndian(image[at..]);
-            var type = image.Slice(at + 4, 4);
+            // The length comes from outside: compared before anything is added to it.
+            var length = image.Length - at >= 12 ? BinaryPrimitives.ReadUInt32BigEndian(image[at..]) : uint.MaxValue;
             if (length > image.Length - at - 12)
             {
-                throw CutShort("PNG");
+                return pictured || (at > 8 && image[Math.Min(at + 4, image.Length)..].StartsWith("IDAT"u8)) ? header with { PngOrientation = orientation, Missing = "its last chunk is missing" } : throw CutShort("PNG");
             }
 
+            var type = image.Slice(at + 4, 4);
+            CheckSegments("PNG", "chunks", ++chunks, limits);
             if (at == 8)
             {
                 if (!type.SequenceEqual("IHDR"u8) || length != 13)
@@ -148,46 +158,67 @@ internal readonly record struct FrameHeader(FrameFormat Format, int Width, int H
                     throw FrameException.Unreadable("the PNG does not begin with its header chunk");
                 }
 
-                width = BinaryPrimitives.ReadUInt32BigEndian(image[(at + 8)..]);
-                height = BinaryPrimitives.ReadUInt32BigEndian(image[(at + 12)..]);
+                header = new FrameHeader(FrameFormat.Png, Extent(BinaryPrimitives.ReadUInt32BigEndian(image[(at + 8)..])), Extent(BinaryPrimitives.ReadUInt32BigEndian(image[(at + 12)..])));
             }
             else if (type.SequenceEqual("acTL"u8))
             {
                 throw FrameException.Unreadable("the PNG is animated; send one frame at a time");
             }
+            else if (type.SequenceEqual("eXIf"u8))
+            {
+                orientation = ExifOrientation.Read(image.Slice(at + 8, (int)length));
+            }
             else if (type.SequenceEqual("IEND"u8))
             {
-                return new FrameHeader(FrameFormat.Png, Extent(width), Extent(height));
+                return header with { PngOrientation = orientation };
             }
 
+            pictured |= type.SequenceEqual("IDAT"u8);
             at += 12 + (int)length;
         }
     }
 
-    private static FrameHeader ReadWebP(ReadOnlySpan<byte> image)
+    private static FrameHeader ReadWebP(ReadOnlySpan<byte> image, FrameOptions limits)
     {
-        if (BinaryPrimitives.ReadUInt32LittleEndian(image[4..]) > image.Length - 8 || image.Length < 30)
+        if (image.Length < 30)
         {
             throw CutShort("WebP");
+        }
+
+        var missing = BinaryPrimitives.ReadUInt32LittleEndian(image[4..]) > image.Length - 8 ? "it is shorter than it says" : null;
+        var (at, chunks) = (12, 0);
+        while (image.Length - at >= 8 && BinaryPrimitives.ReadUInt32LittleEndian(image[(at + 4)..]) is var length && length <= image.Length - at - 8)
+        {
+            CheckSegments("WebP", "chunks", ++chunks, limits);
+            at += 8 + (int)length + (int)(length & 1);
         }
 
         var body = image[20..];
         switch (image.Slice(12, 4))
         {
             case var lossy when lossy.SequenceEqual("VP8 "u8):
-                return new FrameHeader(FrameFormat.WebP, BinaryPrimitives.ReadUInt16LittleEndian(body[6..]) & 0x3FFF, BinaryPrimitives.ReadUInt16LittleEndian(body[8..]) & 0x3FFF);
+                return new FrameHeader(FrameFormat.WebP, BinaryPrimitives.ReadUInt16LittleEndian(body[6..]) & 0x3FFF, BinaryPrimitives.ReadUInt16LittleEndian(body[8..]) & 0x3FFF) { Missing = missing };
             case var lossless when lossless.SequenceEqual("VP8L"u8):
                 var bits = BinaryPrimitives.ReadUInt32LittleEndian(body[1..]);
-                return new FrameHeader(FrameFormat.WebP, (int)(bits & 0x3FFF) + 1, (int)((bits >> 14) & 0x3FFF) + 1);
+                return new FrameHeader(FrameFormat.WebP, (int)(bits & 0x3FFF) + 1, (int)((bits >> 14) & 0x3FFF) + 1) { Missing = missing };
             case var extended when extended.SequenceEqual("VP8X"u8):
                 if ((body[0] & 0x02) != 0)
                 {
                     throw FrameException.Unreadable("the WebP is animated; send one frame at a time");
                 }
 
-                return new FrameHeader(FrameFormat.WebP, UInt24(body[4..]) + 1, UInt24(body[7..]) + 1);
+                return new FrameHeader(FrameFormat.WebP, UInt24(body[4..]) + 1, UInt24(body[7..]) + 1) { Missing = missing };
             default:
                 throw FrameException.Unreadable("the WebP holds no picture");
+        }
+    }
+
+    // Decoders keep each of them: many empty ones are an attack on their memory.
+    private static void CheckSegments(string format, string what, int count, FrameOptions limits)
+    {
+        if (count > limits.MaxSegments)
+        {
+            throw FrameException.TooLarge($"the {format} has more than {limits.MaxSegments} {what} (Frames:MaxSegments); encode it without what is not the picture");
         }
     }
 

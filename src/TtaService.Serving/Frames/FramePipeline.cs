@@ -31,18 +31,22 @@ internal sealed class FramePipeline(Preprocessing preprocessing, FrameOptions li
     /// <summary>A JPEG, PNG or WebP file.</summary>
     /// <param name="encoded">The whole file.</param>
     /// <param name="chw">[C,H,W], <see cref="FrameBytes"/> long.</param>
+    /// <returns>False for a damaged picture that is to be answered all the same (<see cref="FrameOptions.Damaged"/>).</returns>
     /// <exception cref="FrameException">The frame is not taken.</exception>
-    public void DecodeEncoded(ReadOnlySpan<byte> encoded, Span<byte> chw)
+    public bool DecodeEncoded(ReadOnlySpan<byte> encoded, Span<byte> chw)
     {
-        using var image = FrameDecoder.Decode(encoded, limits);
+        using var image = FrameDecoder.Decode(encoded, limits, limits.FastDecode ? preprocessing.Resized : null, preprocessing.ApplyExif);
         if (preprocessing.ApplyExif && image.Orientation != SKEncodedOrigin.TopLeft)
         {
             using var upright = Orientation.Apply(image);
-            Preprocess(upright.Pixels, upright.Width, upright.Height, chw);
-            return;
+            Preprocess(upright.Pixels, upright.Width, upright.Height, upright.Source, chw);
+        }
+        else
+        {
+            Preprocess(image.Pixels, image.Width, image.Height, image.Source, chw);
         }
 
-        Preprocess(image.Pixels, image.Width, image.Height, chw);
+        return image.Damage is null;
     }
 
     /// <summary>Uncompressed pixels.</summary>
@@ -86,7 +90,7 @@ internal sealed class FramePipeline(Preprocessing preprocessing, FrameOptions li
                 }
             }
 
-            Preprocess(rgba, width, height, chw);
+            Preprocess(rgba, width, height, (width, height), chw);
         }
         finally
         {
@@ -98,7 +102,7 @@ internal sealed class FramePipeline(Preprocessing preprocessing, FrameOptions li
         "RAW_SIZE_WRONG",
         $"a raw image of {width}x{height} with {channels} bytes a pixel and stride {stride} has {bytes} bytes; width and height are at least 1, the stride at least width * {channels} (0 for that), the data at least stride * (height - 1) + width * {channels}");
 
-    private void Preprocess(Span<byte> rgba, int width, int height, Span<byte> chw)
+    private void Preprocess(Span<byte> rgba, int width, int height, (int Width, int Height) source, Span<byte> chw)
     {
         var depth = 4;
         if (preprocessing.Channels == ColorChannels.Grey)
@@ -108,10 +112,16 @@ internal sealed class FramePipeline(Preprocessing preprocessing, FrameOptions li
             depth = 1;
         }
 
-        var (resizedHeight, resizedWidth) = preprocessing.Resized(height, width);
+        var (resizedHeight, resizedWidth) = preprocessing.Resized(source.Height, source.Width);
+        if (preprocessing.Letterbox is { } letterbox)
+        {
+            Frame(letterbox, rgba, width, height, depth, resizedWidth, resizedHeight, chw);
+            return;
+        }
+
         if (resizedHeight < Height || resizedWidth < Width)
         {
-            throw new FrameException("FRAME_TOO_SMALL", $"the frame is {width}x{height} pixels, {resizedWidth}x{resizedHeight} when resized, and the model takes the centre {Width}x{Height}; send a larger frame");
+            throw new FrameException("FRAME_TOO_SMALL", $"the frame is {source.Width}x{source.Height} pixels, {resizedWidth}x{resizedHeight} when resized, and the model takes the centre {Width}x{Height}; send a larger frame");
         }
 
         // torchvision's CenterCrop rounds halves to even.
@@ -129,15 +139,55 @@ internal sealed class FramePipeline(Preprocessing preprocessing, FrameOptions li
         }
     }
 
+    // The whole picture, in bars of a colour.
+    private void Frame(Letterbox letterbox, ReadOnlySpan<byte> rgba, int width, int height, int depth, int innerWidth, int innerHeight, Span<byte> chw)
+    {
+        // Half a pixel goes to the right and to the bottom, as ultralytics' LetterBox has it.
+        var (left, top) = letterbox.TopLeft ? (0, 0) : ((Width - innerWidth) / 2, (Height - innerHeight) / 2);
+        var whole = ArrayPool<byte>.Shared.Rent(depth * Width * Height);
+        var inner = ArrayPool<byte>.Shared.Rent(depth * innerWidth * innerHeight);
+        try
+        {
+            var pixels = whole.AsSpan(0, depth * Width * Height);
+            Span<byte> colour = [letterbox.Red, letterbox.Green, letterbox.Blue, byte.MaxValue];
+            if (depth == 1)
+            {
+                pixels.Fill(Grey(letterbox.Red, letterbox.Green, letterbox.Blue));
+            }
+            else
+            {
+                for (var at = 0; at < pixels.Length; at += depth)
+                {
+                    colour.CopyTo(pixels[at..]);
+                }
+            }
+
+            PillowResampler.Resize(rgba, width, height, depth, innerWidth, innerHeight, new PillowResampler.Part(0, 0, innerWidth, innerHeight), preprocessing.Interpolation, inner.AsSpan(0, depth * innerWidth * innerHeight));
+            for (var y = 0; y < innerHeight; y++)
+            {
+                inner.AsSpan(y * innerWidth * depth, innerWidth * depth).CopyTo(pixels[((((top + y) * Width) + left) * depth)..]);
+            }
+
+            ToPlanes(pixels, depth, chw);
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(whole);
+            ArrayPool<byte>.Shared.Return(inner);
+        }
+    }
+
     // Pillow's convert("L"), in place.
     private static void ToGrey(Span<byte> rgba)
     {
         for (var i = 0; i < rgba.Length / 4; i++)
         {
             var pixel = rgba.Slice(4 * i, 3);
-            rgba[i] = (byte)(((pixel[0] * 19595) + (pixel[1] * 38470) + (pixel[2] * 7471) + 0x8000) >> 16);
+            rgba[i] = Grey(pixel[0], pixel[1], pixel[2]);
         }
     }
+
+    private static byte Grey(int red, int green, int blue) => (byte)(((red * 19595) + (green * 38470) + (blue * 7471) + 0x8000) >> 16);
 
     private void ToPlanes(ReadOnlySpan<byte> pixels, int depth, Span<byte> chw)
     {

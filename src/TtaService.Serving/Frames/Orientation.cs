@@ -10,9 +10,10 @@ internal static class Orientation
     /// <summary>The upright image, in memory of its own.</summary>
     public static FrameDecoder.Decoded Apply(FrameDecoder.Decoded image)
     {
-        var turned = image.Orientation >= SKEncodedOrigin.LeftTop;
+        var turned = image.LiesOnItsSide;
         var (width, height) = turned ? (image.Height, image.Width) : (image.Width, image.Height);
-        var upright = new FrameDecoder.Decoded(MemoryPool<byte>.Shared.Rent(4 * width * height), width, height, SKEncodedOrigin.TopLeft);
+        var source = turned ? (image.Source.Height, image.Source.Width) : image.Source;
+        var upright = new FrameDecoder.Decoded(MemoryPool<byte>.Shared.Rent(4 * width * height), width, height, SKEncodedOrigin.TopLeft, source, image.Damage);
         var from = MemoryMarshal.Cast<byte, uint>(image.Pixels);
         var to = MemoryMarshal.Cast<byte, uint>(upright.Pixels);
         for (var y = 0; y < height; y++)

@@ -36,8 +36,41 @@ internal sealed class ModelFolder
     /// <summary>Frames of a step, when the model has a limit of its own.</summary>
     public int? MaxFramesPerStep => _manifest.Limits.MaxFramesPerStep;
 
-    /// <summary>How pixels become input values; ImageNet's when model.json says nothing.</summary>
-    public InputNormalization InputNormalization => _manifest.Preprocessing is { Mean: { } mean, Std: { } std } ? new InputNormalization(mean, std) : InputNormalization.ImageNet;
+    /// <summary>How pixels become input values; ImageNet's when model.json says nothing, which holds for graphs that take floating point.</summary>
+    public InputNormalization InputNormalization => DeclaredNormalization ?? InputNormalization.ImageNet;
+
+    /// <summary>How the folder's graph is to be loaded.</summary>
+    public AdaptiveModelOptions LoadOptions => new()
+    {
+        InputNormalization = DeclaredNormalization,
+        Layout = _manifest.Preprocessing?.Layout is { } layout ? Enum.Parse<InputLayout>(layout, ignoreCase: true) : null,
+        OutputKinds = _manifest.Outputs.ToDictionary(output => output.Name, output => ModelManifest.OutputEntry.Kinds[output.Kind]),
+        Labels = Labels.Count > 0 ? Labels.Count : null,
+        FrameSize = FrameSize,
+        CalibrationPath = CalibrationPath,
+    };
+
+    private InputNormalization? DeclaredNormalization
+    {
+        get
+        {
+            if (_manifest.Preprocessing is { Mean: { } mean, Std: { } std })
+            {
+                return new InputNormalization(mean, std);
+            }
+
+            if (_manifest.Preprocessing is not { } entry || (entry.Scale ?? entry.Offset) is null)
+            {
+                return null;
+            }
+
+            var scale = ModelManifest.PreprocessingEntry.Numbers(entry.Scale) ?? [1];
+            var offset = ModelManifest.PreprocessingEntry.Numbers(entry.Offset) ?? [0];
+            // A single number is every channel's; the engine knows how many the graph has when model.json does not say.
+            var channels = Math.Max(entry.Channels is null or "grey" ? 1 : 3, Math.Max(scale.Length, offset.Length));
+            return InputNormalization.Scaled(Broadcast(scale, channels), Broadcast(offset, channels));
+        }
+    }
 
     /// <summary>Height and width of the frames that preprocessing makes for a model that leaves its input's size open; null when model.json leaves it open, too.</summary>
     public (int Height, int Width)? FrameSize
@@ -69,13 +102,20 @@ internal sealed class ModelFolder
         return new ModelFolder(full, ModelManifest.Read(full));
     }
 
-    /// <summary>The method of streams that name none: model.json's, or auto on a calibrated model, or adaptive where the model has sites to adapt.</summary>
+    /// <summary>A folder of defaults for a graph that lies in none.</summary>
+    public static ModelFolder Of(string onnxPath)
+    {
+        var full = Path.GetFullPath(onnxPath);
+        return new ModelFolder(Path.GetDirectoryName(full)!, new ModelManifest());
+    }
+
+    /// <summary>The method of streams that name none: model.json's, or auto on a calibrated model, or source, which harms no camera.</summary>
     /// <exception cref="ModelLoadException">model.json names a method that does not exist, or that this model can't run.</exception>
     public MethodSettings DefaultMethod(AdaptiveModel model)
     {
         if (_manifest.DefaultMethod is not { } entry)
         {
-            return MethodSettings.Create(model.Sites.Count == 0 ? "source" : model.Calibration is null ? "adaptive" : "auto");
+            return MethodSettings.Create(model.Sites.Count > 0 && model.Calibration is not null ? "auto" : "source");
         }
 
         try
@@ -91,34 +131,51 @@ internal sealed class ModelFolder
 
     /// <summary>The preprocessing for a model with this input.</summary>
     /// <remarks>Without a word in model.json: torchvision's evaluation transform (shorter side 256, centre 224) for inputs of 224 or of free size, an exact resize for any other fixed size.</remarks>
-    /// <param name="inputShape">[N,C,H,W], -1 for a free axis.</param>
     /// <exception cref="ModelLoadException">model.json and the model's input contradict each other, or leave the size open.</exception>
-    public Preprocessing Preprocessing(IReadOnlyList<long> inputShape)
+    public Preprocessing Preprocessing(AdaptiveModel model) => Preprocessing(model.InputShape, model.InputNormalization);
+
+    /// <inheritdoc cref="Preprocessing(AdaptiveModel)"/>
+    /// <param name="inputShape">[N,C,H,W], -1 for a free axis.</param>
+    /// <param name="normalization">In force; model.json's when not given.</param>
+    public Preprocessing Preprocessing(IReadOnlyList<long> inputShape, InputNormalization? normalization = null)
     {
+        normalization ??= InputNormalization;
         var entry = _manifest.Preprocessing ?? new ModelManifest.PreprocessingEntry();
         var problem = $"{Path.Combine(FolderPath, "model.json")}: ";
         var channels = entry.Channels is { } named
             ? Enum.Parse<ColorChannels>(named, ignoreCase: true)
-            : inputShape[1] == 1 || (inputShape[1] < 0 && InputNormalization.Mean.Length == 1) ? ColorChannels.Grey : ColorChannels.Rgb;
+            : inputShape[1] == 1 || (inputShape[1] < 0 && normalization.Mean.Length == 1) ? ColorChannels.Grey : ColorChannels.Rgb;
         var count = channels == ColorChannels.Grey ? 1 : 3;
         if (inputShape[1] >= 0 && inputShape[1] != count)
         {
             throw new ModelLoadException($"{problem}the model takes {inputShape[1]} channels, frames have {count} (preprocessing.channels); only models of 1 or 3 channels take images");
         }
 
-        if (InputNormalization.Mean.Length != count)
+        if (normalization.Mean.Length != count)
         {
             throw new ModelLoadException($"{problem}set preprocessing.mean and preprocessing.std with {count} value{(count == 1 ? string.Empty : "s")}, those that the model was trained with");
         }
 
         (int Height, int Width)? input = inputShape[2] > 0 && inputShape[3] > 0 ? ((int)inputShape[2], (int)inputShape[3]) : null;
+        var fit = entry.Fit is { } way ? Enum.Parse<Fit>(way, ignoreCase: true) : (Fit?)null;
         var resize = ModelManifest.PreprocessingEntry.Size(entry.Resize);
-        var exact = entry.Resize is JsonArray ? resize : null;
-        var shorter = entry.Resize is JsonValue ? resize?.Height : null;
         var crop = ModelManifest.PreprocessingEntry.Size(entry.Crop);
+        if (fit is Fit.Stretch or Fit.Letterbox)
+        {
+            // All of the picture is shown, so there is one size.
+            resize ??= crop ?? input ?? throw new ModelLoadException($"{problem}the model's input leaves the size open; set preprocessing.resize to [height, width]");
+            crop ??= resize;
+            if (crop != resize)
+            {
+                throw new ModelLoadException($"{problem}preprocessing.fit {entry.Fit} shows the whole picture, but crop and resize differ; leave crop out");
+            }
+        }
+
+        var exact = entry.Resize is JsonArray || fit == Fit.Stretch ? resize : null;
+        var shorter = entry.Resize is JsonValue && fit is null or Fit.Crop ? resize?.Height : null;
         if (resize is null && crop is null)
         {
-            var isTorchvision = input is null or { Height: 224, Width: 224 };
+            var isTorchvision = fit is null && input is null or { Height: 224, Width: 224 };
             shorter = isTorchvision ? 256 : null;
             exact = isTorchvision ? null : input;
             crop = isTorchvision ? (224, 224) : input;
@@ -139,7 +196,8 @@ internal sealed class ModelFolder
         return new Preprocessing
         {
             ShorterSide = shorter,
-            ExactSize = exact,
+            ExactSize = fit == Fit.Letterbox ? null : exact,
+            Letterbox = fit == Fit.Letterbox ? Letterbox(entry) : null,
             Crop = crop.Value,
             Channels = channels,
             Interpolation = entry.Interpolation is { } filter ? Enum.Parse<Interpolation>(filter, ignoreCase: true) : Interpolation.Bilinear,
@@ -152,17 +210,34 @@ internal sealed class ModelFolder
     }
 
     /// <summary>The preprocessing in force, for clients that do it themselves.</summary>
-    public JsonObject Describe(Preprocessing preprocessing)
+    public static JsonObject Describe(Preprocessing preprocessing, AdaptiveModel model)
     {
+        var normalization = model.InputNormalization;
         var described = new JsonObject
         {
             ["crop"] = new JsonArray(preprocessing.Crop.Height, preprocessing.Crop.Width),
             ["interpolation"] = preprocessing.Interpolation.ToString().ToLowerInvariant(),
             ["channels"] = preprocessing.Channels.ToString().ToLowerInvariant(),
-            ["mean"] = JsonSerializer.SerializeToNode(InputNormalization.Mean),
-            ["std"] = JsonSerializer.SerializeToNode(InputNormalization.Std),
             ["apply_exif"] = preprocessing.ApplyExif,
         };
+        if (normalization.Scale is null)
+        {
+            described["mean"] = JsonSerializer.SerializeToNode(normalization.Mean);
+            described["std"] = JsonSerializer.SerializeToNode(normalization.Std);
+        }
+        else
+        {
+            described["scale"] = JsonSerializer.SerializeToNode(normalization.Scale);
+            described["offset"] = JsonSerializer.SerializeToNode(normalization.Offset);
+        }
+
+        if (preprocessing.Letterbox is { } letterbox)
+        {
+            described["fit"] = "letterbox";
+            described["padding"] = new JsonArray(letterbox.Red, letterbox.Green, letterbox.Blue);
+            described["align"] = letterbox.TopLeft ? "top_left" : "center";
+        }
+
         if (preprocessing.ExactSize is { } exact)
         {
             described["resize"] = new JsonArray(exact.Height, exact.Width);
@@ -174,4 +249,12 @@ internal sealed class ModelFolder
 
         return described;
     }
+
+    private static Letterbox Letterbox(ModelManifest.PreprocessingEntry entry)
+    {
+        var colour = Array.ConvertAll(Broadcast(ModelManifest.PreprocessingEntry.Numbers(entry.Padding) ?? [Frames.Letterbox.DefaultGrey], 3), value => (byte)value);
+        return new Letterbox(colour[0], colour[1], colour[2], entry.Align == "top_left");
+    }
+
+    private static float[] Broadcast(float[] values, int channels) => values.Length == 1 ? [.. Enumerable.Repeat(values[0], channels)] : values;
 }

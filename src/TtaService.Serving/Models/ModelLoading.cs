@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using Microsoft.Extensions.Options;
 using TtaService.Engine.Execution;
+using TtaService.Engine.Onnx;
 using TtaService.Serving.Frames;
 using TtaService.Serving.Loops;
 using TtaService.Serving.Models;
@@ -9,7 +10,7 @@ using TtaService.Serving.Telemetry;
 
 namespace TtaService.Serving.Models;
 
-/// <summary>Loads the models before the listeners open; a model that can't be served ends the start with its reasons.</summary>
+/// <summary>Loads the models before the listeners open. A model that can't be served is named with its reason; when none is left, that ends the start.</summary>
 internal sealed partial class ModelLoading(
     ModelCatalog catalog,
     DecodeTurns decoding,
@@ -26,55 +27,123 @@ internal sealed partial class ModelLoading(
 {
     public async Task StartAsync(CancellationToken cancellationToken)
     {
-        var repository = Path.GetFullPath(models.Value.Path);
-        var devices = models.Value.Device.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
-        foreach (var folder in ModelRepository.Load(repository))
+        var content = ModelRepository.Load(Path.GetFullPath(models.Value.Path));
+        foreach (var broken in content.Broken)
         {
-            foreach (var device in devices)
-            {
-                await LoadAsync(folder, device, devices.Length).ConfigureAwait(false);
-            }
+            Refuse(broken);
         }
-    }
 
-    private async Task LoadAsync(ModelFolder folder, string device, int devices)
-    {
-        var began = Stopwatch.GetTimestamp();
-        var options = new AdaptiveModelOptions
+        var devices = models.Value.Device.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
+        foreach (var folder in content.Models)
         {
-            Device = device,
-            Precision = models.Value.Precision,
-            Threads = models.Value.Threads,
-            InputNormalization = folder.InputNormalization,
-            CalibrationPath = folder.CalibrationPath,
-            // Engines on the CPU share its memory; a GPU has its own.
-            ArenaBytes = models.Value.ArenaBytes > 0 ? models.Value.ArenaBytes : device == "cpu" ? AdaptiveModelOptions.DefaultArenaBytes / devices : null,
-            Observation = drift.Value.Observation,
-            FrameSize = folder.FrameSize,
-            OwnsProcess = true,
-        };
-        var engine = await InferenceEngine.StartAsync(folder.OnnxPath, options).ConfigureAwait(false);
-        var preprocessing = folder.Preprocessing(engine.Model.InputShape);
-        var residency = new StreamResidency(folder.Name, metrics, clock, logger);
-        var batcher = new StepBatcher(engine, residency, batching.Value, streams.Value, decoding, new AnswerWriter(folder.Labels), metrics, activities, loops.Add(LoopKind.Batcher, $"the batcher of {folder.Name} on {device}", batching.Value.StuckAfter, isVital: true), clock, logger);
-        var watched = ModelDrift.Open(folder, engine.Model, drift.Value);
-        var served = new ServedModel(folder, device, preprocessing, new FramePipeline(preprocessing, frames.Value), engine, residency, batcher, folder.DefaultMethod(engine.Model), watched, new ShadowQueue(folder.Name, engine, metrics, loops.Add(LoopKind.Shadow, $"the frames of {folder.Name} that run through source", batching.Value.StuckAfter)));
-        await WarmUp.RunAsync(served).ConfigureAwait(false);
-        catalog.Add(served);
-        var took = Stopwatch.GetElapsedTime(began);
-        Log.ModelLoaded(logger, folder.Name, device, engine.Model.Digest, engine.Model.Sites.Count, took, watched.Calibration);
-        foreach (var notice in engine.Model.Notices)
+            await LoadAsync(folder, devices).ConfigureAwait(false);
+        }
+
+        if (catalog.Broken.Count > 0 && (models.Value.FailOnBroken || catalog.All.Count == 0))
         {
-            Log.ModelNotice(logger, folder.Name, device, notice);
+            var reasons = string.Join("; ", catalog.Broken.Select(broken => $"{broken.Name}: {broken.Reason}"));
+            throw new ModelLoadException(catalog.All.Count == 0 ? $"no model can be served: {reasons}" : $"{reasons} (Models:FailOnBroken is true)");
         }
     }
 
     public Task StopAsync(CancellationToken cancellationToken) => Task.CompletedTask;
 
+    private async Task LoadAsync(ModelFolder folder, string[] devices)
+    {
+        var loaded = new List<ServedModel>();
+        try
+        {
+            foreach (var device in devices)
+            {
+                loaded.Add(await LoadAsync(folder, device, devices.Length).ConfigureAwait(false));
+            }
+        }
+        catch (Exception failure) when (failure is not OperationCanceledException)
+        {
+            // A graph may fail in any way; the other models have nothing to do with it.
+            Log.LoadFailed(logger, failure, folder.Name);
+            Refuse(BrokenModel.From(folder.Name, failure));
+            foreach (var served in loaded)
+            {
+                await served.DisposeAsync().ConfigureAwait(false);
+            }
+
+            return;
+        }
+
+        loaded.ForEach(catalog.Add);
+    }
+
+    private async Task<ServedModel> LoadAsync(ModelFolder folder, string device, int devices)
+    {
+        var began = Stopwatch.GetTimestamp();
+        var options = folder.LoadOptions with
+        {
+            Device = device,
+            Precision = models.Value.Precision,
+            Threads = models.Value.Threads,
+            // Engines on the CPU share its memory; a GPU has its own.
+            ArenaBytes = models.Value.ArenaBytes > 0 ? models.Value.ArenaBytes : device == "cpu" ? AdaptiveModelOptions.DefaultArenaBytes / devices : null,
+            Observation = drift.Value.Observation,
+            OwnsProcess = true,
+        };
+        var engine = await InferenceEngine.StartAsync(folder.OnnxPath, options).ConfigureAwait(false);
+        ServedModel? served = null;
+        try
+        {
+            var preprocessing = folder.Preprocessing(engine.Model);
+            var pipeline = new FramePipeline(preprocessing, frames.Value);
+            var first = WarmUp.Frames(pipeline);
+            await engine.InvokeAsync(model =>
+            {
+                model.Settle(first);
+                return true;
+            }).ConfigureAwait(false);
+            served = Assemble(folder, device, engine, preprocessing, pipeline);
+            await WarmUp.RunAsync(served).ConfigureAwait(false);
+            var took = Stopwatch.GetElapsedTime(began);
+            Log.ModelLoaded(logger, folder.Name, device, engine.Model.Digest, engine.Model.Sites.Count, took, served.Drift.Calibration);
+            foreach (var notice in engine.Model.Notices)
+            {
+                Log.ModelNotice(logger, folder.Name, device, notice);
+            }
+
+            return served;
+        }
+        catch
+        {
+            // A model that was put together takes its engine with it.
+            IAsyncDisposable begun = served is null ? engine : served;
+            await begun.DisposeAsync().ConfigureAwait(false);
+            throw;
+        }
+    }
+
+    private ServedModel Assemble(ModelFolder folder, string device, InferenceEngine engine, Preprocessing preprocessing, FramePipeline pipeline)
+    {
+        var method = folder.DefaultMethod(engine.Model);
+        var watched = ModelDrift.Open(folder, engine.Model, drift.Value);
+        var residency = new StreamResidency(folder.Name, metrics, clock, logger);
+        var batcher = new StepBatcher(engine, residency, batching.Value, streams.Value, decoding, new PictureGuard(frames.Value), new AnswerWriter(folder.Labels, engine.Model.Scores), metrics, activities, loops.Add(LoopKind.Batcher, $"the batcher of {folder.Name} on {device}", batching.Value.StuckAfter, isVital: true), clock, logger);
+        return new ServedModel(folder, device, preprocessing, pipeline, engine, residency, batcher, method, watched, new ShadowQueue(folder.Name, engine, metrics, loops.Add(LoopKind.Shadow, $"the frames of {folder.Name} that run through source", batching.Value.StuckAfter)));
+    }
+
+    private void Refuse(BrokenModel broken)
+    {
+        catalog.Add(broken);
+        Log.ModelBroken(logger, broken.Name, broken.Reason);
+    }
+
     private static partial class Log
     {
         [LoggerMessage(EventId = 30, Level = LogLevel.Information, Message = "ModelLoaded {Model} on {Device} {Digest}: {Sites} normalization sites, loaded in {Took}; drift: {Drift}")]
         public static partial void ModelLoaded(ILogger logger, string model, string device, string digest, int sites, TimeSpan took, string drift);
+
+        [LoggerMessage(EventId = 31, Level = LogLevel.Warning, Message = "ModelBroken {Model} is not served: {Reason}")]
+        public static partial void ModelBroken(ILogger logger, string model, string reason);
+
+        [LoggerMessage(EventId = 32, Level = LogLevel.Debug, Message = "LoadFailed {Model}")]
+        public static partial void LoadFailed(ILogger logger, Exception failure, string model);
 
         [LoggerMessage(EventId = 37, Level = LogLevel.Warning, Message = "ModelNotice {Model} on {Device}: {Notice}")]
         public static partial void ModelNotice(ILogger logger, string model, string device, string notice);

@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Text.Json.Serialization;
+using TtaService.Engine.Execution;
 using TtaService.Engine.Onnx;
 using TtaService.Serving.Frames;
 
@@ -27,6 +28,9 @@ internal sealed record ModelManifest
     public string? LabelsFile { get; init; }
 
     public PreprocessingEntry? Preprocessing { get; init; }
+
+    /// <summary>What outputs are, where the graph does not tell.</summary>
+    public IReadOnlyList<OutputEntry> Outputs { get; init; } = [];
 
     public MethodEntry? DefaultMethod { get; init; }
 
@@ -76,10 +80,10 @@ internal sealed record ModelManifest
         return message switch
         {
             _ when message.Contains("could not be mapped", StringComparison.Ordinal) =>
-                $"'{quoted}' is not a key of this object; labels, labels_file, preprocessing, default_method and limits are, with their own keys below them",
+                $"'{quoted}' is not a key of this object; labels, labels_file, preprocessing, outputs, default_method and limits are, with their own keys below them",
             _ when message.StartsWith("Duplicate", StringComparison.Ordinal) => $"'{quoted}' is there twice; keep one",
-            _ when message.Contains("missing required", StringComparison.Ordinal) => $"{key} has no name; set default_method.name",
-            _ => $"{key} has a value of the wrong kind; labels is a list of texts, labels_file a text, preprocessing, default_method and limits are objects",
+            _ when message.Contains("missing required", StringComparison.Ordinal) => $"{key} lacks {(key.StartsWith("outputs", StringComparison.Ordinal) ? "its name or its kind" : "its name")}; set {key}.name{(key.StartsWith("outputs", StringComparison.Ordinal) ? $" and {key}.kind" : string.Empty)}",
+            _ => $"{key} has a value of the wrong kind; labels is a list of texts, labels_file a text, outputs a list of objects, preprocessing, default_method and limits are objects",
         };
     }
 
@@ -104,12 +108,29 @@ internal sealed record ModelManifest
         }
 
         Preprocessing?.Check(problems);
+        CheckOutputs(problems);
         if (Limits.MaxFramesPerStep is < 1 or > 4096)
         {
             problems.Add($"limits.max_frames_per_step is {Limits.MaxFramesPerStep}; it must be 1 to 4096");
         }
 
         return problems.Count == 0 ? this with { Labels = labels } : throw new ModelLoadException($"{path}: {string.Join("; ", problems)}");
+    }
+
+    private void CheckOutputs(List<string> problems)
+    {
+        foreach (var output in Outputs)
+        {
+            if (!OutputEntry.Kinds.ContainsKey(output.Kind))
+            {
+                problems.Add($"outputs: the kind of '{output.Name}' is '{output.Kind}'; it must be {string.Join(", ", OutputEntry.Kinds.Keys)}");
+            }
+        }
+
+        if (Outputs.GroupBy(output => output.Name).FirstOrDefault(entries => entries.Count() > 1) is { } twice)
+        {
+            problems.Add($"outputs names '{twice.Key}' twice; keep one");
+        }
     }
 
     private static string[] ReadLabels(string path, string file, List<string> problems)
@@ -128,6 +149,7 @@ internal sealed record ModelManifest
     {
         private const int MaxSide = 8192;
         private const float MinStd = 1e-6f;
+        private const float MaxFactor = 1e6f;
 
         /// <summary>The shorter side, or [height, width].</summary>
         public JsonNode? Resize { get; init; }
@@ -147,10 +169,58 @@ internal sealed record ModelManifest
         /// <summary>Per channel in the order of <see cref="Channels"/>, more than 0 and at most 1 as torchvision's Normalize.</summary>
         public float[]? Std { get; init; }
 
+        /// <summary>crop (the centre of the resized picture), stretch (all of it, whatever its shape), or letterbox (all of it in its shape, with bars).</summary>
+        public string? Fit { get; init; }
+
+        /// <summary>Colour of letterbox's bars: 0 to 255, or [red, green, blue].</summary>
+        public JsonNode? Padding { get; init; }
+
+        /// <summary>Where letterbox puts the picture: center or top_left.</summary>
+        public string? Align { get; init; }
+
+        /// <summary>Instead of mean and std: the input is pixel (0 to 255) * scale + offset; a number, or one a channel in the order of <see cref="Channels"/>.</summary>
+        public JsonNode? Scale { get; init; }
+
+        /// <summary>See <see cref="Scale"/>.</summary>
+        public JsonNode? Offset { get; init; }
+
+        /// <summary>nchw or nhwc, where the input's shape does not tell.</summary>
+        public string? Layout { get; init; }
+
         public bool ApplyExif { get; init; }
 
         public void Check(List<string> problems)
         {
+            CheckName<Fit>("fit", Fit, problems);
+            CheckName<InputLayout>("layout", Layout, problems);
+            if (Align is not (null or "center" or "top_left"))
+            {
+                problems.Add($"preprocessing.align is '{Align}'; it must be center or top_left");
+            }
+
+            if (Fit != "letterbox" && (Padding is not null || Align is not null))
+            {
+                problems.Add("preprocessing.padding and preprocessing.align are letterbox's; set preprocessing.fit to letterbox, or leave them out");
+            }
+
+            if (Fit == "crop" && Resize is JsonArray)
+            {
+                problems.Add("preprocessing.resize is [height, width], which leaves no shape to keep; with fit crop it is the shorter side, or set fit to stretch");
+            }
+
+            CheckNumbers("padding", Padding, 0, byte.MaxValue, problems);
+            CheckNumbers("scale", Scale, -MaxFactor, MaxFactor, problems);
+            CheckNumbers("offset", Offset, -MaxFactor, MaxFactor, problems);
+            if (Numbers(Scale) is { } factors && factors.Contains(0))
+            {
+                problems.Add("preprocessing.scale is 0, which makes all pixels alike");
+            }
+
+            if ((Scale ?? Offset) is not null && (Mean is not null || Std is not null))
+            {
+                problems.Add("preprocessing has scale or offset and mean or std; keep one pair: (pixel / 255 - mean) / std, or pixel * scale + offset");
+            }
+
             CheckSize("resize", Resize, problems);
             CheckSize("crop", Crop, problems);
             CheckName<Interpolation>("interpolation", Interpolation, problems);
@@ -176,13 +246,34 @@ internal sealed record ModelManifest
             _ => null,
         };
 
+        /// <summary>A number or a list of them in a node; null for anything else.</summary>
+        public static float[]? Numbers(JsonNode? node)
+        {
+            var values = node switch
+            {
+                JsonArray { Count: 1 or 3 } list => list.ToArray(),
+                JsonValue => [node],
+                _ => [],
+            };
+            var numbers = Array.ConvertAll(values, value => value is JsonValue number && number.TryGetValue<float>(out var read) ? read : float.NaN);
+            return numbers.Length > 0 && !numbers.Any(float.IsNaN) ? numbers : null;
+        }
+
+        private static void CheckNumbers(string key, JsonNode? node, float smallest, float largest, List<string> problems)
+        {
+            if (node is not null && (Numbers(node) is not { } numbers || Array.Exists(numbers, number => !(number >= smallest && number <= largest))))
+            {
+                problems.Add(string.Create(CultureInfo.InvariantCulture, $"preprocessing.{key} is {node.ToJsonString()}; it must be a number or one a channel (1 or 3), each {smallest:0} to {largest:0}"));
+            }
+        }
+
         private static void CheckRange(string key, float[]? values, float smallest, List<string> problems)
         {
             foreach (var value in values ?? [])
             {
                 if (!(value >= smallest && value <= 1))
                 {
-                    problems.Add($"preprocessing.{key} has {value.ToString(CultureInfo.InvariantCulture)}; it must be {smallest.ToString(CultureInfo.InvariantCulture)} to 1, as torchvision's Normalize on pixels of 0 to 1 (divide values for pixels of 0 to 255 by 255)");
+                    problems.Add($"preprocessing.{key} has {value.ToString(CultureInfo.InvariantCulture)}; it must be {smallest.ToString(CultureInfo.InvariantCulture)} to 1, as torchvision's Normalize on pixels of 0 to 1 (divide values for pixels of 0 to 255 by 255, or set scale and offset)");
                 }
             }
         }
@@ -211,6 +302,18 @@ internal sealed record ModelManifest
                 problems.Add($"preprocessing.{key} is '{value}'; it must be {string.Join(", ", names)}");
             }
         }
+    }
+
+    /// <summary>What an output is.</summary>
+    internal sealed record OutputEntry
+    {
+        /// <summary>By the names that the file uses.</summary>
+        public static IReadOnlyDictionary<string, OutputKind> Kinds { get; } = Enum.GetValues<OutputKind>().ToDictionary(kind => JsonNamingPolicy.SnakeCaseLower.ConvertName(kind.ToString()));
+
+        /// <summary>The output's name in the graph.</summary>
+        public required string Name { get; init; }
+
+        public required string Kind { get; init; }
     }
 
     /// <summary>A method as the wire names it.</summary>

@@ -6,9 +6,14 @@ namespace TtaService.Serving.Models;
 /// <summary>The model repository: a folder with a folder a model.</summary>
 internal static partial class ModelRepository
 {
-    /// <summary>Reads every model folder, in the order of their names. Hidden folders and a volume's lost+found are left out.</summary>
-    /// <exception cref="ModelLoadException">No such folder, no model in it, or a folder that is no model, is a link or has an odd name; all problems in one message.</exception>
-    public static IReadOnlyList<ModelFolder> Load(string path)
+    /// <summary>What lies in a repository.</summary>
+    /// <param name="Models">The folders that can be read, in the order of their names.</param>
+    /// <param name="Broken">The others: no model, a link, an odd name, a mistake in model.json.</param>
+    public sealed record Content(IReadOnlyList<ModelFolder> Models, IReadOnlyList<BrokenModel> Broken);
+
+    /// <summary>Reads every model folder. Hidden folders and a volume's lost+found are left out.</summary>
+    /// <exception cref="ModelLoadException">No such folder, or no folder in it.</exception>
+    public static Content Load(string path)
     {
         if (!Directory.Exists(path))
         {
@@ -16,7 +21,7 @@ internal static partial class ModelRepository
         }
 
         var models = new List<ModelFolder>();
-        var problems = new List<string>();
+        var broken = new List<BrokenModel>();
         foreach (var folder in Directory.EnumerateDirectories(path).Where(folder => Path.GetFileName(folder) is var name && name[0] != '.' && name != "lost+found").Order(StringComparer.Ordinal))
         {
             try
@@ -35,16 +40,13 @@ internal static partial class ModelRepository
             }
             catch (ModelLoadException wrong)
             {
-                problems.Add(wrong.Message);
+                broken.Add(BrokenModel.From(Path.GetFileName(folder), wrong));
             }
         }
 
-        if (models.Count == 0 && problems.Count == 0)
-        {
-            problems.Add($"the model repository {path} holds no model; put a folder with model.onnx and model.json into it");
-        }
-
-        return problems.Count == 0 ? models : throw new ModelLoadException(string.Join('\n', problems));
+        return models.Count + broken.Count > 0
+            ? new Content(models, broken)
+            : throw new ModelLoadException($"the model repository {path} holds no model; put a folder with model.onnx and model.json into it");
     }
 
     [GeneratedRegex("^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")]

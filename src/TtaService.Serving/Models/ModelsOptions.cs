@@ -10,6 +10,9 @@ public sealed class ModelsOptions
     [Required]
     public string Path { get; set; } = "models";
 
+    /// <summary>A model that can't be served ends the start. Default false: it is named with its reason, and the others serve.</summary>
+    public bool FailOnBroken { get; set; }
+
     /// <summary><c>cpu</c> or <c>cuda:N</c>, or several with commas between: an engine each, and new streams go where the least state is. Default cpu.</summary>
     [Required]
     [RegularExpression(" *(cpu|cuda(:[0-9]{1,3})?) *(, *(cpu|cuda(:[0-9]{1,3})?) *)*", ErrorMessage = "cpu or cuda:N, or several with commas between")]

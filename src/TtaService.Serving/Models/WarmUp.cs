@@ -13,20 +13,26 @@ internal static class WarmUp
     private const int Passes = 3;
     private const int Side = 64;
 
-    /// <summary>Decodes, adapts a state that nobody sees, and releases it.</summary>
-    public static async Task RunAsync(ServedModel served)
+    /// <summary>Adapts a state that nobody sees, and releases it.</summary>
+    public static Task RunAsync(ServedModel served) => served.Engine.InvokeAsync(model => Adapt(model, served.DefaultMethod, Frames(served.Frames).CopyFrame(0)));
+
+    /// <summary>Two frames as a pipeline makes them: an even picture and noise.</summary>
+    public static FrameBlock Frames(FramePipeline pipeline)
     {
-        var pixels = new byte[served.Frames.FrameBytes];
+        var size = checked((int)pipeline.FrameBytes);
+        var pixels = new byte[2 * size];
         try
         {
-            served.Frames.DecodeEncoded(Picture(), pixels);
+            pipeline.DecodeEncoded(Picture(), pixels.AsSpan(0, size));
         }
         catch (FrameException)
         {
             // Smaller than limits of the user's own allow; black will do.
         }
 
-        await served.Engine.InvokeAsync(model => Adapt(model, served.DefaultMethod, FrameBlock.FromPixels(pixels, 1, served.Frames.Channels, served.Frames.Height, served.Frames.Width))).ConfigureAwait(false);
+        // Not for secrets: the same noise at every start.
+        new Random(0).NextBytes(pixels.AsSpan(size));
+        return FrameBlock.FromPixels(pixels, 2, pipeline.Channels, pipeline.Height, pipeline.Width);
     }
 
     private static bool Adapt(AdaptiveModel model, MethodSettings method, FrameBlock frame)

@@ -1,11 +1,11 @@
-using System.Numerics.Tensors;
 using TtaService.Engine.Execution;
 
 namespace TtaService.Serving.Streams;
 
 /// <summary>Turns the model's outputs into the answer to one request: labels with probabilities, raw outputs when asked for.</summary>
 /// <param name="labels">Class names by index; empty when the model has none.</param>
-internal sealed class AnswerWriter(IReadOnlyList<string> labels)
+/// <param name="scores">The output that predictions are read from; null for a segmentation model or a detector.</param>
+internal sealed class AnswerWriter(IReadOnlyList<string> labels, ModelOutput? scores)
 {
     public StepAnswer Write(StreamSession session, StepResult result, int firstFrame, int frames, ReplyContent content, StepTimes times, int joined) => new()
     {
@@ -15,50 +15,52 @@ internal sealed class AnswerWriter(IReadOnlyList<string> labels)
         Method = session.Method.Name,
         Predictions = Predict(result.Outputs, firstFrame, frames, content.TopK),
         Outputs = content.RawOutputs ? [.. result.Outputs.Select(output => Part(output, firstFrame, frames))] : [],
+        NotLearned = NotLearned(result.NotLearned, firstFrame, frames),
         Times = times,
         Joined = joined,
     };
 
-    /// <summary>The class scores: the first output of shape [N, classes]; null for a segmentation model or a detector.</summary>
-    public OutputTensor? Scores(IReadOnlyList<OutputTensor> outputs)
+    /// <summary>The class scores, [N, classes]; null for a segmentation model or a detector.</summary>
+    public OutputTensor? Scores(IReadOnlyList<OutputTensor> outputs) => scores is null ? null : outputs[scores.Index];
+
+    private static List<UnlearnedFrame> NotLearned(IReadOnlyList<NotLearnedReason> reasons, int firstFrame, int frames)
     {
-        foreach (var output in outputs)
+        var unlearned = new List<UnlearnedFrame>();
+        for (var frame = 0; frame < frames && reasons.Count > 0; frame++)
         {
-            if (output.Shape.Length == 2 && (labels.Count == 0 || labels.Count == output.Shape[1]))
+            if (reasons[firstFrame + frame] is var reason && reason != NotLearnedReason.None)
             {
-                return output;
+                unlearned.Add(new UnlearnedFrame(frame, reason));
             }
         }
 
-        return null;
+        return unlearned;
     }
 
     private ClassScore[][] Predict(IReadOnlyList<OutputTensor> outputs, int firstFrame, int frames, int topK)
     {
         var predictions = new ClassScore[frames][];
-        var scores = Scores(outputs);
+        var given = Scores(outputs);
         for (var frame = 0; frame < frames; frame++)
         {
-            predictions[frame] = scores is null || topK == 0 ? [] : Top(scores.Values.AsSpan((firstFrame + frame) * scores.Shape[1], scores.Shape[1]), topK);
+            predictions[frame] = given is null || topK == 0 ? [] : Top(given.Values.AsSpan((firstFrame + frame) * given.Shape[1], given.Shape[1]), topK);
         }
 
         return predictions;
     }
 
-    private ClassScore[] Top(ReadOnlySpan<float> scores, int count)
+    private ClassScore[] Top(ReadOnlySpan<float> given, int count)
     {
-        // Shifted by the largest, so that large scores do not overflow.
-        var probabilities = new float[scores.Length];
-        TensorPrimitives.Subtract(scores, TensorPrimitives.Max(scores), probabilities);
-        TensorPrimitives.SoftMax(probabilities, probabilities);
-        var order = new int[scores.Length];
+        var probabilities = new float[given.Length];
+        scores!.ToProbabilities(given, probabilities);
+        var order = new int[given.Length];
         for (var i = 0; i < order.Length; i++)
         {
             order[i] = i;
         }
 
         // By score, ties by index, so that the order does not depend on the sort.
-        var keys = scores.ToArray();
+        var keys = given.ToArray();
         Array.Sort(order, (a, b) => keys[b].CompareTo(keys[a]) is var byScore && byScore != 0 ? byScore : a.CompareTo(b));
         var top = new ClassScore[Math.Min(count, order.Length)];
         for (var i = 0; i < top.Length; i++)

@@ -42,12 +42,14 @@ internal sealed class BatchAnswers(AnswerWriter writer, TtaMetrics metrics, Time
         var frame = 0;
         foreach (var step in entry.Steps)
         {
-            var sum = 0.0;
-            foreach (var facts in step.Facts)
+            var (sum, learned) = (0.0, 0);
+            foreach (var picture in step.Pictures)
             {
-                var row = scores is null ? default : scores.Values.AsSpan(frame * classes, classes);
-                var (sampled, entropy) = health.Observe(row, facts);
-                sum += entropy ?? double.NaN;
+                // What is answered to a frame without a picture tells nothing of the camera's classes.
+                var teaches = entry.NotLearned is null || entry.NotLearned[frame] == NotLearnedReason.None;
+                var row = scores is null || !teaches ? default : scores.Values.AsSpan(frame * classes, classes);
+                var (sampled, entropy) = health.Observe(row, picture.Facts);
+                (sum, learned) = teaches ? (sum + (entropy ?? double.NaN), learned + 1) : (sum, learned);
                 if (sampled)
                 {
                     session.Model.Shadow.Add(health, session.Method.Name, entry.Block.CopyFrame(frame), row.ToArray());
@@ -56,7 +58,8 @@ internal sealed class BatchAnswers(AnswerWriter writer, TtaMetrics metrics, Time
                 frame++;
             }
 
-            metrics.Predicted(session.Model.Name, session.Method.Name, session.Name, sum / step.Facts.Length);
+            // Not a number, and not recorded, when no frame tells.
+            metrics.Predicted(session.Model.Name, session.Method.Name, session.Name, sum / learned);
         }
     }
 }

@@ -1,3 +1,4 @@
+using TtaService.Serving.Models;
 using TtaService.Serving.Store;
 
 namespace TtaService.Serving.Streams;
@@ -18,6 +19,12 @@ internal sealed class ModelCatalog : IAsyncDisposable
     /// <summary>Every model on every device.</summary>
     public IReadOnlyCollection<ServedModel> Engines { get; private set; } = [];
 
+    /// <summary>The models of the repository that are not served, in the order of their names.</summary>
+    public IReadOnlyList<BrokenModel> Broken { get; private set; } = [];
+
+    /// <summary>Notes a model that can't be served.</summary>
+    public void Add(BrokenModel model) => Broken = [.. Broken.Append(model).OrderBy(broken => broken.Name, StringComparer.Ordinal)];
+
     /// <summary>Adds a model on a further device.</summary>
     public void Add(ServedModel model)
     {
@@ -26,7 +33,7 @@ internal sealed class ModelCatalog : IAsyncDisposable
         Engines = [.. _models.Values.SelectMany(engines => engines)];
     }
 
-    /// <summary>The model of this name on its first device; the empty name is the only model's.</summary>
+    /// <summary>The model of this name on its first device; the empty name is the only model's, and nobody's where another one is broken: its streams must not come to a stranger.</summary>
     public ServedModel Find(string name) => Named(name)[0];
 
     /// <summary>The model of this name on the device that holds the least state.</summary>
@@ -76,14 +83,19 @@ internal sealed class ModelCatalog : IAsyncDisposable
     {
         if (name.Length == 0)
         {
-            return _models.Count == 1
+            return _models.Count == 1 && Broken.Count == 0
                 ? _models.Values.First()
-                : throw new FailureException(Failure.Invalid("MODEL_MISSING", "model", $"name a model, there are {_models.Count}: {Names()}"));
+                : throw new FailureException(Failure.Invalid("MODEL_MISSING", "model", $"name a model, there are {_models.Count + Broken.Count}: {string.Join(", ", _models.Keys.Concat(Broken.Select(broken => broken.Name)).Order(StringComparer.Ordinal))}"));
         }
 
-        return _models.TryGetValue(name, out var engines)
-            ? engines
-            : throw new FailureException(new Failure(FailureKind.NotFound, "MODEL_NOT_FOUND", $"model '{(name.Length <= 128 ? name : name[..128] + "…")}' does not exist; there is {Names()}") { Field = "model" });
+        if (_models.TryGetValue(name, out var engines))
+        {
+            return engines;
+        }
+
+        throw Broken.FirstOrDefault(broken => broken.Name == name) is { } known
+            ? new FailureException(new Failure(FailureKind.FailedPrecondition, "MODEL_BROKEN", $"model '{name}' can't be served: {known.Reason}") { Field = "model" })
+            : new FailureException(new Failure(FailureKind.NotFound, "MODEL_NOT_FOUND", $"model '{(name.Length <= 128 ? name : name[..128] + "…")}' does not exist; there is {Names()}") { Field = "model" });
     }
 
     private string Names() => _models.Count == 0 ? "none" : string.Join(", ", _models.Keys);

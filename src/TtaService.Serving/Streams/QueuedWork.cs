@@ -1,6 +1,6 @@
 using System.Diagnostics;
-using TtaService.Engine.Drift;
 using TtaService.Engine.Execution;
+using TtaService.Serving.Frames;
 
 namespace TtaService.Serving.Streams;
 
@@ -26,9 +26,14 @@ internal sealed class QueuedOperation(StreamSession session, Func<InferenceEngin
 }
 
 /// <summary>Frames that were decoded for a step; their memory is given back on disposal.</summary>
-internal sealed class DecodedFrames(FrameBlock block, IDisposable? memory = null) : IDisposable
+/// <param name="block">The frames.</param>
+/// <param name="memory">What they lie in; null when nobody wants it back.</param>
+/// <param name="damaged">Whether each was decoded from a damaged file; null when none was.</param>
+internal sealed class DecodedFrames(FrameBlock block, IDisposable? memory = null, bool[]? damaged = null) : IDisposable
 {
     public FrameBlock Block { get; } = block;
+
+    public bool IsDamaged(int frame) => damaged?[frame] == true;
 
     public void Dispose() => memory?.Dispose();
 }
@@ -78,8 +83,8 @@ internal sealed class QueuedStep(StreamSession session, StepSubmission submissio
 
     public DecodedFrames? Frames { get; set; }
 
-    /// <summary>What the frames look like; empty when nobody watches.</summary>
-    public FrameFacts[] Facts { get; set; } = [];
+    /// <summary>What the frames show.</summary>
+    public PictureFacts[] Pictures { get; set; } = [];
 
     public Failure? DecodeFailure { get; set; }
 

@@ -1,3 +1,4 @@
+using System.Text.Json.Serialization;
 using TtaService.Engine.Execution;
 
 namespace TtaService.Serving.Streams;
@@ -7,6 +8,11 @@ namespace TtaService.Serving.Streams;
 /// <param name="Label">Its name; empty when the model has none.</param>
 /// <param name="Probability">0 to 1.</param>
 internal readonly record struct ClassScore(int Index, string Label, float Probability);
+
+/// <summary>A frame that was answered and not learned.</summary>
+/// <param name="Frame">Its index in the request, from 0.</param>
+/// <param name="Reason">Why.</param>
+internal readonly record struct UnlearnedFrame(int Frame, [property: JsonConverter(typeof(JsonStringEnumConverter<NotLearnedReason>))] NotLearnedReason Reason);
 
 /// <summary>What a reply is to carry.</summary>
 /// <param name="TopK">Classes per frame, most probable first; 0 for none.</param>
@@ -37,6 +43,9 @@ internal sealed record StepAnswer
     /// <summary>Empty unless asked for.</summary>
     public required IReadOnlyList<OutputTensor> Outputs { get; init; }
 
+    /// <summary>Frames that left state and observed statistics alone.</summary>
+    public IReadOnlyList<UnlearnedFrame> NotLearned { get; init; } = [];
+
     public required StepTimes Times { get; init; }
 
     /// <summary>Requests that were joined into the step.</summary>
@@ -61,7 +70,7 @@ internal sealed record StepAnswer
                 bytes += 64 + ((long)sizeof(float) * output.Values.Length);
             }
 
-            return bytes;
+            return bytes + (16L * NotLearned.Count);
         }
     }
 }

@@ -9,6 +9,9 @@ namespace TtaService.Serving.Streams;
 /// <param name="Freeze">Whether the statistics stay as they are.</param>
 internal sealed record BatchEntry(StreamSession Session, List<QueuedStep> Steps, FrameBlock Block, bool Freeze)
 {
+    /// <summary>Why frames are not to be learned, one entry a frame; null when all are.</summary>
+    public NotLearnedReason[]? NotLearned { get; init; }
+
     /// <summary>The same failure for all of its steps.</summary>
     public StepOutcome[] Fail(Failure failure) => [.. Steps.Select(_ => (StepOutcome)failure)];
 }
@@ -18,7 +21,8 @@ internal sealed record BatchEntry(StreamSession Session, List<QueuedStep> Steps,
 /// <param name="Steps">In their order.</param>
 /// <param name="Frames">How many frames they have.</param>
 /// <param name="Freeze">Whether the statistics stay as they are.</param>
-internal sealed record TakenSteps(StreamSession Session, List<QueuedStep> Steps, int Frames, bool Freeze);
+/// <param name="NotLearned">Why frames are not to be learned, one entry a frame; null when all are.</param>
+internal sealed record TakenSteps(StreamSession Session, List<QueuedStep> Steps, int Frames, bool Freeze, NotLearnedReason[]? NotLearned);
 
 /// <summary>A step that was committed though its pass, or the making of its answer, failed.</summary>
 /// <param name="Steps">The state's steps now.</param>

@@ -1,7 +1,7 @@
 using System.Diagnostics;
-using TtaService.Engine.Drift;
 using TtaService.Engine.Execution;
 using TtaService.Engine.Streams;
+using TtaService.Serving.Frames;
 using TtaService.Serving.Loops;
 using TtaService.Serving.Telemetry;
 
@@ -20,6 +20,7 @@ internal sealed partial class StepBatcher : IAsyncDisposable
     private readonly BatchingOptions _options;
     private readonly int _maxPendingSteps;
     private readonly DecodeTurns _decoding;
+    private readonly PictureGuard _guard;
     private readonly BatchAnswers _answers;
     private readonly StepReports _reports;
     private readonly TtaActivities _activities;
@@ -38,13 +39,14 @@ internal sealed partial class StepBatcher : IAsyncDisposable
     private int _failuresInARow;
     private bool _stopping;
 
-    public StepBatcher(InferenceEngine engine, StreamResidency residency, BatchingOptions options, StreamsOptions streams, DecodeTurns decoding, AnswerWriter answers, TtaMetrics metrics, TtaActivities activities, LoopBeat beat, TimeProvider clock, ILogger logger)
+    public StepBatcher(InferenceEngine engine, StreamResidency residency, BatchingOptions options, StreamsOptions streams, DecodeTurns decoding, PictureGuard guard, AnswerWriter answers, TtaMetrics metrics, TtaActivities activities, LoopBeat beat, TimeProvider clock, ILogger logger)
     {
         _engine = engine;
         _residency = residency;
         _options = options;
         _maxPendingSteps = streams.MaxPendingSteps;
         _decoding = decoding;
+        _guard = guard;
         _answers = new BatchAnswers(answers, metrics, clock);
         _reports = new StepReports(metrics, clock, logger);
         _activities = activities;
@@ -279,7 +281,7 @@ internal sealed partial class StepBatcher : IAsyncDisposable
             {
                 step.Digest ??= step.Submission.Sequence > 0 ? step.Submission.Digest() : null;
                 (frames, step.DecodeTime) = await _decoding.DecodeAsync(step.Session.Decoding, step.Submission.Decoding, () => !step.Outcome.Task.IsCompleted && !Expired(step), step.Outcome.Task).ConfigureAwait(false);
-                step.Facts = frames is not null && step.Session.Model.Drift.Watches ? FactsOf(frames.Block) : [];
+                step.Pictures = frames is null ? [] : PicturesOf(frames);
             }
         }
         catch (FailureException refused)
@@ -446,7 +448,7 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         {
             try
             {
-                batch.Add(new BatchEntry(steps.Session, steps.Steps, JoinedFrames.Join(steps.Steps), steps.Freeze));
+                batch.Add(new BatchEntry(steps.Session, steps.Steps, JoinedFrames.Join(steps.Steps), steps.Freeze) { NotLearned = steps.NotLearned });
             }
             catch (Exception defect)
             {
@@ -528,7 +530,7 @@ internal sealed partial class StepBatcher : IAsyncDisposable
             frames += next.Submission.Frames;
         }
 
-        return new TakenSteps(session, joined, frames, freeze);
+        return new TakenSteps(session, joined, frames, freeze, NotLearnedOf(session, joined));
     }
 
     private static void Begin(QueuedWork work)
@@ -614,7 +616,7 @@ internal sealed partial class StepBatcher : IAsyncDisposable
             return PassAttempt.NotRun(batch.Count, failure);
         }
 
-        return PassAttempt.Run(batch.ConvertAll(entry => new StreamStep(entry.Session.State!, entry.Block, entry.Freeze)), steps =>
+        return PassAttempt.Run(batch.ConvertAll(entry => new StreamStep(entry.Session.State!, entry.Block, entry.Freeze) { NotLearned = entry.NotLearned }), steps =>
         {
             var ran = RunPass(model, steps);
             _passTimes += model.RunTimes;
@@ -688,6 +690,12 @@ internal sealed partial class StepBatcher : IAsyncDisposable
             entry.Steps.ForEach(step => session.Answered.Pass(step.Submission.Sequence));
         }
 
+        // A frame that comes again after a step that failed, or was frozen, has taught nothing yet.
+        if (result is StepResult { Status: StepStatus.Ok } or LostAnswer && !entry.Freeze && entry.Steps[^1].Pictures is [.., var last])
+        {
+            session.LastPicture = last;
+        }
+
         for (var i = 0; i < outcomes.Length; i++)
         {
             if (outcomes[i].Answer is { } answer)
@@ -702,15 +710,29 @@ internal sealed partial class StepBatcher : IAsyncDisposable
         Settle(session);
     }
 
-    private static FrameFacts[] FactsOf(FrameBlock block)
+    private PictureFacts[] PicturesOf(DecodedFrames frames)
     {
-        var facts = new FrameFacts[block.Count];
-        for (var frame = 0; frame < facts.Length; frame++)
+        var pictures = new PictureFacts[frames.Block.Count];
+        for (var frame = 0; frame < pictures.Length; frame++)
         {
-            facts[frame] = FrameFacts.Of(block, frame);
+            var picture = _guard.Look(frames.Block, frame);
+            pictures[frame] = frames.IsDamaged(frame) ? picture with { Reason = NotLearnedReason.Damaged } : picture;
         }
 
-        return facts;
+        return pictures;
+    }
+
+    // In the order in which the stream's frames run: whether one repeats another is told by the one before it.
+    private NotLearnedReason[]? NotLearnedOf(StreamSession session, List<QueuedStep> steps)
+    {
+        var (reasons, before) = (new List<NotLearnedReason>(), session.LastPicture);
+        foreach (var picture in steps.SelectMany(step => step.Pictures))
+        {
+            reasons.Add(_guard.Judge(picture, before));
+            before = picture;
+        }
+
+        return reasons.TrueForAll(reason => reason == NotLearnedReason.None) ? null : [.. reasons];
     }
 
     private async Task RunOperationAsync(QueuedOperation operation)

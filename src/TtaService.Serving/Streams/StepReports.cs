@@ -44,9 +44,34 @@ internal sealed partial class StepReports(TtaMetrics metrics, TimeProvider clock
             }
         }
 
+        for (var i = 0; i < batch.Count; i++)
+        {
+            if (results[i] is StepResult { NotLearned: { Count: > 0 } reasons })
+            {
+                NotLearned(batch[i].Session, reasons);
+            }
+        }
+
         // The device's own queue holds operations of other streams; that is waiting, too.
         var waited = pass.Run - pass.Times.Transfer - pass.Times.Forward - pass.Times.Commit;
         metrics.BatchCompleted(model, batch.Count, frames, decode / steps, (queue / steps) + (waited < TimeSpan.Zero ? TimeSpan.Zero : waited), pass.Times, clock.GetElapsedTime(pass.Started) - pass.Run);
+    }
+
+    private void NotLearned(StreamSession session, IReadOnlyList<NotLearnedReason> reasons)
+    {
+        foreach (var reason in reasons)
+        {
+            if (reason == NotLearnedReason.None)
+            {
+                continue;
+            }
+
+            metrics.FrameNotLearned(session.Model.Name, reason);
+            if (session.Watch.NotLearned.Add(reason, clock.GetUtcNow()))
+            {
+                Log.FramesNotLearned(logger, session.Name, reason);
+            }
+        }
     }
 
     private void StepCompleted(QueuedStep step, StepOutcome outcome)
@@ -59,5 +84,8 @@ internal sealed partial class StepReports(TtaMetrics metrics, TimeProvider clock
     {
         [LoggerMessage(EventId = 2, Level = LogLevel.Debug, Message = "StepRefused {Stream}: {Reason}")]
         public static partial void StepRefused(ILogger logger, string stream, string reason);
+
+        [LoggerMessage(EventId = 3, Level = LogLevel.Information, Message = "FramesNotLearned {Stream}: {Reason}; said once a minute at most")]
+        public static partial void FramesNotLearned(ILogger logger, string stream, NotLearnedReason reason);
     }
 }

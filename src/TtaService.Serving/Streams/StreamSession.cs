@@ -1,6 +1,7 @@
 using System.Diagnostics.CodeAnalysis;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Streams;
+using TtaService.Serving.Frames;
 using TtaService.Serving.Telemetry;
 
 namespace TtaService.Serving.Streams;
@@ -107,6 +108,9 @@ internal sealed class StreamSession
 
     /// <summary>What is known of the stream's drift.</summary>
     public StreamWatch Watch { get; private set; }
+
+    /// <summary>The last frame that could teach the stream something; null when none could since the state began.</summary>
+    public PictureFacts? LastPicture { get; set; }
 
     /// <summary>How the stream stands with the store.</summary>
     public StreamKeeping Keeping { get; } = new();
@@ -221,6 +225,7 @@ internal sealed class StreamSession
             Method = state.Method;
             // A camera that is reset or moved is watched anew.
             Watch = new StreamWatch(Model.Drift.NewHealth(state.Method));
+            LastPicture = null;
             Seed = state.Seed;
             StateBytes = Model.Engine.Model.StateBytes(state.Method);
             Origin = origin;

@@ -129,6 +129,7 @@ internal sealed partial class DriftPublisher(ModelCatalog models, StreamDirector
     private void Judge(StreamSession session, DriftMonitor monitor, DateTimeOffset now, List<(StreamDrift Drift, double Score)> drifts, List<DriftUpdate> changes)
     {
         var watch = session.Watch;
+        changes.AddRange(watch.NotLearned.Began().Select(began => new FramesNotLearned(now, session.Name, session.Model.Name, began.Reason, began.Frames)));
         var before = watch.Level;
         var pending = watch.Pending;
         watch.Pending = null;

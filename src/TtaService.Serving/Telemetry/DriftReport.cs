@@ -1,4 +1,5 @@
 using TtaService.Engine.Drift;
+using TtaService.Engine.Execution;
 
 namespace TtaService.Serving.Telemetry;
 
@@ -50,6 +51,9 @@ internal sealed record LevelChanged(DateTimeOffset Time, StreamDrift Stream, Dri
 
 /// <summary>A stream's domain switched, at step <see cref="DriftReading.ChangedAtStep"/>.</summary>
 internal sealed record DomainSwitched(DateTimeOffset Time, StreamDrift Stream) : DriftUpdate(Time);
+
+/// <summary>Frames of a stream were answered and not learned, for a reason that had none in the sweep before.</summary>
+internal sealed record FramesNotLearned(DateTimeOffset Time, string Stream, string Model, NotLearnedReason Reason, long Frames) : DriftUpdate(Time);
 
 /// <summary>A sweep ended.</summary>
 internal sealed record Swept(DateTimeOffset Time, DriftReport Report) : DriftUpdate(Time);

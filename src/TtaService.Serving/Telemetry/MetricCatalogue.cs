@@ -17,6 +17,7 @@ internal static class MetricCatalogue
     public const string ErrorType = "error.type";
     public const string Phase = "tta.phase";
     public const string RejectReason = "tta.reject.reason";
+    public const string NotLearnedReason = "tta.not_learned.reason";
     public const string Transition = "tta.transition";
     public const string ResetReason = "tta.reset.reason";
     public const string DriftLevel = "tta.drift.level";
@@ -59,6 +60,7 @@ internal static class MetricCatalogue
     public static readonly MetricDefinition QueueLimit = new("tta.queue.limit", "{step}", "Steps that may wait, Batching:MaxQueuedSteps", [Model], Models);
     public static readonly MetricDefinition FrameSize = new("tta.frame.size", "By", "Bytes of encoded frames", [], 1, FrameBytes);
     public static readonly MetricDefinition FrameRejected = new("tta.frame.rejected", "{frame}", "Frames that were refused before or while they were decoded", [RejectReason], 16);
+    public static readonly MetricDefinition FrameNotLearned = new("tta.frame.not_learned", "{frame}", "Frames that were answered and left state and observed statistics alone", [Model, NotLearnedReason], Models * 8);
 
     public static readonly MetricDefinition StreamResident = new("tta.stream.resident", "{stream}", "Streams in the arena", [Model], Models);
     public static readonly MetricDefinition StreamCold = new("tta.stream.cold", "{stream}", "Streams of this process outside the arena", [Model], Models);
@@ -102,7 +104,7 @@ internal static class MetricCatalogue
     /// <summary>All of them.</summary>
     public static IReadOnlyList<MetricDefinition> All { get; } =
     [
-        StepDuration, StepPhaseDuration, StepReplayed, BatchSize, BatchSteps, QueueUsage, QueueLimit, FrameSize, FrameRejected,
+        StepDuration, StepPhaseDuration, StepReplayed, BatchSize, BatchSteps, QueueUsage, QueueLimit, FrameSize, FrameRejected, FrameNotLearned,
         StreamResident, StreamCold, StreamUtilization, ArenaUsage, ArenaLimit, StreamTransition, StreamReset, StreamStateAge,
         CheckpointDuration, CheckpointSize, CheckpointLag, CheckpointDirty, StoreFailure, StoreDropped, LoopLastTurn, LoopFailure,
         DriftScore, DriftStream, DriftRank, DriftGaussianKl, DriftWasserstein, OccupancyEntropy, AlphaEffective, FeatureSpread, DriftSweepDuration, WatchedDriftScore,

@@ -10,10 +10,12 @@ namespace TtaService.Serving.Telemetry;
 internal sealed class ModelDrift
 {
     private readonly DriftOptions _options;
+    private readonly OutputKind _scores;
 
-    private ModelDrift(DriftOptions options, DriftMonitor? monitor, string calibration)
+    private ModelDrift(DriftOptions options, AdaptiveModel model, DriftMonitor? monitor, string calibration)
     {
         _options = options;
+        _scores = model.Scores?.Kind ?? OutputKind.Logits;
         Monitor = monitor;
         Calibration = calibration;
     }
@@ -28,31 +30,31 @@ internal sealed class ModelDrift
     public string Calibration { get; }
 
     /// <summary>Follows the answers and frames of a new stream. One of <c>source</c> has no shadow: it would compare with itself.</summary>
-    public StreamHealth NewHealth(MethodSettings method) => new(_options.Tau, method.Name == "source" ? 0 : _options.ShadowInterval);
+    public StreamHealth NewHealth(MethodSettings method) => new(_options.Tau, method.Name == "source" ? 0 : _options.ShadowInterval, _scores);
 
     public static ModelDrift Open(ModelFolder folder, AdaptiveModel model, DriftOptions options)
     {
         if (model.Observation is null)
         {
-            return new ModelDrift(options, null, model.Sites.Count == 0 ? "not watched: the model has no normalization sites" : "not watched (Drift:Sites is off)");
+            return new ModelDrift(options, model, null, model.Sites.Count == 0 ? "not watched: the model has no normalization sites" : "not watched (Drift:Sites is off)");
         }
 
         var path = Path.Combine(folder.FolderPath, DriftReference.FileName);
         if (!ModelFile.Exists(path))
         {
-            return new ModelDrift(options, new DriftMonitor(model, null), "uncalibrated: run tta calibrate");
+            return new ModelDrift(options, model, new DriftMonitor(model, null), "uncalibrated: run tta calibrate");
         }
 
         try
         {
             var monitor = new DriftMonitor(model, DriftReference.Read(path));
             var reference = monitor.Reference!;
-            return new ModelDrift(options, monitor, string.Create(CultureInfo.InvariantCulture, $"calibrated {reference.Created:yyyy-MM-dd} on {reference.Frames:N0} frames"));
+            return new ModelDrift(options, model, monitor, string.Create(CultureInfo.InvariantCulture, $"calibrated {reference.Created:yyyy-MM-dd} on {reference.Frames:N0} frames"));
         }
         catch (DriftReferenceException unfit)
         {
             // Serving matters more than judging.
-            return new ModelDrift(options, new DriftMonitor(model, null), $"uncalibrated: {unfit.Message}");
+            return new ModelDrift(options, model, new DriftMonitor(model, null), $"uncalibrated: {unfit.Message}");
         }
     }
 }

@@ -90,18 +90,15 @@ internal sealed class ShadowQueue(string model, InferenceEngine engine, TtaMetri
 
     private void Compare(Sample[] samples, IReadOnlyList<OutputTensor> outputs)
     {
-        foreach (var output in outputs)
+        if (engine.Model.Scores is not { Classes: { } classes } scores)
         {
-            if (output.Shape is [var count, var classes] && count == samples.Length && classes == samples[0].Scores.Length)
-            {
-                for (var i = 0; i < samples.Length; i++)
-                {
-                    var (agrees, sourceEntropy, adaptedEntropy) = samples[i].Health.Compare(samples[i].Scores, output.Values.AsSpan(i * classes, classes));
-                    metrics.ShadowCompared(model, samples[i].Method, agrees, sourceEntropy, adaptedEntropy);
-                }
+            return;
+        }
 
-                return;
-            }
+        for (var i = 0; i < samples.Length; i++)
+        {
+            var (agrees, sourceEntropy, adaptedEntropy) = samples[i].Health.Compare(samples[i].Scores, outputs[scores.Index].Values.AsSpan(i * classes, classes));
+            metrics.ShadowCompared(model, samples[i].Method, agrees, sourceEntropy, adaptedEntropy);
         }
     }
 

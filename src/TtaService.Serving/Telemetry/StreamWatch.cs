@@ -10,6 +10,9 @@ internal sealed class StreamWatch(StreamHealth health)
 
     public StreamHealth Health { get; } = health;
 
+    /// <summary>Frames that were answered and not learned.</summary>
+    public UnlearnedTally NotLearned { get; } = new();
+
     /// <summary>The last reading; null before the first.</summary>
     public DriftReading? Last { get; private set; }
 

@@ -38,6 +38,7 @@ internal sealed class TtaMetrics
     private readonly Histogram<long> _batchSteps;
     private readonly Histogram<long> _frameSize;
     private readonly Counter<long> _frameRejected;
+    private readonly Counter<long> _frameNotLearned;
     private readonly Counter<long> _transitions;
     private readonly Counter<long> _resets;
     private readonly Histogram<long> _stateAge;
@@ -76,6 +77,7 @@ internal sealed class TtaMetrics
         _batchSteps = Histogram<long>(MetricCatalogue.BatchSteps);
         _frameSize = Histogram<long>(MetricCatalogue.FrameSize);
         _frameRejected = Counter(MetricCatalogue.FrameRejected);
+        _frameNotLearned = Counter(MetricCatalogue.FrameNotLearned);
         _transitions = Counter(MetricCatalogue.StreamTransition);
         _resets = Counter(MetricCatalogue.StreamReset);
         _stateAge = Histogram<long>(MetricCatalogue.StreamStateAge);
@@ -170,6 +172,10 @@ internal sealed class TtaMetrics
     /// <summary>A frame was refused.</summary>
     /// <param name="reason">The failure's reason.</param>
     public void FrameRefused(string reason) => _frameRejected.Add(1, new KeyValuePair<string, object?>(MetricCatalogue.RejectReason, RejectReasons.Of(reason)));
+
+    /// <summary>A frame was answered and left state and observed statistics alone.</summary>
+    public void FrameNotLearned(string model, NotLearnedReason reason) =>
+        _frameNotLearned.Add(1, new KeyValuePair<string, object?>(MetricCatalogue.Model, model), new KeyValuePair<string, object?>(MetricCatalogue.NotLearnedReason, Label<NotLearnedReason>.Of(reason)));
 
     /// <summary>A stream came, went or moved.</summary>
     public void StreamMoved(string model, StreamTransition transition) =>

@@ -84,6 +84,31 @@ public sealed class DriftJudgementTests
     }
 
     [Fact]
+    public void ChangeDetector_AClassThatComesRound_IsNoChange()
+    {
+        // A camera that shows ten classes in runs of 100, one of which looks unlike the others.
+        var random = new Random(3);
+        var detector = new ChangeDetector();
+        for (var frame = 1; frame <= 20_000; frame++)
+        {
+            var shown = frame / 100 % 10;
+            detector.Observe(frame, frame, (float)((shown == 7 ? 8 : 1) * Math.Exp(random.NextDouble() - 0.5)), shown);
+            if (frame > 2000)
+            {
+                Assert.True(detector.ChangedAtStep <= 2000, $"a change at {detector.ChangedAtStep}");
+            }
+        }
+
+        // A change of the light lifts every class.
+        for (var frame = 20_001; frame <= 20_100; frame++)
+        {
+            detector.Observe(frame, frame, (float)(20 * Math.Exp(random.NextDouble() - 0.5)), frame / 10 % 10);
+        }
+
+        Assert.InRange(detector.ChangedAtStep, 19_999, 20_003);
+    }
+
+    [Fact]
     public void Sweep_OfMethodsWithAMixOrComponents_ReadsThem()
     {
         using var model = AdaptiveModel.Load(Path.Combine(AppContext.BaseDirectory, "Data", "onnx", "bottleneck_opset17.onnx"), new AdaptiveModelOptions { Observation = new ObservationOptions() });

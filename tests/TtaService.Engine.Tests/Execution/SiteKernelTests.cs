@@ -1,3 +1,5 @@
+using System.Globalization;
+using TtaService.Engine.Evaluation;
 using TtaService.Engine.Execution;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Onnx;
@@ -65,6 +67,98 @@ public sealed unsafe class SiteKernelTests
             Assert.Equal(values.Average(v => (v - expected) * (v - expected)), variance[c], 1e-6);
             Assert.Equal(values.Average(v => (v - expected) * (v - expected)), variance2[c], 1e-6);
         }
+    }
+
+    /// <summary>Large maps, odd channel counts (every vector width and its tail), and pictures in which a running sum loses its digits: far means, outliers first, bright corners, steps and ramps.
+    /// TTA_LARGEST_MAP=3840x2160 goes further than the default.</summary>
+    [Theory]
+    [InlineData("noise")]
+    [InlineData("first pixel 300 deviations off")]
+    [InlineData("first pixels 300 deviations off")]
+    [InlineData("even, 200 with noise of 1")]
+    [InlineData("dark with a white corner")]
+    [InlineData("half dark, half bright")]
+    [InlineData("ramp")]
+    [InlineData("last pixel 300 deviations off")]
+    public void Statistics_LargeMapsOfEveryKind_AgreeWithDoublePrecision(string picture)
+    {
+        string[] largest = (Environment.GetEnvironmentVariable("TTA_LARGEST_MAP") is { Length: > 0 } given ? given : "640x480").Split('x');
+        var (width, height) = (int.Parse(largest[0], CultureInfo.InvariantCulture), int.Parse(largest[1], CultureInfo.InvariantCulture));
+        foreach (var (w, h, channels) in new[] { (4, 4, 31), (16, 16, 31), (17, 16, 31), (64, 64, 31), (112, 112, 63), (512, 512, 3), (1024, 1024, 1), (width, height, 7) })
+        {
+            var x = Paint(picture, w, h, channels);
+            var (mean, variance, mean2, variance2) = (new float[channels], new float[channels], new float[channels], new float[channels]);
+            var transposed = new float[x.Length];
+            var pixels = w * h;
+            for (var c = 0; c < channels; c++)
+            {
+                for (var p = 0; p < pixels; p++)
+                {
+                    transposed[(c * pixels) + p] = x[(p * channels) + c];
+                }
+            }
+
+            fixed (float* px = x, pt = transposed, pm = mean, pv = variance, pm2 = mean2, pv2 = variance2)
+            {
+                SiteKernels.StatisticsChannelsLast(px, pixels, channels, pm, pv);
+                SiteKernels.StatisticsChannelsFirst(pt, pixels, channels, pm2, pv2);
+            }
+
+            using var scope = TorchSharp.torch.NewDisposeScope();
+            var (variance3, mean3) = TorchSharp.torch.tensor(x, [pixels, channels]).transpose(0, 1).var_mean([1L], unbiased: false);
+            for (var c = 0; c < channels; c++)
+            {
+                double sum = 0, squares = 0;
+                for (var p = 0; p < pixels; p++)
+                {
+                    sum += transposed[(c * pixels) + p];
+                }
+
+                sum /= pixels;
+                for (var p = 0; p < pixels; p++)
+                {
+                    squares += (transposed[(c * pixels) + p] - sum) * (transposed[(c * pixels) + p] - sum);
+                }
+
+                squares /= pixels;
+                var what = $"{w}x{h}, {channels} channels, channel {c}";
+                // A float32 mean of 200 has a resolution of 1.5e-5 itself.
+                var meanLimit = (1e-4 * Math.Sqrt(squares)) + (Math.Abs(sum) * 1.2e-7);
+                Within(what + " channels last", mean[c], variance[c]);
+                Within(what + " channels first", mean2[c], variance2[c]);
+                Within(what + " torch operators", mean3.data<float>()[c], variance3.data<float>()[c]);
+
+                void Within(string kernel, float m, float v) => Assert.True(
+                    Math.Abs(v - squares) <= 1e-4 * squares && Math.Abs(m - sum) <= meanLimit,
+                    FormattableString.Invariant($"{kernel}: mean {m:R} for {sum:R}, variance {v:R} for {squares:R}, off by {Math.Abs(v - squares) / squares:0.0e+0}"));
+            }
+        }
+    }
+
+    private static float[] Paint(string picture, int width, int height, int channels)
+    {
+        var random = new Random(3);
+        var x = new float[width * height * channels];
+        for (var p = 0; p < width * height; p++)
+        {
+            for (var c = 0; c < channels; c++)
+            {
+                var noise = (float)random.NextNormal();
+                x[(p * channels) + c] = picture switch
+                {
+                    "first pixel 300 deviations off" => p == 0 ? 300 : noise,
+                    "first pixels 300 deviations off" => p < 8 ? 300 : noise,
+                    "last pixel 300 deviations off" => p == (width * height) - 1 ? -300 : noise,
+                    "even, 200 with noise of 1" => 200 + noise,
+                    "dark with a white corner" => p % width < 8 && p / width < 8 ? 255 : 20 + noise,
+                    "half dark, half bright" => (p < width * height / 2 ? 0 : 300) + noise,
+                    "ramp" => (100f * p / (width * height)) + (noise / 10),
+                    _ => noise,
+                };
+            }
+        }
+
+        return x;
     }
 
     [Theory]

@@ -149,7 +149,7 @@ public sealed class VirtualSiteTests : IDisposable
         Assert.Equal(twin.Sites.Count, model.Sites.Count);
 
         var images = LabelledImages.Open(Repository.Sample, file => throw new InvalidOperationException(file));
-        Corruption[] corruptions = Frames > 192 ? [.. Corruption.All] : [Corruption.Find("gaussian_noise"), Corruption.Find("contrast"), Corruption.Find("defocus_blur")];
+        Corruption[] corruptions = Frames > 192 ? [.. Corruption.All] : [Corruption.Find("gaussian_noise")!, Corruption.Find("contrast")!, Corruption.Find("defocus_blur")!];
         var frames = new EvaluationFrames(images, [.. corruptions.Select(corruption => new EvaluationDomain(corruption, 5))], seed: 0, image => image);
         var streams = EvaluationPlan.Streams(images.Labels, corruptions.Length, DomainSetting.Single, StreamOrder.Iid, 0, limit: Frames);
         foreach (var method in NormalizationMethods.All.Select(method => method.Name))
@@ -187,5 +187,5 @@ public sealed class VirtualSiteTests : IDisposable
     }
 
     private static FrameBlock Shifted(Random random, int frames) =>
-        FrameBlock.FromValues([.. Enumerable.Range(0, frames * 3 * Side * Side).Select(_ => (float)(0.6 + (1.5 * ((2 * random.NextDouble()) - 1))))], frames, 3, Side, Side);
+        FrameBlock.FromValues(Enumerable.Range(0, frames * 3 * Side * Side).Select(_ => (float)(0.6 + (1.5 * ((2 * random.NextDouble()) - 1)))).ToArray(), frames, 3, Side, Side);
 }

@@ -21,6 +21,17 @@ public sealed class OnnxConformanceTests : IDisposable
         Assert.Equal("test_data_set_0: output 0 has 2 at 1, expected 2.0999999046325684", result.Message);
     }
 
+    [Theory]
+    [InlineData(1e4f, 1e-4f, OnnxTestOutcome.Passed)]
+    [InlineData(1e4f, 2f, OnnxTestOutcome.Failed)]
+    [InlineData(1f, 1e-3f, OnnxTestOutcome.Failed)]
+    public void Run_SmallElementBesideLargeOnes_IsHeldToTheOutputsScale(float largest, float off, OnnxTestOutcome outcome) =>
+        Assert.Equal(outcome, OnnxConformance.Run(WriteTest("Relu", expected: largest, input: largest, small: off)).Outcome);
+
+    [Fact]
+    public void Run_TighterTolerance_IsKept() =>
+        Assert.Equal(OnnxTestOutcome.Failed, OnnxConformance.Run(WriteTest("Relu", expected: 1e4f, input: 1e4f, small: 1e-4f), new OnnxTolerance(Relative: 1e-3, Absolute: 1e-6, Scale: 0)).Outcome);
+
     [Fact]
     public void Run_UnknownOperator_IsUnsupported()
     {
@@ -53,7 +64,7 @@ public sealed class OnnxConformanceTests : IDisposable
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 
-    private string WriteTest(string op, float expected)
+    private string WriteTest(string op, float expected, float input = 2, float small = 0)
     {
         var model = new ModelProto
         {
@@ -68,8 +79,8 @@ public sealed class OnnxConformanceTests : IDisposable
         };
         File.WriteAllBytes(Path.Combine(_folder, "model.onnx"), model.ToByteArray());
         var set = Directory.CreateDirectory(Path.Combine(_folder, "test_data_set_0")).FullName;
-        File.WriteAllBytes(Path.Combine(set, "input_0.pb"), Values(-1, 2).ToByteArray());
-        File.WriteAllBytes(Path.Combine(set, "output_0.pb"), Values(0, expected).ToByteArray());
+        File.WriteAllBytes(Path.Combine(set, "input_0.pb"), Values(-1, input).ToByteArray());
+        File.WriteAllBytes(Path.Combine(set, "output_0.pb"), Values(small, expected).ToByteArray());
         return _folder;
     }
 

@@ -17,6 +17,24 @@ public sealed class CommandLineTests
     public async Task UnknownCommand_IsRefusedInOneLine() =>
         (await TtaRun.Of("inspct")).AssertRefused(2, "inspct", "tta --help");
 
+    [Theory]
+    [InlineData("inspct", "'inspect'")]
+    [InlineData("evalaute", "'evaluate'")]
+    [InlineData("stream --mehtod", "'--method'")]
+    [InlineData("snapshot verfy", "'verify'")]
+    [InlineData("streams list --adress", "'--address'")]
+    public async Task Mistyped_NamesTheNearest(string typed, string meant) =>
+        (await TtaRun.Of(typed.Split(' '))).AssertRefused(2, $"Did you mean {meant}?");
+
+    [Fact]
+    public async Task NothingNear_NamesNothing()
+    {
+        var run = await TtaRun.Of("xyzzy");
+
+        run.AssertRefused(2, "xyzzy");
+        Assert.DoesNotContain("Did you mean", run.Error, StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task MissingArgument_IsRefusedWithTheCommandsHelp() =>
         (await TtaRun.Of("inspect")).AssertRefused(2, "model", "tta inspect --help");

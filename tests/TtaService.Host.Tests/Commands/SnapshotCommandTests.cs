@@ -55,6 +55,18 @@ public sealed class SnapshotCommandTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task Inspect_Export_KeepsNamesAndValuesApart()
+    {
+        var run = await TtaRun.Of("snapshot", "inspect", Second);
+
+        var head = run.Lines.TakeWhile(line => !line.StartsWith("tensor", StringComparison.Ordinal)).ToDictionary(line => line.Split(' ')[0], line => line[line.IndexOf(' ', StringComparison.Ordinal)..].Trim());
+        Assert.Equal("4", head["frames"]);
+        Assert.Equal("4", head["observed_frames"]);
+        Assert.StartsWith("{", head["hyperparameters"], StringComparison.Ordinal);
+        Assert.Single(run.Output.Split('\n').TakeWhile(line => !line.Contains("tensor ", StringComparison.Ordinal)).Where(line => line.Length > 0).Select(line => line.Length - line[line.IndexOf(' ', StringComparison.Ordinal)..].TrimStart().Length).Distinct());
+    }
+
+    [Fact]
     public async Task Inspect_EncodedCheckpoint_AsksForTheModelAndTakesIt()
     {
         var without = await TtaRun.Of("snapshot", "inspect", Checkpoint);

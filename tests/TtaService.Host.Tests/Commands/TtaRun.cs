@@ -15,6 +15,16 @@ internal sealed record TtaRun(int ExitCode, string Output, string Error)
 
     public string[] Lines => Output.Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
 
+    /// <summary>A failure after it began: its last line says so, without a stack trace.</summary>
+    public void AssertFails(int exitCode, params string[] said)
+    {
+        Assert.Equal(exitCode, ExitCode);
+        var last = Error.TrimEnd().Split('\n')[^1];
+        Assert.StartsWith("tta: ", last, StringComparison.Ordinal);
+        Assert.DoesNotContain("   at ", Error, StringComparison.Ordinal);
+        Assert.All(said, words => Assert.Contains(words, last, StringComparison.Ordinal));
+    }
+
     /// <summary>A refusal is one line that starts with the program's name and has no stack trace.</summary>
     public void AssertRefused(int exitCode, params string[] said)
     {

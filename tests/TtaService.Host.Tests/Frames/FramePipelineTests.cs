@@ -62,6 +62,51 @@ public sealed class FramePipelineTests
 
         Assert.Equal(Reference($"exif{orientation}.upright"), Interleaved(Run(new Preprocessing { Crop = crop, ApplyExif = true }, file), 3));
         Assert.Equal(Reference("exif1.upright"), Interleaved(Run(new Preprocessing { Crop = (7, 9) }, file), 3));
+        var png = File($"exif{orientation}.png");
+        Assert.Equal(Reference($"exif{orientation}.png.upright"), Interleaved(Run(new Preprocessing { Crop = crop, ApplyExif = true }, png), 3));
+        Assert.Equal(Reference("exif1.png.upright"), Interleaved(Run(new Preprocessing { Crop = (7, 9) }, png), 3));
+    }
+
+    [Theory]
+    [InlineData(100, 160, 120)]
+    [InlineData(64, 80, 60)]
+    [InlineData(30, 40, 30)]
+    [InlineData(200, 320, 240)]
+    public void DecodeEncoded_Fast_TakesTheSmallestScaleThatIsEnough(int shorter, int width, int height)
+    {
+        var preprocessing = new Preprocessing { ShorterSide = shorter == 64 ? 60 : shorter, Crop = (24, 24) };
+
+        using var scaled = FrameDecoder.Decode(File("photo.jpg"), Limits, preprocessing.Resized);
+
+        Assert.Equal((width, height, (320, 240)), (scaled.Width, scaled.Height, scaled.Source));
+    }
+
+    [Theory]
+    [InlineData("photo.jpg")]
+    [InlineData("photo.progressive.jpg")]
+    [InlineData("photo.grey.jpg")]
+    [InlineData("photo.png")]
+    public void DecodeEncoded_Fast_ChangesPixelsLittle(string image)
+    {
+        var preprocessing = new Preprocessing { ShorterSide = 56, Crop = (48, 48) };
+        var exact = Run(preprocessing, File(image));
+        var pipeline = new FramePipeline(preprocessing, new FrameOptions { FastDecode = true });
+        var fast = new byte[pipeline.FrameBytes];
+        pipeline.DecodeEncoded(File(image), fast);
+
+        var mean = exact.Zip(fast, (a, b) => Math.Abs(a - b)).Average();
+        TestContext.Current.TestOutputHelper?.WriteLine($"{image}: {mean:0.00} levels");
+        Assert.InRange(mean, 0, Path.GetExtension(image) == ".png" ? 0 : 2);
+    }
+
+    [Fact]
+    public void DecodeEncoded_FastOnItsSide_TurnsWhatItDecodes()
+    {
+        var pipeline = new FramePipeline(new Preprocessing { ExactSize = (9, 7), Crop = (9, 7), ApplyExif = true }, new FrameOptions { FastDecode = true });
+        var fast = new byte[pipeline.FrameBytes];
+        pipeline.DecodeEncoded(File("exif6.jpg"), fast);
+
+        Assert.Equal(Reference("exif6.upright"), Interleaved(fast, 3));
     }
 
     [Theory]
@@ -99,6 +144,32 @@ public sealed class FramePipelineTests
 
         Assert.Equal(rgb[..plane], bgr[(2 * plane)..]);
         Assert.Equal(rgb[plane..(2 * plane)], bgr[plane..(2 * plane)]);
+    }
+
+    [Theory]
+    [InlineData("wide")]
+    [InlineData("tall")]
+    [InlineData("small")]
+    public void DecodeEncoded_Letterbox_IsUltralyticsWithPillowsFilter(string image)
+    {
+        var middle = new Preprocessing { Letterbox = new Letterbox(114, 114, 114, TopLeft: false), Crop = (24, 33) };
+        var corner = new Preprocessing { Letterbox = new Letterbox(10, 20, 30, TopLeft: true), Crop = (24, 33), Interpolation = Interpolation.Bicubic };
+
+        Assert.Equal(Reference($"{image}.letterbox.24x33"), Interleaved(Run(middle, File($"{image}.png")), 3));
+        Assert.Equal(Reference($"{image}.letterbox.corner.24x33"), Interleaved(Run(corner, File($"{image}.png")), 3));
+        Assert.Equal(Reference($"{image}.letterbox.grey.24x33"), Run(middle with { Channels = ColorChannels.Grey }, File($"{image}.png")));
+    }
+
+    [Fact]
+    public void DecodeEncoded_LetterboxInBgr_SwapsTheBarsToo()
+    {
+        var rgb = new Preprocessing { Letterbox = new Letterbox(10, 20, 30, TopLeft: true), Crop = (24, 33) };
+        var plane = 24 * 33;
+
+        var bgr = Run(rgb with { Channels = ColorChannels.Bgr }, File("wide.png"));
+
+        Assert.Equal(Run(rgb, File("wide.png"))[..plane], bgr[(2 * plane)..]);
+        Assert.Equal((30, 10), (bgr[plane - 1], bgr[^1]));
     }
 
     [Fact]

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
-"""Writes the images of References/ and what Pillow and torchvision make of them. Needs Pillow, NumPy and torchvision."""
+"""Writes the images of References/ and what Pillow and torchvision make of them. Needs Pillow, NumPy, torchvision and libjpeg-turbo's cjpeg."""
+import io
 import pathlib
+import subprocess
 import numpy
 from PIL import Image, ImageOps
 from torchvision.transforms import functional
@@ -24,6 +26,54 @@ def save(name, image):
     (FOLDER / f"{name}.bin").write_bytes(array.tobytes())
 
 
+def letterbox(image, height, width, colour, corner=False, resample=Image.BILINEAR):
+    """ultralytics' LetterBox (data/augment.py) with Pillow's filter: one scale for both sides, half a pixel of the bars to the right and the bottom."""
+    scale = min(height / image.height, width / image.width)
+    inner = image.resize((round(image.width * scale), round(image.height * scale)), resample)
+    dw, dh = (width - inner.width) / 2, (height - inner.height) / 2
+    framed = Image.new(image.mode, (width, height), colour)
+    framed.paste(inner, (0, 0) if corner else (round(dw - 0.1), round(dh - 0.1)))
+    return framed
+
+
+def photograph(width, height):
+    """As photographs are: octaves of noise with more in the large ones, two edges, the noise of a sensor."""
+    random = numpy.random.default_rng(5)
+    pixels = numpy.zeros((height, width, 3))
+    for octave in (4, 8, 16, 32, 64):
+        noise = random.normal(size=(max(2, height * octave // width), octave, 3))
+        noise[..., 1:] = 0.6 * noise[..., 1:] + 0.4 * noise[..., :1]
+        planes = [Image.fromarray(noise[..., c].astype(numpy.float32)).resize((width, height), Image.BICUBIC) for c in range(3)]
+        pixels += numpy.stack([numpy.asarray(plane) for plane in planes], -1) * 140 / octave**0.7
+    y, x = numpy.mgrid[0:height, 0:width]
+    pixels[(x - width * 0.6) ** 2 + (y - height * 0.5) ** 2 < (height * 0.3) ** 2] += 50
+    pixels[:, : width // 5] -= 40
+    return Image.fromarray(numpy.clip(pixels + 115 + random.normal(0, 2, pixels.shape), 0, 255).astype(numpy.uint8))
+
+
+def photographs():
+    photo = photograph(320, 240)
+    photo.save(FOLDER / "photo.jpg", quality=85)
+    photo.save(FOLDER / "photo.422.jpg", quality=85, subsampling=1, optimize=True)
+    photo.save(FOLDER / "photo.progressive.jpg", quality=85, progressive=True)
+    photo.convert("L").save(FOLDER / "photo.grey.jpg", quality=85)
+    photo.save(FOLDER / "photo.lossy.webp", quality=80)
+    bitmap = io.BytesIO()
+    photo.save(bitmap, "PPM")
+    for name, option in (("restart", ["-restart", "4B"]), ("arithmetic", ["-arithmetic"])):
+        with open(FOLDER / f"photo.{name}.jpg", "wb") as file:
+            subprocess.run(["cjpeg", "-quality", "85", *option], input=bitmap.getvalue(), stdout=file, check=True)
+    small = photo.resize((96, 72))
+    exif = Image.Exif()
+    small.save(FOLDER / "photo.png")
+    small.save(FOLDER / "photo.webp", lossless=True)
+    for orientation in range(1, 9):
+        exif[0x0112] = orientation
+        path = FOLDER / f"exif{orientation}.png"
+        picture(9, 7).save(path, exif=exif)
+        save(f"exif{orientation}.png.upright", ImageOps.exif_transpose(Image.open(path)))
+
+
 def main():
     FOLDER.mkdir(exist_ok=True)
     sources = {"wide": picture(61, 37), "tall": picture(23, 50), "small": picture(9, 7)}
@@ -38,6 +88,10 @@ def main():
         save(f"{name}.crop.15x15", functional.center_crop(resized, [15, 15]))
         save(f"{name}.crop.13x13", functional.center_crop(resized, [13, 13]))
         save(f"{name}.grey.12x12", functional.center_crop(functional.resize(sources[name].convert("L"), 12), [12, 12]))
+    for name, image in sources.items():
+        save(f"{name}.letterbox.24x33", letterbox(image, 24, 33, (114, 114, 114)))
+        save(f"{name}.letterbox.corner.24x33", letterbox(image, 24, 33, (10, 20, 30), corner=True, resample=Image.BICUBIC))
+        save(f"{name}.letterbox.grey.24x33", letterbox(image.convert("L"), 24, 33, 114))
     sources["wide"].save(FOLDER / "wide.jpg", quality=90)
     sources["wide"].save(FOLDER / "wide.progressive.jpg", quality=90, progressive=True)
     sources["wide"].save(FOLDER / "wide.webp", lossless=True)
@@ -48,6 +102,7 @@ def main():
     alpha = sources["wide"].copy()
     alpha.putalpha(Image.linear_gradient("L").resize(alpha.size))
     alpha.save(FOLDER / "wide.alpha.png")
+    photographs()
     for orientation in range(1, 9):
         exif = Image.Exif()
         exif[0x0112] = orientation

@@ -67,15 +67,16 @@ public sealed class FairnessTests
     public async Task CallThatEnds_GivesUpWhatItHasToDecode()
     {
         await using var host = await TestHost.StartAsync("--Batching:DecodeConcurrency=1");
-        var dear = TestFrames.Encoded(TestFrames.File(1, SKEncodedImageFormat.Png, 1600, 1400));
+        var dear = TestFrames.Encoded(TestFrames.File(1, SKEncodedImageFormat.Jpeg, 1600, 1400));
         using var gone = new CancellationTokenSource();
         var call = await DuplexClient.OpenAsync(host.Adaptation, new OpenStream { Stream = "dear", Model = TestHost.Model }, gone.Token);
         for (var i = 1; i <= 8; i++)
         {
-            await call.SendAsync((ulong)i, [.. Enumerable.Repeat(dear, 8)]);
+            await call.SendAsync((ulong)i, [.. Enumerable.Repeat(dear, 4)]);
         }
 
-        await host.UntilAsync("dear", session => session.PendingSteps == 8);
+        // Not all eight: the first may be done before the last has come.
+        await host.UntilAsync("dear", session => session.PendingSteps >= 3);
         await gone.CancelAsync();
 
         await host.UntilAsync("dear", session => session.PendingSteps == 0 && session.Decoding.Jobs.Count <= 1);

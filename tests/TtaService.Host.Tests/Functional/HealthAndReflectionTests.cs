@@ -61,6 +61,21 @@ public sealed class HealthAndReflectionTests
         Assert.Equal(HttpStatusCode.OK, (await http.GetAsync(path)).StatusCode);
     }
 
+    /// <summary>Disposing the host fails the test when the server logged a defect.</summary>
+    [Fact]
+    public async Task Reflection_ClientResetsItsCalls_IsNoDefect()
+    {
+        await using var host = await TestHost.StartAsync();
+        using var channel = host.Connect();
+        for (var i = 0; i < 300; i++)
+        {
+            using var call = new ServerReflection.ServerReflectionClient(channel).ServerReflectionInfo();
+            await call.RequestStream.WriteAsync(new ServerReflectionRequest { ListServices = string.Empty });
+            Assert.True(await call.ResponseStream.MoveNext(CancellationToken.None));
+            await call.RequestStream.WriteAsync(new ServerReflectionRequest { FileContainingSymbol = "tta.v1.AdaptationService" });
+        }
+    }
+
     [Fact]
     public async Task Reflection_ListsTheServicesAndDescribesThem()
     {

@@ -20,7 +20,7 @@ public sealed class HttpBorderTests
 
         var (status, body) = await GetAsync(host, path, "evil.example");
 
-        Assert.Equal(HttpStatusCode.BadRequest, status);
+        Assert.Equal(HttpStatusCode.Forbidden, status);
         Assert.DoesNotContain("secret", body, StringComparison.Ordinal);
         Assert.Contains("Server:AllowedHosts", body, StringComparison.Ordinal);
     }
@@ -42,7 +42,7 @@ public sealed class HttpBorderTests
     {
         await using var host = await TestHost.StartAsync("--Server:AllowedHosts=tta, *.cameras.example");
 
-        Assert.Equal(answers ? HttpStatusCode.OK : HttpStatusCode.BadRequest, (await GetAsync(host, "/health/live", name)).Status);
+        Assert.Equal(answers ? HttpStatusCode.OK : HttpStatusCode.Forbidden, (await GetAsync(host, "/health/live", name)).Status);
     }
 
     [Fact]

@@ -28,49 +28,51 @@ public sealed class PeerConnectionsTests
         var open = new List<Socket>();
         for (var i = 0; i < 3; i++)
         {
-            open.Add(await ConnectAsync(host.Http, "127.0.0.1"));
-            Assert.True(await IsServedAsync(open[i]));
+            open.Add((await TryAskAsync(host.Http, "127.0.0.1"))!);
         }
 
-        using var further = await ConnectAsync(host.Http, "127.0.0.1");
-        using var grpc = await ConnectAsync(host.Grpc, "127.0.0.1");
-        using var other = await ConnectAsync(host.Http, "127.0.0.2");
-        Assert.False(await IsServedAsync(further));
-        Assert.False(await IsServedAsync(grpc));
-        Assert.True(await IsServedAsync(other));
+        Assert.DoesNotContain(null, open);
+        Assert.Null(await TryAskAsync(host.Http, "127.0.0.1"));
+        Assert.Null(await TryAskAsync(host.Grpc, "127.0.0.1"));
+        using var other = await TryAskAsync(host.Http, "127.0.0.2");
+        Assert.NotNull(other);
 
         open[0].Dispose();
-        Socket again;
-        while (!await IsServedAsync(again = await ConnectAsync(host.Http, "127.0.0.1")))
+        while (await TryAskAsync(host.Http, "127.0.0.1") is var again)
         {
-            again.Dispose();
+            again?.Dispose();
+            if (again is not null)
+            {
+                break;
+            }
+
             await Task.Delay(10);
         }
 
-        again.Dispose();
         open.ForEach(socket => socket.Dispose());
     }
 
-    private static async Task<Socket> ConnectAsync(Uri server, string from)
+    // A connection that the server serves; null when it closes it.
+    private static async Task<Socket?> TryAskAsync(Uri server, string from)
     {
         var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
-        socket.Bind(new IPEndPoint(IPAddress.Parse(from), 0));
-        await socket.ConnectAsync(IPAddress.Loopback, server.Port);
-        return socket;
-    }
-
-    private static async Task<bool> IsServedAsync(Socket socket)
-    {
         try
         {
+            socket.Bind(new IPEndPoint(IPAddress.Parse(from), 0));
+            await socket.ConnectAsync(IPAddress.Loopback, server.Port);
             await socket.SendAsync(Encoding.ASCII.GetBytes("GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"));
-            var answer = new byte[1000];
             using var giveUp = new CancellationTokenSource(TimeSpan.FromSeconds(60));
-            return await socket.ReceiveAsync(answer, giveUp.Token) > 0;
+            if (await socket.ReceiveAsync(new byte[1000], giveUp.Token) > 0)
+            {
+                return socket;
+            }
         }
         catch (SocketException)
         {
-            return false;
+            // Closed.
         }
+
+        socket.Dispose();
+        return null;
     }
 }

@@ -24,7 +24,7 @@ public sealed class ServerTests
         Assert.Equal((TestHost.Model, 64, 3), (model.Name, model.Digest.Length, model.Sites.Count));
         Assert.Equal([-1L, 3, 16, 16], model.InputShape);
         Assert.Contains(model.Methods, method => method is { Name: "unmix_tns", Available: true, StateBytes: > 0 } && method.Hyperparameters.Any(hyperparameter => hyperparameter.Name == "components"));
-        Assert.Equal(9, model.Methods.Count);
+        Assert.Equal(10, model.Methods.Count);
         await RpcAssert.RefusedAsync(StatusCode.NotFound, "MODEL_NOT_FOUND", () => host.Models.GetModelAsync(new GetModelRequest { Name = "nobody" }).ResponseAsync);
     }
 

@@ -143,7 +143,7 @@ public sealed class StreamResourceTests(ServerFixture server) : IClassFixture<Se
         Assert.Equal(TestFrames.Scores(first), TestFrames.Scores(again));
         Assert.Equal(TestFrames.Adapted(before), TestFrames.Adapted(await Host.ExportAsync("frozen")));
         await UpdateAsync(new Stream { Name = "frozen", Frozen = false }, "frozen");
-        Assert.Equal(2, (await Host.StepAsync("frozen", TestFrames.Tensor(2))).Step);
+        Assert.Equal(2, (await Host.StepAsync("frozen", TestFrames.Tensor(3))).Step);
         Assert.NotEqual(TestFrames.Adapted(before), TestFrames.Adapted(await Host.ExportAsync("frozen")));
     }
 

@@ -73,7 +73,8 @@ internal sealed class RawCall : IDisposable
     public async Task<(RpcException Status, long Bytes)> EndAsync()
     {
         using var response = await _response.WaitAsync(TimeSpan.FromSeconds(60));
-        var body = await response.Content.ReadAsByteArrayAsync().WaitAsync(TimeSpan.FromSeconds(60));
+        using var body = new MemoryStream();
+        await (await response.Content.ReadAsStreamAsync()).CopyToAsync(body).WaitAsync(TimeSpan.FromSeconds(60));
         var trailers = new Metadata();
         var said = 0L;
         foreach (var (name, values) in response.Headers.Concat(response.TrailingHeaders).Where(header => header.Key.StartsWith("grpc-", StringComparison.OrdinalIgnoreCase)))

@@ -1,9 +1,9 @@
+using System.Diagnostics.Metrics;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Testing;
 using Microsoft.Extensions.Options;
 using Microsoft.Extensions.Time.Testing;
-using System.Diagnostics.Metrics;
 using TtaService.Host.Tests.Infrastructure;
 using TtaService.Serving.Loops;
 using TtaService.Serving.Telemetry;

@@ -8,10 +8,15 @@ internal sealed class ModelFolders : IDisposable
     public string Root { get; } = Directory.CreateTempSubdirectory("tta-models-").FullName;
 
     /// <summary>Adds a model with the tiny model's graph.</summary>
-    public string Add(string name, string? manifest = null)
+    public string Add(string name, string? manifest = null) => Add(name, manifest, Path.Combine(TestHost.ModelsPath, TestHost.Model));
+
+    /// <summary>Adds a model with a graph of Data/odd, by default the one of its name.</summary>
+    public string AddOdd(string name, string? manifest = null, string? graph = null) => Add(name, manifest, Path.Combine(AppContext.BaseDirectory, "Data", "odd", graph ?? name));
+
+    private string Add(string name, string? manifest, string from)
     {
         var folder = Directory.CreateDirectory(Path.Combine(Root, name)).FullName;
-        File.Copy(Path.Combine(TestHost.ModelsPath, TestHost.Model, "model.onnx"), Path.Combine(folder, "model.onnx"));
+        File.Copy(Path.Combine(from, "model.onnx"), Path.Combine(folder, "model.onnx"));
         if (manifest is not null)
         {
             File.WriteAllText(Path.Combine(folder, "model.json"), manifest);

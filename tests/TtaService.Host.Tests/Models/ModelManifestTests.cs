@@ -43,6 +43,19 @@ public sealed class ModelManifestTests : IDisposable
     [InlineData("""{ "preprocessing": { "resize": 2.5 } }""", "preprocessing.resize is 2.5", "whole number")]
     [InlineData("""{ "preprocessing": { "crop": [224, null] } }""", "preprocessing.crop", "[height, width]")]
     [InlineData("""{ "preprocessing": { "crop": 8193 } }""", "preprocessing.crop is 8193", "8192")]
+    [InlineData("""{ "preprocessing": { "fit": "cover" } }""", "preprocessing.fit is 'cover'", "crop, stretch, letterbox")]
+    [InlineData("""{ "preprocessing": { "fit": "crop", "resize": [20, 30] } }""", "preprocessing.resize is [height, width]", "shorter side")]
+    [InlineData("""{ "preprocessing": { "padding": 114 } }""", "preprocessing.padding", "letterbox")]
+    [InlineData("""{ "preprocessing": { "fit": "letterbox", "padding": 256 } }""", "preprocessing.padding is 256", "0 to 255")]
+    [InlineData("""{ "preprocessing": { "fit": "letterbox", "padding": [1, 2] } }""", "preprocessing.padding is [1,2]", "1 or 3")]
+    [InlineData("""{ "preprocessing": { "fit": "letterbox", "align": "left" } }""", "preprocessing.align is 'left'", "center or top_left")]
+    [InlineData("""{ "preprocessing": { "layout": "nwhc" } }""", "preprocessing.layout is 'nwhc'", "nchw, nhwc")]
+    [InlineData("""{ "preprocessing": { "scale": 0 } }""", "preprocessing.scale is 0", "alike")]
+    [InlineData("""{ "preprocessing": { "scale": "small" } }""", "preprocessing.scale", "number")]
+    [InlineData("""{ "preprocessing": { "offset": [1, 2, 3], "mean": [0, 0, 0], "std": [1, 1, 1] } }""", "preprocessing has scale or offset", "one pair")]
+    [InlineData("""{ "outputs": [{ "name": "scores" }] }""", "outputs[0]", "outputs[0].kind")]
+    [InlineData("""{ "outputs": [{ "name": "scores", "kind": "boxes" }] }""", "'boxes'", "multi_label_logits")]
+    [InlineData("""{ "outputs": [{ "name": "scores", "kind": "raw" }, { "name": "scores", "kind": "logits" }] }""", "'scores'", "twice")]
     [InlineData("""{ "limits": { "max_frames_per_step": 4097 } }""", "max_frames_per_step is 4097", "4096")]
     [InlineData("""{ "labels_file": "/etc/passwd" }""", "labels_file", "model's folder")]
     [InlineData("""{ "labels_file": "missing.txt" }""", "labels_file", "missing.txt")]
@@ -136,6 +149,39 @@ public sealed class ModelManifestTests : IDisposable
 
         Assert.Contains("model.json", message, StringComparison.Ordinal);
         Assert.Contains(said, message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("""{ "fit": "letterbox" }""", 48, 64)]
+    [InlineData("""{ "fit": "letterbox", "resize": [48, 64] }""", -1, -1)]
+    [InlineData("""{ "fit": "letterbox", "crop": [48, 64], "padding": 114 }""", -1, -1)]
+    public void Preprocessing_Letterbox_ShowsAllOfThePictureInItsShape(string json, int height, int width)
+    {
+        var preprocessing = ModelFolder.Read(_folders.Add("model", $"{{ \"preprocessing\": {json} }}")).Preprocessing([-1, 3, height, width]);
+
+        Assert.Equal(new Preprocessing { Crop = (48, 64), Letterbox = new Letterbox(114, 114, 114, TopLeft: false) }, preprocessing);
+        Assert.Equal((36, 64), preprocessing.Resized(1080, 1920));
+        Assert.Equal((48, 27), preprocessing.Resized(1920, 1080));
+    }
+
+    [Theory]
+    [InlineData("""{ "fit": "stretch" }""")]
+    [InlineData("""{ "fit": "stretch", "resize": 224 }""")]
+    [InlineData("""{ "fit": "stretch", "crop": 224 }""")]
+    public void Preprocessing_Stretch_ShowsAllOfThePictureInTheModelsShape(string json) => Assert.Equal(
+        new Preprocessing { ExactSize = (224, 224), Crop = (224, 224) },
+        ModelFolder.Read(_folders.Add("model", $"{{ \"preprocessing\": {json} }}")).Preprocessing([-1, 3, 224, 224]));
+
+    [Fact]
+    public void InputNormalization_OfScaleAndOffset_IsComputedSo()
+    {
+        var caffe = ModelFolder.Read(_folders.Add("caffe", """{ "preprocessing": { "channels": "bgr", "offset": [-103.5, -116.25, -123.75] } }""")).InputNormalization;
+        var unit = ModelFolder.Read(_folders.Add("unit", """{ "preprocessing": { "channels": "grey", "scale": 0.0078125, "offset": -1 } }""")).InputNormalization;
+
+        Assert.Equal([151.5f, 138.75f, 131.25f], Enumerable.Range(0, 3).Select(channel => caffe.Apply(255, channel)));
+        Assert.Equal([-1f, 0f], new[] { 0, 128 }.Select(level => unit.Apply(level, 0)));
+        // The same in the other notation, for who computes with that.
+        Assert.Equal(unit.Apply(77, 0), ((77 / 255f) - unit.Mean[0]) / unit.Std[0], 1e-6);
     }
 
     [Fact]

@@ -3,7 +3,7 @@ using TtaService.Serving.Models;
 
 namespace TtaService.Host.Tests.Models;
 
-/// <summary>A repository loads whole or not at all, and says which folder is wrong.</summary>
+/// <summary>What can be read of a repository is, and of the rest it says which folder is wrong and why.</summary>
 public sealed class ModelRepositoryTests : IDisposable
 {
     private readonly ModelFolders _folders = new();
@@ -18,7 +18,7 @@ public sealed class ModelRepositoryTests : IDisposable
         Directory.CreateDirectory(Path.Combine(_folders.Root, ".hidden"));
         File.WriteAllText(Path.Combine(_folders.Root, "notes.txt"), "no model");
 
-        var models = ModelRepository.Load(_folders.Root);
+        var models = ModelRepository.Load(_folders.Root).Models;
 
         Assert.Equal(["a.2", "b"], models.Select(model => model.Name));
         Assert.Equal(["x"], models[0].Labels);
@@ -106,7 +106,7 @@ public sealed class ModelRepositoryTests : IDisposable
 
         Directory.CreateDirectory(Path.Combine(_folders.Root, "lost+found"));
 
-        Assert.Equal(["model"], ModelRepository.Load(_folders.Root).Select(model => model.Name));
+        Assert.Equal(["model"], ModelRepository.Load(_folders.Root).Models.Select(model => model.Name));
     }
 
     [Fact]
@@ -122,5 +122,15 @@ public sealed class ModelRepositoryTests : IDisposable
         Assert.Contains("is a link", Refusal(_folders.Root), StringComparison.Ordinal);
     }
 
-    private static string Refusal(string path) => Assert.Throws<ModelLoadException>(() => ModelRepository.Load(path)).Message;
+    private static string Refusal(string path)
+    {
+        try
+        {
+            return string.Join('\n', ModelRepository.Load(path).Broken.Select(broken => broken.Reason));
+        }
+        catch (ModelLoadException nothing)
+        {
+            return nothing.Message;
+        }
+    }
 }

@@ -56,7 +56,7 @@ public sealed class RestartTests
 
         await using var again = await StartAsync(folder);
         using var reopened = await DuplexClient.OpenAsync(again, "camera");
-        var replayed = (await reopened.StepAsync(2, TestFrames.Tensor(99))).Step;
+        var replayed = (await reopened.StepAsync(2, TestFrames.Tensor(2))).Step;
         var next = (await reopened.StepAsync(3, TestFrames.Tensor(3))).Step;
 
         Assert.Equal((StateOrigin.Restored, 2ul, 2), (reopened.Opened.Origin, reopened.Opened.LastSequence, reopened.Opened.Age.Steps));

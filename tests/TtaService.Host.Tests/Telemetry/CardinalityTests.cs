@@ -22,7 +22,7 @@ public sealed class CardinalityTests
     // What may ever be a label. Streams, clients, frames, traces, classes and texts are not on it.
     private static readonly HashSet<string> Allowed =
     [
-        "tta.model.name", "tta.method", "error.type", "tta.phase", "tta.reject.reason", "tta.transition", "tta.reset.reason", "tta.drift.level", "tta.rank", "tta.site",
+        "tta.model.name", "tta.method", "error.type", "tta.phase", "tta.reject.reason", "tta.not_learned.reason", "tta.transition", "tta.reset.reason", "tta.drift.level", "tta.rank", "tta.site",
         "tta.quantile", "tta.shadow.agreement", "tta.shadow.side", "tta.skip.reason", "tta.loop", "rpc.method", "rpc.status_code",
     ];
 
@@ -224,6 +224,11 @@ public sealed class CardinalityTests
             metrics.AdaptationSkipped("tiny", cause);
         }
 
+        foreach (var reason in Enum.GetValues<NotLearnedReason>())
+        {
+            metrics.FrameNotLearned("tiny", reason);
+        }
+
         for (var site = 0; site < Sites; site++)
         {
             metrics.SiteSwept("tiny", "ema", $"/layer{site}/BatchNormalization", (0.1, 0.2, 0.3), (0.1, 0.2, 0.3));
@@ -255,7 +260,7 @@ public sealed class CardinalityTests
 
     private static readonly HashSet<MetricDefinition> Counters =
     [
-        MetricCatalogue.StepReplayed, MetricCatalogue.FrameRejected, MetricCatalogue.StreamTransition, MetricCatalogue.StreamReset, MetricCatalogue.StoreFailure,
+        MetricCatalogue.StepReplayed, MetricCatalogue.FrameRejected, MetricCatalogue.FrameNotLearned, MetricCatalogue.StreamTransition, MetricCatalogue.StreamReset, MetricCatalogue.StoreFailure,
         MetricCatalogue.ShadowFrame, MetricCatalogue.AdaptationSkipped, MetricCatalogue.StoreDropped, MetricCatalogue.LoopFailure,
     ];
 
@@ -266,6 +271,7 @@ public sealed class CardinalityTests
         ["error_type"] = [.. Label<FailureKind>.All, .. Label<StatusCode>.All],
         ["tta_phase"] = Label<StepPhase>.All,
         ["tta_reject_reason"] = ["frame_format_unknown"],
+        ["tta_not_learned_reason"] = Label<NotLearnedReason>.All,
         ["tta_transition"] = Label<StreamTransition>.All,
         ["tta_loop"] = Label<LoopKind>.All,
         ["rpc_method"] = ["tta.v1.AdaptationService/Infer", "tta.v1.StreamsService/GetStream"],

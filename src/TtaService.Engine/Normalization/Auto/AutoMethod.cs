@@ -1,6 +1,7 @@
 using System.Buffers;
 using System.Numerics.Tensors;
 using TtaService.Engine.Calibration;
+using TtaService.Engine.Execution;
 using TtaService.Engine.Streams;
 using Tensor = TorchSharp.torch.Tensor;
 
@@ -29,6 +30,7 @@ internal sealed class AutoMethod : IPassMethod, IDisposable
     private readonly SiteNormal[] _coarse;
     private readonly bool _isCalibrated;
     private readonly bool _filters;
+    private readonly OutputKind _kind;
     private readonly float[] _prior;
     private readonly float _classShare;
 
@@ -43,6 +45,7 @@ internal sealed class AutoMethod : IPassMethod, IDisposable
         var calibration = target.Calibration;
         _isCalibrated = calibration is not null;
         _filters = settings.Text("filter") == "on";
+        _kind = target.Scores?.Kind ?? OutputKind.Logits;
         _sites = calibration is null ? target.Sites : [.. target.Sites.Where(site => calibration.Sites.ContainsKey(site.Name))];
         _normals = [.. _sites.Select((site, i) => calibration is null ? SiteNormal.Assumed(site, i, _sites.Count, isCoarse: false) : SiteNormal.Calibrated(site, calibration.Sites[site.Name]))];
         _coarse = calibration is null ? [.. _sites.Select((site, i) => SiteNormal.Assumed(site, i, _sites.Count, isCoarse: true))] : _normals;
@@ -131,6 +134,7 @@ internal sealed class AutoMethod : IPassMethod, IDisposable
                 weights[i] = ShiftGate.Weight(normal.Distance(mean, normal.Mean, variance, normal.Variance), clock, normal.ClassNoise * chi);
             }
 
+            var isNormal = !weights.ContainsAnyExcept(0);
             ShiftGate.LimitToMedian(weights, rented.AsSpan(_layout.Classes + channels + _sites.Count));
             for (var i = 0; i < _sites.Count; i++)
             {
@@ -139,6 +143,7 @@ internal sealed class AutoMethod : IPassMethod, IDisposable
                 TowardsNormal(_pass.ExpectedMean(step.Begun, i), normal.Mean, weights[i]);
                 TowardsNormal(_pass.ExpectedVariance(step.Begun, i), normal.Variance, weights[i]);
                 step.Begun[_pass.UncertaintyAt(i)] = weights[i] / (clock + 1);
+                step.Begun[_pass.ClassNoiseAt(i)] = StepGate.ClassNoise(normal, isNormal, clock);
             }
         }
         finally
@@ -304,7 +309,7 @@ internal sealed class AutoMethod : IPassMethod, IDisposable
             var source = rented.AsSpan(2 * scores.Length, sourceScores.Length);
             var mean = rented.AsSpan((2 * scores.Length) + sourceScores.Length, classes);
             var believed = rented.AsSpan((2 * scores.Length) + sourceScores.Length + classes, classes);
-            var areProbabilities = ClassScores.ToProbabilities(scores, classes, probabilities);
+            ClassScores.ToProbabilities(_kind, scores, classes, probabilities);
             mean.Clear();
             for (var at = 0; at < probabilities.Length; at += classes)
             {
@@ -318,7 +323,7 @@ internal sealed class AutoMethod : IPassMethod, IDisposable
             TemporalFilter.Blend(stream[_layout.Predictions], mean, rate);
             if (!source.IsEmpty)
             {
-                ClassScores.ToProbabilities(sourceScores, classes, source);
+                ClassScores.ToProbabilities(_kind, sourceScores, classes, source);
                 SourceTrust.Observe(_layout, source, probabilities[..source.Length], stream);
             }
 
@@ -335,7 +340,7 @@ internal sealed class AutoMethod : IPassMethod, IDisposable
             TemporalFilter.Run(_layout, stream, _prior, trust, probabilities, mean, answer);
             if (_filters)
             {
-                ClassScores.FromProbabilities(answer, areProbabilities, scores);
+                ClassScores.FromProbabilities(_kind, answer, scores);
             }
 
             return _filters;

@@ -10,7 +10,7 @@ internal static class AutoSite
     /// <param name="step">The step at the site.</param>
     /// <param name="normal">What is normal there.</param>
     /// <param name="header">kappa, imbalance, trust, whether it is the first step.</param>
-    /// <param name="begun">e [C], s [C], w/(W+1).</param>
+    /// <param name="begun">e [C], s [C], w/(W+1), class noise.</param>
     /// <param name="kept">The mark, then m [n,C], v [n,C], bm [C], bv [C].</param>
     public static void Normalize(in SiteStep step, SiteNormal normal, ReadOnlySpan<float> header, ReadOnlySpan<float> begun, Span<float> kept)
     {
@@ -36,7 +36,7 @@ internal static class AutoSite
             {
                 MeanOfRows(step.InstanceVariance, c, stepWithin);
                 var (imbalance, correlation) = (header[AutoPassLayout.Imbalance], Correlation(normal, header, n, stepVariance, stepWithin, scratch));
-                var noise = StepGate.Noise(normal, n, correlation, imbalance);
+                var noise = StepGate.Noise(normal.ClassShare, begun[(2 * c) + 1], n, correlation, imbalance);
                 var weight = StepGate.StepWeight(normal.Distance(stepMean, mean, stepWithin, within), noise, correlation, imbalance, begun[2 * c]);
                 if (weight > 0)
                 {

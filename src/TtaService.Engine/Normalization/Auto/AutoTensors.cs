@@ -1,4 +1,5 @@
 using TorchSharp;
+using TtaService.Engine.Tensors;
 using static TorchSharp.torch;
 using Tensor = TorchSharp.torch.Tensor;
 
@@ -10,6 +11,8 @@ internal sealed class AutoTensors(SiteNormal normal, Device device) : IDisposabl
     private readonly Tensor _constants = stack(
         new[] { normal.Mean, normal.Variance, normal.MeanVariance, normal.InverseMeanVariance, normal.InverseVarianceVariance, normal.InverseSpread, normal.SourceRatio }.Select(values => tensor(values)))
         .to(device).DetachFromDisposeScope();
+
+    private readonly Tensor _one = ones([1], device: device).DetachFromDisposeScope();
 
     /// <summary>Of which site's normal moments the constants are.</summary>
     public SiteNormal Normal => normal;
@@ -25,34 +28,35 @@ internal sealed class AutoTensors(SiteNormal normal, Device device) : IDisposabl
         var at = layout.BegunOffset(slot);
         var (mean, variance) = (begun.narrow(1, at, c).unsqueeze(1), begun.narrow(1, at + c, c).unsqueeze(1));
         var (stepMean, stepWithin) = (m.mean([1L], keepdim: true), v.mean([1L], keepdim: true));
-        var between = (m - stepMean).square().mean([1L], keepdim: true);
-        var stepVariance = stepWithin + between;
+        var between = (m - stepMean).Squared().mean([1L], keepdim: true);
+        var stepVariance = stepWithin.Plus(between);
         Keep();
         if (n > 1)
         {
             var (correlation, imbalance) = (Correlation(), Header(AutoPassLayout.Imbalance));
             var one = 1f / n;
-            var noise = ((1 - normal.ClassShare) * one) + (normal.ClassNoise * maximum(one + ((1 - one) * correlation), imbalance));
+            var classNoise = begun.narrow(1, layout.ClassNoiseAt(slot), 1).unsqueeze(2);
+            var noise = (classNoise * maximum(correlation.Times(1 - one).Plus((double)one), imbalance)).Plus((double)((1 - normal.ClassShare) * one));
             var uncertainty = begun.narrow(1, layout.UncertaintyAt(slot), 1).unsqueeze(2);
-            var signal = maximum((1 - correlation) * uncertainty, Distance(stepMean - mean, stepWithin - (variance - meanVariance)) - ((1 + imbalance) * noise)).clamp_min(0);
-            (mean, variance) = Pool(mean, variance, stepMean, stepVariance, signal / (signal + noise));
+            var signal = maximum(correlation.OneMinus() * uncertainty, Distance(stepMean - mean, stepWithin - (variance - meanVariance)) - (imbalance.Plus(1.0) * noise)).AtLeast(0);
+            (mean, variance) = Pool(mean, variance, stepMean, stepVariance, signal / signal.Plus(noise));
         }
 
         var distance = Distance(m - mean, v - (variance - meanVariance));
         if (n > 1)
         {
-            distance = minimum(distance, Distance(m - stepMean, v - stepWithin) * ((float)n / (n - 1)));
+            distance = minimum(distance, Distance(m - stepMean, v - stepWithin).Times((float)n / (n - 1)));
         }
 
-        var excess = (distance - normal.FrameDistance).clamp_min(0);
-        (mean, variance) = Pool(mean, variance, m, v, excess / (excess + 1));
+        var excess = distance.Minus(normal.FrameDistance).AtLeast(0);
+        (mean, variance) = Pool(mean, variance, m, v, excess / excess.Plus(1.0));
         var trust = Header(AutoPassLayout.Trust);
-        variance = spread + (trust * (variance - spread));
-        return (steps.SourceMean + (trust * (mean - mu)), (ratio * (variance + steps.Site.Epsilon)) - steps.Site.Epsilon);
+        variance = spread.Plus(trust * (variance - spread));
+        return (steps.SourceMean.Plus(trust * (mean - mu)), (ratio * variance.Plus((double)steps.Site.Epsilon)).Minus(steps.Site.Epsilon));
 
         Tensor Header(int index) => begun.narrow(1, index, 1).unsqueeze(2);
 
-        Tensor Distance(Tensor means, Tensor variances) => ((means.square() * byMean) + (variances.square() * byVariance)).mean([2L], keepdim: true) / 2;
+        Tensor Distance(Tensor means, Tensor variances) => (means.Squared() * byMean).Plus(variances.Squared() * byVariance).mean([2L], keepdim: true).Times(0.5);
 
         Tensor Correlation()
         {
@@ -62,16 +66,16 @@ internal sealed class AutoTensors(SiteNormal normal, Device device) : IDisposabl
                 return carried;
             }
 
-            var scale = (stepVariance + steps.Site.Epsilon) * bySpread;
-            var variety = (between * byMean / scale).mean([2L], keepdim: true) * ((float)n / (n - 1));
-            var inStep = ((1 - variety) / Math.Max(normal.ClassShare, ClassCorrelation.LeastShare)).clamp(ClassCorrelation.LeastInStep, 1);
-            return where(Header(AutoPassLayout.IsFirst) > 0, minimum(carried, inStep), carried);
+            var scale = stepVariance.Plus((double)steps.Site.Epsilon) * bySpread;
+            var variety = (between * byMean / scale).mean([2L], keepdim: true).Times((float)n / (n - 1));
+            var inStep = variety.OneMinus().Over((double)Math.Max(normal.ClassShare, ClassCorrelation.LeastShare)).ClampInPlace(ClassCorrelation.LeastInStep, 1);
+            return where(Header(AutoPassLayout.IsFirst).IsGreater(0), minimum(carried, inStep), carried);
         }
 
         void Keep()
         {
             var kept = steps.Kept!.narrow(1, layout.KeptOffset(slot, n), 1 + (((2L * n) + 2) * c));
-            kept.narrow(1, 0, 1).fill_(1);
+            kept.narrow(1, 0, 1).copy_(_one);
             Part(0, n).copy_(m);
             Part(n, n).copy_(v);
             Part(2 * n, 1).copy_(stepMean);
@@ -81,11 +85,16 @@ internal sealed class AutoTensors(SiteNormal normal, Device device) : IDisposabl
         }
     }
 
-    public void Dispose() => _constants.Dispose();
+    public void Dispose()
+    {
+        _constants.Dispose();
+        _one.Dispose();
+    }
 
     private static (Tensor Mean, Tensor Variance) Pool(Tensor mean, Tensor variance, Tensor otherMean, Tensor otherVariance, Tensor weight)
     {
         var difference = otherMean - mean;
-        return (mean + (weight * difference), ((1 - weight) * variance) + (weight * otherVariance) + (weight * (1 - weight) * difference.square()));
+        var rest = weight.OneMinus();
+        return (mean.Plus(weight * difference), (rest * variance).Plus(weight * otherVariance).Plus(weight * rest * difference.Squared()));
     }
 }

@@ -70,6 +70,9 @@ internal sealed class SiteNormal
     /// <summary>What classes alone can move the site's moments by.</summary>
     public float ClassNoise => Math.Max(ClassShare, ClassDistance);
 
+    /// <summary>How far frames of the class that is furthest are from all frames; 0 where the moments of classes are not known.</summary>
+    public float FurthestClass { get; private init; }
+
     /// <summary>As calibrated.</summary>
     public static SiteNormal Calibrated(NormalizationSite site, SiteCalibration calibration)
     {
@@ -87,8 +90,27 @@ internal sealed class SiteNormal
             ClassSpread = spread,
             ClassShare = knowsClasses ? calibration.ClassShare : AssumedClassShare,
             ClassDistance = knowsClasses ? calibration.ClassDistance : AssumedClassDistance,
+            FurthestClass = Furthest(calibration, spread),
             FrameDistance = Math.Max(LeastFrameDistance, calibration.FrameDistance),
         };
+    }
+
+    private static float Furthest(SiteCalibration calibration, ReadOnlySpan<float> spread)
+    {
+        var (channels, furthest) = (calibration.Mean.Length, 0f);
+        for (var at = 0; at < spread.Length; at += channels)
+        {
+            var sum = 0f;
+            for (var c = 0; c < channels; c++)
+            {
+                var (dm, dv) = (calibration.ClassMean[at + c], spread[at + c]);
+                sum += (dm * dm / calibration.MeanVariance[c]) + (dv * dv / calibration.VarianceVariance[c]);
+            }
+
+            furthest = Math.Max(furthest, sum / (2 * channels));
+        }
+
+        return furthest;
     }
 
     /// <summary>Without a calibration: the source statistics, and what is usual around them.</summary>

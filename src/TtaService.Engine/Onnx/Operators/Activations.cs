@@ -1,4 +1,5 @@
 using TorchSharp;
+using TtaService.Engine.Tensors;
 using static TorchSharp.torch;
 
 namespace TtaService.Engine.Onnx.Operators;
@@ -11,42 +12,42 @@ internal static class Activations
         Point("Relu", x => x.relu()),
         Point("Sigmoid", x => x.sigmoid()),
         Point("Tanh", x => x.tanh()),
-        Point("Softplus", x => nn.functional.softplus(x)),
-        Point("Softsign", x => nn.functional.softsign(x)),
+        Point("Softplus", x => x.Softplus()),
+        Point("Softsign", x => x / x.abs().Plus(1L)),
         Point("HardSwish", x => nn.functional.hardswish(x)),
-        Point("Mish", x => nn.functional.mish(x)),
+        Point("Mish", x => x * x.Softplus().tanh_()),
         Point("Erf", x => x.erf()),
-        new("LeakyRelu", ["alpha"], node => Alpha(node, 0.01f, (x, alpha) => nn.functional.leaky_relu(x, alpha))),
-        new("Elu", ["alpha"], node => Alpha(node, 1, (x, alpha) => nn.functional.elu(x, alpha))),
-        new("Celu", ["alpha"], node => Alpha(node, 1, (x, alpha) => nn.functional.celu(x, alpha))),
-        new("ThresholdedRelu", ["alpha"], node => Alpha(node, 1, (x, alpha) => x * (x > alpha).to_type(x.dtype))),
+        new("LeakyRelu", ["alpha"], node => Alpha(node, 0.01f, (x, alpha) => x.LeakyRelu(alpha))),
+        new("Elu", ["alpha"], node => Alpha(node, 1, (x, alpha) => x.Elu(alpha))),
+        new("Celu", ["alpha"], node => Alpha(node, 1, (x, alpha) => x.Celu(alpha))),
+        new("ThresholdedRelu", ["alpha"], node => Alpha(node, 1, (x, alpha) => x * x.IsGreater(alpha).to_type(x.dtype))),
         new("Selu", ["alpha", "gamma"], node =>
         {
             var (alpha, gamma) = (node.Float("alpha", 1.6732632f), node.Float("gamma", 1.050701f));
-            return inputs => [nn.functional.elu(inputs[0]!, alpha) * gamma];
+            return inputs => [inputs[0]!.Elu(alpha, gamma)];
         }),
         new("HardSigmoid", ["alpha", "beta"], node =>
         {
             var (alpha, beta) = (node.Float("alpha", 0.2f), node.Float("beta", 0.5f));
-            return inputs => [(inputs[0]! * alpha).add_(beta).clamp_(0, 1)];
+            return inputs => [inputs[0]!.Times(alpha).Plus(beta).ClampInPlace(0, 1)];
         }),
         new("Shrink", ["bias", "lambd"], node =>
         {
             var (bias, limit) = (node.Float("bias", 0), node.Float("lambd", 0.5f));
-            return inputs => [where(inputs[0]! < -limit, inputs[0]! + bias, where(inputs[0]! > limit, inputs[0]! - bias, zeros_like(inputs[0]!)))];
+            return inputs => [where(inputs[0]!.IsLess(-limit), inputs[0]!.Plus(bias), where(inputs[0]!.IsGreater(limit), inputs[0]!.Minus(bias), zeros_like(inputs[0]!)))];
         }),
         new("Gelu", ["approximate"], node =>
         {
             var tanh = node.Text("approximate", "none") == "tanh";
             return inputs => [tanh
-                ? inputs[0]! * 0.5 * (((inputs[0]! + (inputs[0]!.pow(3) * 0.044715)) * Math.Sqrt(2 / Math.PI)).tanh() + 1)
-                : inputs[0]! * 0.5 * ((inputs[0]! * (1 / Math.Sqrt(2))).erf() + 1)];
+                ? inputs[0]!.Times(0.5) * inputs[0]!.AddScaled(inputs[0]!.Power(3L), 0.044715).Times(Math.Sqrt(2 / Math.PI)).tanh().Plus(1L)
+                : inputs[0]!.Times(0.5) * inputs[0]!.Times(1 / Math.Sqrt(2)).erf().Plus(1L)];
         }),
         new("PRelu", [], _ => inputs =>
         {
             // ONNX broadcasts the slope from the right.
             var (x, slope) = (inputs[0]!, inputs[1]!);
-            return [where(x < 0, x * slope, x)];
+            return [where(x.IsLess(0L), x * slope, x)];
         }),
         new("Clip", ["min", "max"], Clip),
         new("Softmax", ["axis"], node => Softmax(node, (x, axis) => x.softmax(axis))),
@@ -67,9 +68,9 @@ internal static class Activations
         var (low, high) = Bounds(node);
         return inputs =>
         {
-            var min = low ?? (inputs.Length > 1 ? inputs[1]?.ToScalar() : null);
-            var max = high ?? (inputs.Length > 2 ? inputs[2]?.ToScalar() : null);
-            return [min is null && max is null ? inputs[0]!.alias() : inputs[0]!.clamp(min, max)];
+            using var min = low is { } known ? tensor(known) : inputs.Length > 1 ? inputs[1]?.alias() : null;
+            using var max = high is { } limit ? tensor(limit) : inputs.Length > 2 ? inputs[2]?.alias() : null;
+            return [inputs[0]!.Clamp(min, max)];
         };
     }
 

@@ -1,4 +1,5 @@
 using TorchSharp;
+using TtaService.Engine.Tensors;
 using static TorchSharp.torch;
 
 namespace TtaService.Engine.Onnx.Operators;
@@ -8,7 +9,7 @@ internal static class Arithmetic
 {
     public static IEnumerable<Operator> All { get; } =
     [
-        Pair("Add", (a, b) => a + b),
+        Pair("Add", (a, b) => a.Plus(b)),
         Pair("Sub", (a, b) => a - b),
         Pair("Mul", (a, b) => a * b),
         Pair("Div", Divide),
@@ -28,8 +29,8 @@ internal static class Arithmetic
         }),
         Many("Max", (a, b) => a.maximum(b)),
         Many("Min", (a, b) => a.minimum(b)),
-        Many("Sum", (a, b) => a + b),
-        new("Mean", [], _ => inputs => [inputs.Aggregate((a, b) => a! + b!)! / inputs.Length]),
+        Many("Sum", (a, b) => a.Plus(b)),
+        new("Mean", [], _ => inputs => [inputs.Aggregate((a, b) => a!.Plus(b!))!.Over((long)inputs.Length)]),
         One("Abs", x => x.abs()),
         One("Neg", x => x.neg()),
         One("Sqrt", x => x.sqrt()),

@@ -1,4 +1,5 @@
 using TorchSharp;
+using TtaService.Engine.Tensors;
 using static TorchSharp.torch;
 
 namespace TtaService.Engine.Onnx.Operators;
@@ -79,7 +80,7 @@ internal static class Convolutions
                         long[] perChannel = [1, -1, .. Enumerable.Repeat(1L, rank)];
                         using var tail = y.narrow(i + 2, y.shape[i + 2] - grow, grow);
                         using var bias = b.view(perChannel);
-                        tail.add_(bias);
+                        tail.AddInPlace(bias);
                     }
 
                     old.Dispose();

@@ -1,4 +1,5 @@
 using TorchSharp;
+using TtaService.Engine.Tensors;
 using static TorchSharp.torch;
 
 namespace TtaService.Engine.Onnx.Operators;
@@ -96,7 +97,7 @@ internal static class Indexing
         new("NonZero", [], _ => inputs => [inputs[0]!.nonzero().t()]),
     ];
 
-    private static Tensor Wrap(Tensor indices, long extent) => where(indices < 0, indices + extent, indices);
+    private static Tensor Wrap(Tensor indices, long extent) => where(indices.IsLess(0L), indices.Plus(extent), indices);
 
     private static Kernel Slice(Node node) => inputs =>
     {

@@ -1,4 +1,5 @@
 using TorchSharp;
+using TtaService.Engine.Tensors;
 using static TorchSharp.torch;
 
 namespace TtaService.Engine.Onnx.Operators;
@@ -22,7 +23,7 @@ internal static class Linear
             {
                 using var a = transA ? inputs[0]!.t() : inputs[0]!.alias();
                 using var b = transB ? inputs[1]!.t() : inputs[1]!.alias();
-                return [inputs.Length > 2 && inputs[2] is { } c ? addmm(c, a, b, beta, alpha) : alpha == 1 ? mm(a, b) : mm(a, b).mul_(alpha)];
+                return [inputs.Length > 2 && inputs[2] is { } c ? addmm(c, a, b, beta, alpha) : alpha == 1 ? mm(a, b) : mm(a, b).MultiplyInPlace(alpha)];
             };
         }),
     ];

@@ -1,4 +1,5 @@
 using TorchSharp;
+using TtaService.Engine.Tensors;
 using static TorchSharp.torch;
 
 namespace TtaService.Engine.Onnx.Operators;
@@ -42,7 +43,7 @@ internal static class Normalizations
                 long[] axes = [.. Enumerable.Range((int)(x.dim() - shape.Length), shape.Length).Select(i => (long)i)];
                 var mean = x.mean(axes, keepdim: true);
                 using var centered = x - mean;
-                return [y, mean, (centered.square().mean(axes, keepdim: true) + epsilon).rsqrt()];
+                return [y, mean, centered.Squared().mean(axes, keepdim: true).Plus(epsilon).rsqrt()];
             };
         }),
         new("GroupNormalization", ["epsilon", "num_groups", "stash_type"], node =>
@@ -68,7 +69,7 @@ internal static class Normalizations
                 long[] pads = [.. new long[2 * ((int)x.dim() - 2)], (size - 1) / 2, size / 2];
                 using var padded = nn.functional.pad(squares, pads);
                 using var sums = padded.unfold(2, size, 1).sum([-1L]).squeeze(1);
-                return [x / (sums * (alpha / size) + bias).pow(beta)];
+                return [x / sums.Times(alpha / size).Plus(bias).Power(beta)];
             };
         }),
         new("Dropout", ["ratio", "seed"], node =>

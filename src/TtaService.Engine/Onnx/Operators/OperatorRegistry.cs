@@ -11,5 +11,7 @@ internal static class OperatorRegistry
         Convolutions.All, Pooling.All, Activations.All, Arithmetic.All, Linear.All, Normalizations.All, Reductions.All, Shapes.All, Indexing.All, Resizing.All,
     }.SelectMany(family => family).ToDictionary(op => op.Type, StringComparer.Ordinal);
 
+    public static IReadOnlyCollection<Operator> All => ByType.Values;
+
     public static Operator? Find(string type) => ByType.GetValueOrDefault(type);
 }

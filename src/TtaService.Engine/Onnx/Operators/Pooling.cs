@@ -1,4 +1,5 @@
 using TorchSharp;
+using TtaService.Engine.Tensors;
 using static TorchSharp.torch;
 
 namespace TtaService.Engine.Onnx.Operators;
@@ -18,7 +19,7 @@ internal static class Pooling
         new("GlobalLpPool", ["p"], node =>
         {
             var p = node.Int("p", 2);
-            return inputs => [inputs[0]!.abs().pow(p).sum(Spatial(inputs[0]!), keepdim: true).pow(1.0 / p)];
+            return inputs => [inputs[0]!.abs().Power(p).sum(Spatial(inputs[0]!), keepdim: true).Power(1.0 / p)];
         }),
     ];
 
@@ -68,7 +69,7 @@ internal static class Pooling
                 return [sums / counts];
             }
 
-            return [sums / window.Kernel!.Aggregate(1L, (product, extent) => product * extent)];
+            return [sums.Over(window.Kernel!.Aggregate(1L, (product, extent) => product * extent))];
         };
     }
 
@@ -79,9 +80,9 @@ internal static class Pooling
         var p = node.Int("p", 2);
         return inputs =>
         {
-            using var powers = inputs[0]!.abs().pow(p);
+            using var powers = inputs[0]!.abs().Power(p);
             using var sums = Sum(Plan(window, powers, ceil), window, powers);
-            return [sums.pow(1.0 / p)];
+            return [sums.Power(1.0 / p)];
         };
     }
 
@@ -95,7 +96,7 @@ internal static class Pooling
         if (plan.Dilations.All(d => d == 1) && rank == 2)
         {
             using var average = nn.functional.avg_pool2d(padded, window.Kernel!, plan.Strides, [0, 0]);
-            return average * (window.Kernel![0] * window.Kernel[1]);
+            return average.Times(window.Kernel![0] * window.Kernel[1]);
         }
 
         return rank switch

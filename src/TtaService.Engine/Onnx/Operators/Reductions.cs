@@ -1,4 +1,5 @@
 using TorchSharp;
+using TtaService.Engine.Tensors;
 using static TorchSharp.torch;
 
 namespace TtaService.Engine.Onnx.Operators;
@@ -19,7 +20,7 @@ internal static class Reductions
         Reduce("ReduceL2", (x, axes, keep) => (x * x).sum(axes, keep).sqrt()),
         Reduce("ReduceSumSquare", (x, axes, keep) => (x * x).sum(axes, keep)),
         Reduce("ReduceLogSum", (x, axes, keep) => x.sum(axes, keep).log()),
-        Reduce("ReduceLogSumExp", (x, axes, keep) => (x - x.amax(axes, keepdim: true)).exp().sum(axes, keep).log() + x.amax(axes, keep)),
+        Reduce("ReduceLogSumExp", (x, axes, keep) => (x - x.amax(axes, keepdim: true)).exp().sum(axes, keep).log().Plus(x.amax(axes, keep))),
         Arg("ArgMax", (x, axis, keep) => x.argmax(axis, keep)),
         Arg("ArgMin", (x, axis, keep) => x.argmin(axis, keep)),
         new("CumSum", ["exclusive", "reverse"], node =>
@@ -72,7 +73,7 @@ internal static class Reductions
 
             using var flipped = x.flip(HostValues.Axis(axis, x.dim()));
             using var found = run(flipped, axis, keep);
-            return [(found.neg() + (x.shape[(int)HostValues.Axis(axis, x.dim())] - 1))];
+            return [found.neg().Plus(x.shape[(int)HostValues.Axis(axis, x.dim())] - 1)];
         };
     });
 }

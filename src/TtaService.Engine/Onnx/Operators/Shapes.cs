@@ -1,4 +1,5 @@
 using TorchSharp;
+using TtaService.Engine.Tensors;
 using static TorchSharp.torch;
 using DataType = TtaService.Engine.Onnx.Wire.TensorProto.Types.DataType;
 
@@ -153,9 +154,7 @@ internal static class Shapes
         new("Range", [], _ => inputs =>
         {
             var (start, limit, delta) = (inputs[0]!, inputs[1]!, inputs[2]!);
-            return [start.is_floating_point()
-                ? arange(start.ToScalar(), limit.ToScalar(), delta.ToScalar(), dtype: start.dtype)
-                : arange(start.item<long>(), limit.item<long>(), delta.item<long>(), dtype: ScalarType.Int64)];
+            return [TensorMath.Steps(start, limit, delta)];
         }),
         new("Trilu", ["upper"], node =>
         {

@@ -10,8 +10,12 @@ internal static class EvaluationData
     // The published corruptions are files, the same for every run; ours are a seed.
     private const int CorruptionSeed = 0;
 
-    public static EvaluationFrames Open(ModelLocation location, AdaptiveModel model, string? data, IReadOnlyList<EvaluationDomain> domains) =>
-        Open(location, model, data, domains, LabelledImages.Open);
+    /// <summary>Labelled frames, in folders of the model's classes where each class has one.</summary>
+    public static EvaluationFrames Open(ModelLocation location, AdaptiveModel model, string? data, IReadOnlyList<EvaluationDomain> domains)
+    {
+        var classes = model.Scores?.Classes is { } count && location.Folder is { } folder ? new ModelClasses(count, folder.Labels) : null;
+        return Open(location, model, data, domains, (path, decode) => LabelledImages.Open(path, decode, classes));
+    }
 
     /// <summary>Frames as they are, with or without labels.</summary>
     public static EvaluationFrames OpenFrames(ModelLocation location, AdaptiveModel model, string? data) =>
@@ -21,7 +25,7 @@ internal static class EvaluationData
     {
         var folder = location.Folder ?? throw CommandException.WrongUse($"{location.OnnxPath} has no model folder around it, so nothing says how frames are preprocessed; put it into a folder as model.onnx, with a model.json");
         // A person's own files: only the size of memory limits them.
-        var pipeline = new FramePipeline(folder.Preprocessing(model.InputShape), new FrameOptions { MaxBytes = int.MaxValue, MaxPixels = 1 << 28, MaxSide = 65_535 });
+        var pipeline = new FramePipeline(folder.Preprocessing(model), new FrameOptions { MaxBytes = int.MaxValue, MaxPixels = 1 << 28, MaxSide = 65_535 });
         var images = open(data ?? Sample(location), path => Decode(pipeline, path));
         return new EvaluationFrames(images, domains, CorruptionSeed, image => Preprocess(pipeline, image));
     }

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text.Json;
 using Spectre.Console;
+using TtaService.Engine.Evaluation;
 
 namespace TtaService.Host.Commands.Evaluation;
 
@@ -8,6 +9,26 @@ namespace TtaService.Host.Commands.Evaluation;
 internal static class EvaluationReport
 {
     public static JsonSerializerOptions Json { get; } = new() { WriteIndented = true, PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower };
+
+    /// <summary>Which class each folder of the data was taken for.</summary>
+    public static void WriteClasses(Terminal terminal, IReadOnlyList<ClassFolder> folders, IReadOnlyList<string> labels)
+    {
+        if (folders.Count == 0)
+        {
+            return;
+        }
+
+        var table = new Table { Border = TableBorder.Simple };
+        table.AddColumns("folder", "class", "label", "images");
+        foreach (var folder in folders.OrderBy(folder => folder.Class))
+        {
+            table.AddRow(new Text(folder.Name), new Text(Number(folder.Class)), new Text(labels.ElementAtOrDefault(folder.Class) ?? string.Empty), new Text(Number(folder.Images)));
+        }
+
+        terminal.Write(table);
+
+        static string Number(int value) => value.ToString("N0", CultureInfo.InvariantCulture);
+    }
 
     /// <summary>Errors by domain and method for a single combination; else a line a combination, averaged over the domains.</summary>
     public static void WriteTables(Terminal terminal, EvaluationStudy study, IReadOnlyList<EvaluationOutcome> outcomes)

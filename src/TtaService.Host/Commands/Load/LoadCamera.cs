@@ -10,12 +10,13 @@ namespace TtaService.Host.Commands.Load;
 internal sealed class LoadCamera(Uri address, OpenStream open, IReadOnlyList<Frame> frames, int batch, TimeSpan period, TimeSpan phase)
 {
     // It outlasts a server that is replaced, as a camera does.
-    private static readonly AdaptationStreamOptions Patient = new() { MaxAttempts = 1000, FirstDelay = TimeSpan.FromMilliseconds(50), MaxDelay = TimeSpan.FromSeconds(1) };
+    private static readonly AdaptationStreamOptions Patient = new() { FirstDelay = TimeSpan.FromMilliseconds(50), MaxDelay = TimeSpan.FromSeconds(1) };
 
     // Answers still to come when the time is over.
     private static readonly TimeSpan LastAnswers = TimeSpan.FromSeconds(15);
 
     private readonly Lock _gate = new();
+    private volatile string? _trouble;
     private long _lastAnswer;
     private long _lastStep;
     private StateOrigin _origin;
@@ -68,7 +69,8 @@ internal sealed class LoadCamera(Uri address, OpenStream open, IReadOnlyList<Fra
         try
         {
             await Task.Delay(phase, stop).ConfigureAwait(false);
-            var stream = await AdaptationStream.OpenAsync(channel.CreateCallInvoker(), open, Patient, stop).ConfigureAwait(false);
+            var options = Patient with { OnEvent = happened => _trouble = happened is StreamDisconnected gone ? RemoteServer.Why(address, gone.Cause) : null };
+            var stream = await AdaptationStream.OpenAsync(channel.CreateCallInvoker(), open, options, stop).ConfigureAwait(false);
             await using var disposal = stream.ConfigureAwait(false);
             Opened = true;
             _lastStep = stream.Opened.Age?.Steps ?? 0;
@@ -81,11 +83,11 @@ internal sealed class LoadCamera(Uri address, OpenStream open, IReadOnlyList<Fra
         }
         catch (OperationCanceledException) when (stop.IsCancellationRequested)
         {
-            FirstError ??= $"{address} took no stream in all that time";
+            FirstError ??= $"{address} took no stream in all that time{(_trouble is { } why ? $": {why}" : "")}";
         }
         catch (RpcException refused)
         {
-            FirstError ??= $"{refused.StatusCode}: {refused.Status.Detail}";
+            FirstError ??= RemoteServer.Why(address, refused);
         }
     }
 

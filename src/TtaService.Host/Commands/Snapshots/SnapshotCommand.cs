@@ -40,11 +40,7 @@ internal static class SnapshotCommand
                 return;
             }
 
-            terminal.Line($"file      {snapshot.Path}, {snapshot.Bytes.Length} bytes, {(snapshot.IsCheckpoint ? "a checkpoint" : "an export")}, {snapshot.Encoding}");
-            foreach (var (name, value) in Shown(snapshot))
-            {
-                terminal.Line($"{name,-10}{value}");
-            }
+            WriteHead(terminal, snapshot);
 
             if (tensors is null)
             {
@@ -176,6 +172,17 @@ internal static class SnapshotCommand
         }
 
         terminal.Write(table);
+    }
+
+    private static void WriteHead(Terminal terminal, SnapshotFile snapshot)
+    {
+        var metadata = Shown(snapshot);
+        var width = metadata.Keys.Append("file").Max(name => name.Length) + 2;
+        terminal.Line($"{"file".PadRight(width)}{snapshot.Path}, {snapshot.Bytes.Length} bytes, {(snapshot.IsCheckpoint ? "a checkpoint" : "an export")}, {snapshot.Encoding}");
+        foreach (var (name, value) in metadata)
+        {
+            terminal.Line($"{name.PadRight(width)}{value}");
+        }
     }
 
     private static string? WhyBad(string path, AdaptiveModel? model, byte[]? key)

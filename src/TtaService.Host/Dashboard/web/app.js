@@ -113,4 +113,5 @@ document.addEventListener('keydown', event => {
 // Level changes are shown as they happen, not with the next question.
 const events = new EventSource('api/v1/events');
 events.addEventListener('level', refresh);
+events.addEventListener('not_learned', refresh);
 route();

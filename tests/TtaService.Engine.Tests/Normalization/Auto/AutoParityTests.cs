@@ -44,7 +44,7 @@ public sealed class AutoParityTests
                 }
 
                 TestContext.Current.TestOutputHelper?.WriteLine($"{key}: {alike} of {expected.Length / 10}, probabilities within {worst:g3}");
-                Assert.True(alike >= SamePredictions * (expected.Length / 10) - 1, $"{key}: only {alike} of {expected.Length / 10} predictions are the prototype's");
+                Assert.True(alike >= (SamePredictions * (expected.Length / 10)) - 1, $"{key}: only {alike} of {expected.Length / 10} predictions are the prototype's");
                 (same, all) = (same + alike, all + (expected.Length / 10));
                 var snapshot = model.Export(state, default);
                 Near(Prototype.OfStreams(key + "clock"), Tensor(snapshot, "stream.clock"), 1e-3, key + "clock");

@@ -86,13 +86,38 @@ public sealed class AutoPartTests
     public void StepGate_CorrelatedClasses_ExplainMoreThanIndependentOnes()
     {
         var normal = Normal(channels: 4);
-        var (independent, alike) = (StepGate.Noise(normal, 64, correlation: 0, imbalance: 0), StepGate.Noise(normal, 64, correlation: 1, imbalance: 0));
+        var (independent, alike) = (StepGate.Noise(normal.ClassShare, normal.ClassNoise, 64, correlation: 0, imbalance: 0), StepGate.Noise(normal.ClassShare, normal.ClassNoise, 64, correlation: 1, imbalance: 0));
         Assert.Equal(((1 - normal.ClassShare) + normal.ClassNoise) / 64, independent, 1e-6f);
         Assert.True(alike > normal.ClassNoise * 0.99f);
-        Assert.Equal(alike, StepGate.Noise(normal, 64, correlation: 0, imbalance: 1), 1e-2f);
+        Assert.Equal(alike, StepGate.Noise(normal.ClassShare, normal.ClassNoise, 64, correlation: 0, imbalance: 1), 1e-2f);
         Assert.Equal(0, StepGate.StepWeight(distance: alike, noise: alike, correlation: 1, imbalance: 0, uncertainty: 1));
         Assert.Equal(0.5f, StepGate.StepWeight(distance: 2 * alike, noise: alike, correlation: 1, imbalance: 0, uncertainty: 0), 1e-6f);
         Assert.True(StepGate.StepWeight(distance: 0, noise: independent, correlation: 0, imbalance: 0, uncertainty: 0.5f) > 0.9f);
+    }
+
+    [Fact]
+    public void StepGate_StreamThatWasNormalForLong_RatherSeesItsFurthestClassThanAnotherCamera()
+    {
+        var calibration = new SiteCalibration
+        {
+            Mean = [0],
+            MeanVariance = [1],
+            Variance = [2],
+            VarianceVariance = [1],
+            ClassMean = [-0.5f, 0, 2],
+            ClassVariance = [0, 0, 0],
+            ClassShare = 0.5f,
+            ClassDistance = 0.6f,
+            FrameDistance = 2,
+        };
+        var normal = SiteNormal.Calibrated(Site(1), calibration);
+        Assert.Equal((4 + 16) / 2f, normal.FurthestClass, 1e-5f);
+        Assert.Equal(0.6f, StepGate.ClassNoise(normal, isNormal: true, clock: 1));
+        Assert.Equal(0.6f, StepGate.ClassNoise(normal, isNormal: false, clock: 1000));
+        Assert.Equal((0.6f + 10) / 2, StepGate.ClassNoise(normal, isNormal: true, clock: 33), 1e-5f);
+        // Without the classes' moments only their average is known.
+        var unknown = SiteNormal.Calibrated(Site(1), calibration with { ClassMean = [], ClassVariance = [] });
+        Assert.Equal(0.6f, StepGate.ClassNoise(unknown, isNormal: true, clock: 1000));
     }
 
     [Fact]
@@ -284,28 +309,39 @@ public sealed class AutoPartTests
     public void ClassScores_OfAModelThatEndsInASoftmax_AreNotSoftenedAgain()
     {
         float[] probabilities = [0.7f, 0.2f, 0.1f, 0.1f, 0.1f, 0.8f];
-        var read = new float[6];
-        Assert.True(ClassScores.ToProbabilities(probabilities, 3, read));
+        var (read, written) = (new float[6], new float[6]);
+        ClassScores.ToProbabilities(OutputKind.Probabilities, probabilities, 3, read);
         Assert.Equal(probabilities, read);
-        var written = new float[6];
-        ClassScores.FromProbabilities(read, areScores: true, written);
+        ClassScores.FromProbabilities(OutputKind.Probabilities, read, written);
         Assert.Equal(probabilities, written);
 
         float[] logits = [1.7f, 1.2f, -1.9f, 0.1f, 0.1f, 0.8f];
-        Assert.False(ClassScores.ToProbabilities(logits, 3, read));
+        ClassScores.ToProbabilities(OutputKind.Logits, logits, 3, read);
         Assert.Equal(2, read.Sum(), 1e-5f);
-        ClassScores.FromProbabilities(read, areScores: false, written);
+        ClassScores.FromProbabilities(OutputKind.Logits, read, written);
         Assert.Equal(logits[0] - logits[1], written[0] - written[1], 1e-4f);
-        Assert.False(ClassScores.ToProbabilities([float.NaN, 1, 0], 3, new float[3]));
+
+        ClassScores.ToProbabilities(OutputKind.LogProbabilities, written, 3, read);
+        ClassScores.FromProbabilities(OutputKind.LogProbabilities, read, written);
+        Assert.Equal(logits[0] - logits[1], written[0] - written[1], 1e-4f);
     }
 
-    [Fact]
-    public void ClassScores_OfBoxesOrMaps_AreNone()
+    [Theory]
+    [InlineData(OutputKind.Logits, 6, 2, 3)]
+    [InlineData(OutputKind.Probabilities, 6, 2, 3)]
+    [InlineData(OutputKind.Logits, 6, 2, 3, 1, 1)]
+    [InlineData(OutputKind.Logits, 0, 2, 100, 4)]
+    [InlineData(OutputKind.Logits, 0, 2, 1)]
+    [InlineData(OutputKind.Raw, 0, 2, 3)]
+    [InlineData(OutputKind.MultiLabelProbabilities, 0, 2, 3)]
+    public void ClassScores_AreThoseOfClassesThatExcludeEachOther(OutputKind kind, int expected, params int[] shape)
     {
-        Assert.Equal(0, ClassScores.Of([new OutputTensor("boxes", [2, 100, 4], new float[800])], 2).Length);
-        Assert.Equal(0, ClassScores.Of([new OutputTensor("score", [2, 1], new float[2])], 2).Length);
-        Assert.Equal(6, ClassScores.Of([new OutputTensor("logits", [2, 3], new float[6])], 2).Length);
-        Assert.Equal((3, 0, 0), (ClassScores.Count([-1, 3]), ClassScores.Count([-1, -1]), ClassScores.Count([1, 21, 8, 8])));
+        var output = new ModelOutput(1, "scores", [-1, .. shape.Skip(1).Select(extent => (long)extent)], kind, "a test says so");
+        OutputTensor[] outputs = [new("other", [2], new float[2]), new("scores", shape, new float[shape.Aggregate((a, b) => a * b)])];
+
+        Assert.Equal(expected, ClassScores.Of(outputs, 2, output).Length);
+        Assert.Equal(expected / 2, ClassScores.Count(output));
+        Assert.Equal(0, ClassScores.Of(outputs, 2, null).Length);
     }
 
     private static float[] State(AutoLayout layout)

@@ -1,0 +1,81 @@
+using TorchSharp;
+using TtaService.Engine.Onnx;
+using static TorchSharp.torch;
+
+namespace TtaService.Engine.Execution;
+
+/// <summary>How the axes of an image input lie.</summary>
+public enum InputLayout
+{
+    /// <summary>[N,C,H,W].</summary>
+    Nchw,
+
+    /// <summary>[N,H,W,C].</summary>
+    Nhwc,
+}
+
+/// <summary>How pixels become the tensor that a graph declares: its element type, its layout, the values.</summary>
+/// <param name="Normalization">From pixels to values.</param>
+/// <param name="Layout">Of the input's axes.</param>
+/// <param name="Integer">The integer type that the graph takes; null for floating point, which is computed in the model's precision whatever the graph declares.</param>
+internal sealed record InputEncoding(InputNormalization Normalization, InputLayout Layout, ScalarType? Integer)
+{
+    /// <summary>[N,C,H,W] of an image input, whatever its layout is.</summary>
+    public IReadOnlyList<long> ImageShape(IReadOnlyList<long> shape) => Layout == InputLayout.Nchw ? shape : [shape[0], shape[3], shape[1], shape[2]];
+
+    /// <summary>The encoding that an input asks for.</summary>
+    /// <param name="path">The model, for messages.</param>
+    /// <param name="input">Of four axes.</param>
+    /// <param name="normalization">As set; null for the default: ImageNet's for floating point, the pixels themselves for integers.</param>
+    /// <param name="layout">As set; null to read it from the shape.</param>
+    /// <exception cref="ModelLoadException">The input's type takes no pixels, or not those that the normalization makes.</exception>
+    public static InputEncoding For(string path, GraphValue input, InputNormalization? normalization, InputLayout? layout)
+    {
+        var lies = layout ?? (input.Shape[1] is not (1 or 3) && input.Shape[3] is 1 or 3 ? InputLayout.Nhwc : InputLayout.Nchw);
+        var channels = input.Shape[lies == InputLayout.Nchw ? 1 : 3];
+        if (normalization is { Scale: [var factor], Offset: [var term] } && channels == 3)
+        {
+            normalization = InputNormalization.Scaled([factor, factor, factor], [term, term, term]);
+        }
+
+        if (input.ElementType is "FLOAT" or "FLOAT16" or "BFLOAT16" or "DOUBLE" or "UNDEFINED")
+        {
+            return new InputEncoding(normalization ?? InputNormalization.ImageNet, lies, null);
+        }
+
+        if (Range(input.ElementType) is not { } range)
+        {
+            throw new ModelLoadException($"{path}: input {input.Name} takes {input.ElementType}, which images can't be fed as; export it with a FLOAT or UINT8 input");
+        }
+
+        normalization ??= InputNormalization.Pixels(channels == 1 ? 1 : 3);
+        if (normalization.Scale is not { } scale || normalization.Offset is not { } offset)
+        {
+            throw new ModelLoadException($"{path}: input {input.Name} takes {input.ElementType}, pixels of 0 to 255 as they are, but preprocessing.mean and preprocessing.std would make fractions of them; leave both out, the graph normalizes by itself");
+        }
+
+        if (Array.Exists(scale, value => value != 1) || Array.Exists(offset, value => value != MathF.Round(value)))
+        {
+            throw new ModelLoadException($"{path}: input {input.Name} takes {input.ElementType}, but preprocessing.scale and preprocessing.offset make fractions; only scale 1 and whole offsets fit");
+        }
+
+        if (Array.Exists(offset, value => value < range.Smallest || value + 255 > range.Largest))
+        {
+            throw new ModelLoadException($"{path}: input {input.Name} takes {input.ElementType}, {range.Smallest} to {range.Largest}, but pixels with preprocessing.offset {string.Join(", ", offset)} are {offset.Min()} to {offset.Max() + 255}; set preprocessing.offset{(input.ElementType == "INT8" ? " to -128, if the graph was made so" : string.Empty)}");
+        }
+
+        return new InputEncoding(normalization, lies, input.ElementType == "UINT8" ? ScalarType.Byte : ScalarType.Int64);
+    }
+
+    // Constants and casts of every integer type are int64 in a compiled graph; bytes alone stay bytes, an eighth of the memory.
+    private static (long Smallest, long Largest)? Range(string type) => type switch
+    {
+        "UINT8" => (byte.MinValue, byte.MaxValue),
+        "INT8" => (sbyte.MinValue, sbyte.MaxValue),
+        "UINT16" => (ushort.MinValue, ushort.MaxValue),
+        "INT16" => (short.MinValue, short.MaxValue),
+        "UINT32" or "UINT64" => (0, uint.MaxValue),
+        "INT32" or "INT64" => (int.MinValue, int.MaxValue),
+        _ => null,
+    };
+}

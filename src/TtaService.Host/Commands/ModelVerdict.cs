@@ -1,0 +1,78 @@
+using System.Globalization;
+using TtaService.Engine.Drift;
+using TtaService.Engine.Execution;
+using TtaService.Engine.Normalization;
+using TtaService.Serving.Models;
+
+namespace TtaService.Host.Commands;
+
+/// <summary>What <c>tta inspect</c> concludes in words: what will adapt, what not, and what to do.</summary>
+internal static class ModelVerdict
+{
+    // Pre-activation networks have fewer; a network that keeps less than this was folded in part.
+    private const double UsualShare = 0.6;
+
+    /// <param name="model">Loaded, and settled unless that failed.</param>
+    /// <param name="folder">Its folder, or one of defaults.</param>
+    /// <param name="method">Of streams that name none.</param>
+    /// <param name="problem">Why it can't be served; null when it can.</param>
+    public static IReadOnlyList<string> Of(AdaptiveModel model, ModelFolder folder, MethodSettings? method, string? problem)
+    {
+        if (problem is not null)
+        {
+            return [$"Can't be served: {problem}"];
+        }
+
+        return [Adaptation(model), Predictions(model, folder), Default(model, method!), .. Calibration(model, folder)];
+    }
+
+    private static string Adaptation(AdaptiveModel model)
+    {
+        if (model.Sites.Count == 0)
+        {
+            return $"Nothing adapts: {model.WhyUnavailable(MethodSettings.Create("ema"))}.";
+        }
+
+        var fixedSites = model.Sites.Count(model.StaysAtSource);
+        if (fixedSites > 0)
+        {
+            return string.Create(CultureInfo.InvariantCulture, $"Adapts in part: {model.Sites.Count - fixedSites} of {model.Sites.Count} normalization sites; the others stay at their source statistics, as the notices above say.");
+        }
+
+        return model.Sites.Count < UsualShare * model.Convolutions
+            ? string.Create(CultureInfo.InvariantCulture, $"Adapts in part: {model.Sites.Count} normalization sites for {model.Convolutions} convolutions; the exporter folded the others away, and what was folded keeps the statistics of the training. Export again with training=torch.onnx.TrainingMode.PRESERVE to adapt all of it.")
+            : string.Create(CultureInfo.InvariantCulture, $"Adapts: all {model.Sites.Count} normalization sites take each stream's own statistics, for {model.Convolutions} convolutions.");
+    }
+
+    private static string Predictions(AdaptiveModel model, ModelFolder folder)
+    {
+        if (model.Scores is not { } scores)
+        {
+            return "No predictions: no output holds class scores, so replies carry raw outputs only, and drift is read from the sites alone. If one does, name it in 'outputs' of model.json.";
+        }
+
+        var named = folder.Labels.Count > 0 ? "with their labels" : "by index; add labels to model.json";
+        var how = scores.Kind switch
+        {
+            OutputKind.Logits => "softmax is applied to them",
+            OutputKind.LogProbabilities => "their exponential is taken",
+            OutputKind.MultiLabelLogits => "a sigmoid is applied to each of them, and labels may hold together",
+            OutputKind.MultiLabelProbabilities => "they go out as they are, and labels may hold together",
+            _ => "they go out as they are",
+        };
+        return string.Create(CultureInfo.InvariantCulture, $"Predicts {scores.Classes} classes from {scores.Name}, {named}: {scores.Reason}, so {how}. If that is wrong, set its kind in 'outputs' of model.json.");
+    }
+
+    private static string Default(AdaptiveModel model, MethodSettings method) =>
+        model.Sites.Count > 0 && method.Name == "source"
+            ? "Streams that name no method run source, which adapts nothing: run tta calibrate on ordinary frames, and they run auto, or measure with tta evaluate --order correlated which method helps on your frames and name it in default_method of model.json."
+            : $"Streams that name no method run {method.Name}.";
+
+    private static IEnumerable<string> Calibration(AdaptiveModel model, ModelFolder folder)
+    {
+        if (model.Sites.Count > 0 && !File.Exists(Path.Combine(folder.FolderPath, DriftReference.FileName)))
+        {
+            yield return "Drift has no scale yet: run tta calibrate with normal frames in stream order.";
+        }
+    }
+}

@@ -1,0 +1,52 @@
+using System.Text.Json;
+using TtaService.Client;
+
+namespace TtaService.Host.Commands.Streaming;
+
+/// <summary>Answers and events as JSON lines. Thread-safe.</summary>
+internal sealed class Recording : IDisposable
+{
+    private static readonly JsonSerializerOptions Json = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower };
+
+    private readonly Lock _gate = new();
+    private readonly StreamWriter _file;
+    private readonly TimeProvider _clock;
+
+    /// <exception cref="CommandException">The file can't be written.</exception>
+    public Recording(string path, TimeProvider clock)
+    {
+        _clock = clock;
+        try
+        {
+            _file = new StreamWriter(path, append: true) { AutoFlush = true };
+        }
+        catch (Exception refused) when (refused is IOException or UnauthorizedAccessException)
+        {
+            throw new CommandException($"--record {path} can't be written: {refused.Message}");
+        }
+    }
+
+    public void Write(StreamedStep step) => Write(new
+    {
+        Time = _clock.GetUtcNow(),
+        Sources = step.Frames.Select(frame => frame.Name),
+        LatencyMs = Math.Round(step.Took.TotalMilliseconds, 2),
+        Sequence = step.Reply?.Sequence ?? step.Error!.Sequence,
+        step.Reply?.Step,
+        step.Reply?.Replayed,
+        Frames = step.Reply?.Predictions.Select(prediction => prediction.Top.Select(label => new { label.Index, label.Label, Probability = Math.Round(label.Probability, 6) })),
+        Error = step.Error is { } error ? new { error.Reason, error.Message } : null,
+    });
+
+    public void Write(StreamEvent happened) => Write(new { Time = _clock.GetUtcNow(), Event = happened.GetType().Name, Text = happened.ToString() });
+
+    public void Dispose() => _file.Dispose();
+
+    private void Write<T>(T line)
+    {
+        lock (_gate)
+        {
+            _file.WriteLine(JsonSerializer.Serialize(line, Json));
+        }
+    }
+}
