@@ -16,7 +16,7 @@ namespace TtaService.Engine.Execution;
 /// <summary>A loaded model with per-stream adaptation. Not thread-safe: one thread owns it (see <see cref="InferenceEngine"/>).</summary>
 public sealed class AdaptiveModel : IDisposable
 {
-    private const string Calibrate = "tta calibrate --model MODEL --data FOLDER";
+    private const string Reexport = "export again with torch.onnx.export(model.eval(), ..., training=torch.onnx.TrainingMode.PRESERVE) (add dynamo=False from PyTorch 2.9 on)";
 
     private readonly ModelGraph _graph;
     private readonly torch.Device _device;
@@ -29,16 +29,18 @@ public sealed class AdaptiveModel : IDisposable
     private readonly ArenaPool _arenas;
     private readonly Dictionary<MethodSettings, MethodRuntime> _runtimes = [];
     private readonly ulong _modelKey;
-    private MethodTarget _target;
     private readonly bool _isForCalibration;
     private readonly PassThreads _threads;
     private readonly int _collapseFrames;
     private readonly HashSet<StreamState> _resident = new(ReferenceEqualityComparer.Instance);
+    private MethodTarget _target;
     private bool _isDisposed;
 
     private AdaptiveModel(string path, ModelGraph graph, InputEncoding encoding, ModelOutput[] outputs, torch.Device device, AdaptiveModelOptions options, ModelCalibration? calibration)
     {
         _isForCalibration = options.ForCalibration;
+        var placed = graph.Sites.Where(site => site.Kind == SiteKind.Virtual).Select(site => site.Name).ToHashSet(StringComparer.Ordinal);
+        IdleSites = [.. graph.VirtualSites.Where(site => !placed.Contains(site.Name))];
         _path = path;
         _graph = graph;
         _device = device;
@@ -70,6 +72,14 @@ public sealed class AdaptiveModel : IDisposable
 
     /// <summary>Convolutions whose outputs a virtual site can normalize, in execution order; those of them that a calibration measured are among <see cref="Sites"/>, with its statistics.</summary>
     public IReadOnlyList<NormalizationSite> VirtualSites => _graph.VirtualSites;
+
+    /// <summary>Of the virtual sites those that no calibration measured yet: they stay as they are.</summary>
+    public IReadOnlyList<NormalizationSite> IdleSites { get; }
+
+    /// <summary>What to do so that <see cref="IdleSites"/> adapt, too, in a sentence; null when there are none.</summary>
+    public string? Advice => IdleSites.Count == 0 || _isForCalibration ? null
+        : $"{IdleSites.Count} places where BatchNorm was folded{(Sites.Count > 0 ? $" (beside {Sites.Count} sites that adapt)" : string.Empty)} can adapt: "
+            + $"run `tta calibrate --model MODEL --data FOLDER`{(Calibration is null ? string.Empty : " again")} ({Calibrator.MinFrames} unlabelled frames or more)";
 
     /// <summary>Shape of the model's image input: [N,C,H,W] whatever its layout is, -1 for a dynamic axis.</summary>
     public IReadOnlyList<long> InputShape { get; }
@@ -180,7 +190,7 @@ public sealed class AdaptiveModel : IDisposable
         {
             var probe = new PassProbe(model, graph, options);
             (model.Plan, model.Notices) = probe.Find();
-            model.Notices = [.. model.Notices, .. model.IdleVirtualSites()];
+            model.Notices = model.Advice is { } advice ? [.. model.Notices, advice] : model.Notices;
             return model;
         }
         catch (PassProbe.UnusableException unusable)
@@ -227,17 +237,11 @@ public sealed class AdaptiveModel : IDisposable
             return $"the model is loaded to be calibrated and knows no source statistics for {method.Name} yet; load it with its calibration";
         }
 
-        if (Sites.Count == 0 && VirtualSites.Count > 0)
-        {
-            return $"the model has no BatchNormalization nodes (exporters fold them into the convolutions), and it is not calibrated, so {method.Name} knows no source statistics. "
-                + $"The outputs of {VirtualSites.Count} convolutions can adapt; calibrate: {Calibrate} (any {Calibrator.MinFrames} unlabelled frames or more). "
-                + "Or export again with torch.onnx.export(model.eval(), ..., training=torch.onnx.TrainingMode.PRESERVE) (add dynamo=False from PyTorch 2.9 on), or use method source";
-        }
-
         if (Sites.Count == 0)
         {
-            return $"the model has no BatchNormalization nodes and no convolution whose output could be normalized instead, so there is nothing for {method.Name} to adapt. If its exporter folded BatchNormalization away, "
-                + "export again with torch.onnx.export(model.eval(), ..., training=torch.onnx.TrainingMode.PRESERVE) (add dynamo=False from PyTorch 2.9 on), or use method source";
+            return Advice is { } advice
+                ? $"the model has no BatchNormalization nodes (exporters fold them into the convolutions), and it is not calibrated, so {method.Name} knows no source statistics. {advice}. Or {Reexport}, or use method source"
+                : $"the model has no BatchNormalization nodes and no convolution whose output could be normalized instead, so there is nothing for {method.Name} to adapt. If its exporter folded BatchNormalization away, {Reexport}, or use method source";
         }
 
         var filter = new SiteFilter(method);
@@ -798,16 +802,6 @@ public sealed class AdaptiveModel : IDisposable
 
     // For what is the same on any model, without what a method prepares for this one.
     private static INormalizationMethod Unbound(MethodSettings method) => NormalizationMethods.Find(method.Name)!.Create(method, new MethodTarget([]));
-
-    // Of a partly folded graph, of which less adapts than one would think.
-    private IEnumerable<string> IdleVirtualSites()
-    {
-        if (!_isForCalibration && Sites.Count > 0 && VirtualSites.Count > 0 && !Sites.Any(site => site.Kind == SiteKind.Virtual))
-        {
-            yield return $"{VirtualSites.Count} convolutions have no BatchNormalization behind them (folded away or never there) and stay as they are beside {Sites.Count} sites that adapt; "
-                + $"calibrate{(Calibration is null ? string.Empty : " again")}, and they adapt too: {Calibrate}";
-        }
-    }
 
     private static ModelCalibration? ReadCalibration(AdaptiveModelOptions options)
     {

@@ -41,12 +41,12 @@ internal static class CalibrateCommand
             var options = location.LoadOptions with { CalibrationPath = null, Observation = new ObservationOptions { Tau = parsed.GetValue(tau), SourceInterval = 1 } };
             var (chosenFile, made) = (parsed.GetValue(only), TimeProvider.System.GetUtcNow());
             ModelCalibration? calibration = null;
-            double error = 0;
+            IReadOnlyList<(NormalizationSite Site, double Error)> errors = [];
             if (chosenFile != "drift")
             {
                 using var plain = Load(location, options with { ForCalibration = true });
                 var frames = EvaluationData.OpenFrames(location, plain, parsed.GetValue(data));
-                (calibration, error) = Measure(plain, frames, Math.Min(parsed.GetValue(first), frames.Labels.Count), parsed.GetValue(frameCount), made, cancel);
+                (calibration, errors) = Measure(plain, frames, Math.Min(parsed.GetValue(first), frames.Labels.Count), parsed.GetValue(frameCount), made, cancel);
             }
 
             if (chosenFile != "calibration")
@@ -69,7 +69,7 @@ internal static class CalibrateCommand
 
             if (calibration is not null)
             {
-                Write(terminal, calibration, error, Path.Combine(Path.GetDirectoryName(Path.GetFullPath(path))!, ModelCalibration.FileName));
+                Write(terminal, calibration, errors, Path.Combine(Path.GetDirectoryName(Path.GetFullPath(path))!, ModelCalibration.FileName));
             }
 
             return Task.FromResult(0);
@@ -90,7 +90,7 @@ internal static class CalibrateCommand
     }
 
     // Frames that lie as far apart as the data allow: neighbours of a video are alike.
-    private static (ModelCalibration Calibration, double Error) Measure(AdaptiveModel model, EvaluationFrames frames, int available, int wanted, DateTimeOffset created, CancellationToken cancel)
+    private static (ModelCalibration Calibration, IReadOnlyList<(NormalizationSite Site, double Error)> Errors) Measure(AdaptiveModel model, EvaluationFrames frames, int available, int wanted, DateTimeOffset created, CancellationToken cancel)
     {
         var calibrator = new Calibrator(model);
         var count = Math.Min(available, wanted);
@@ -100,21 +100,32 @@ internal static class CalibrateCommand
             calibrator.Observe(frames.Read(samples));
         }
 
-        return (calibrator.Complete(created), calibrator.StandardError);
+        return (calibrator.Complete(created), calibrator.StandardErrors);
     }
 
-    private static void Write(Terminal terminal, ModelCalibration calibration, double error, string path)
+    private static void Write(Terminal terminal, ModelCalibration calibration, IReadOnlyList<(NormalizationSite Site, double Error)> errors, string path)
     {
+        var error = errors.Max(site => site.Error);
+        var virtuals = errors.Count(site => site.Site.Kind == SiteKind.Virtual);
         calibration.Write(path);
         var enough = Math.Ceiling(calibration.Frames * Math.Pow(error / Calibrator.EnoughError, 2));
         var advice = error <= Calibrator.EnoughError
             ? "more frames would not help"
             : string.Create(CultureInfo.InvariantCulture, $"more frames help until {Calibrator.EnoughError}, about {enough:N0} frames like these");
-        terminal.Line($"{calibration.Frames:N0} frames, {calibration.Sites.Count} sites, {calibration.Classes} classes; largest standard error {error:0.000} of a frame's deviation: {advice}");
+        terminal.Line($"{calibration.Frames:N0} frames, {calibration.Sites.Count} sites{(virtuals > 0 ? $" ({virtuals} virtual)" : string.Empty)}, {calibration.Classes} classes; largest standard error {error:0.000} of a frame's deviation: {advice}");
+        var table = new Table { Border = TableBorder.Simple };
+        table.AddColumns("least sure sites", "kind", "standard error");
+        foreach (var (site, uncertainty) in errors.OrderByDescending(site => site.Error).Take(LeastSureSites))
+        {
+            table.AddRow(new Text(site.Name), new Text($"{site.Kind}".ToLowerInvariant()), new Text(uncertainty.ToString("0.000", CultureInfo.InvariantCulture)));
+        }
+
+        terminal.Write(table);
         terminal.Line($"written to {path}");
     }
 
     private const int FramesInPass = 32;
+    private const int LeastSureSites = 8;
 
     /// <summary>Neighbouring images cut into streams, each in its own order.</summary>
     internal static IReadOnlyList<EvaluationSample[]> Streams(IReadOnlyList<int> labels, int first, int length, bool asIs, double delta, int seed)

@@ -22,7 +22,7 @@ internal sealed class ModelsService(ModelCatalog models) : V1.ModelsService.Mode
     {
         var model = models.Find(request.Name);
         var wire = Summarize(model);
-        wire.Sites.AddRange(model.Engine.Model.Sites.Select(site => new NormalizationSite { Name = site.Name, Channels = site.Channels }));
+        wire.Sites.AddRange(model.Engine.Model.Sites.Select(site => new NormalizationSite { Name = site.Name, Channels = site.Channels, Kind = $"{site.Kind}".ToLowerInvariant() }));
         wire.Methods.AddRange(NormalizationMethods.All.Select(method => Describe(model, method)));
         return Task.FromResult(wire);
     }

@@ -36,9 +36,10 @@ public sealed class VirtualSiteTests : IDisposable
     [MemberData(nameof(MethodsAndDevices))]
     public void Run_VirtualSitesOfBetaAndGamma_AnswerAsBatchNormalization(string method, bool onDevice)
     {
-        var twinPath = Path.Combine(AppContext.BaseDirectory, "Data", "onnx", "bottleneck_opset17.onnx");
-        var folded = FoldedModel.Of(ModelProto.Parser.ParseFrom(File.ReadAllBytes(twinPath)));
+        var folded = FoldedModel.Of(ModelProto.Parser.ParseFrom(File.ReadAllBytes(Path.Combine(AppContext.BaseDirectory, "Data", "onnx", "bottleneck_opset17.onnx"))));
         var path = OnnxFiles.Write(_folder, folded.Model);
+        // It compares directions of the means that BatchNormalization sees, which are folded away with its scales: its twin has them in the convolutions.
+        var twinPath = method == "unmix_tns" ? OnnxFiles.Write(Directory.CreateDirectory(Path.Combine(_folder, "twin")).FullName, folded.Unfolded()) : Path.Combine(AppContext.BaseDirectory, "Data", "onnx", "bottleneck_opset17.onnx");
         var options = new AdaptiveModelOptions { Threads = 1, UsesTorchOperators = onDevice, Observation = new ObservationOptions() };
         using var twin = AdaptiveModel.Load(twinPath, options);
         using var plain = AdaptiveModel.Load(path, options);
@@ -58,7 +59,7 @@ public sealed class VirtualSiteTests : IDisposable
             if (step == 2 && method is not ("source" or "prior"))
             {
                 var source = twin.RunSource([frames])[0].Values;
-                Assert.Contains(source.Zip(b.Outputs[0].Values), pair => Math.Abs(pair.First - pair.Second) > 1e-2);
+                Assert.Contains(source.Zip(b.Outputs[0].Values), pair => Math.Abs(pair.First - pair.Second) > 1e-3);
                 // State survives as that of other sites does.
                 var kept = model.Export(actual, DateTimeOffset.UnixEpoch);
                 model.Release(actual);
@@ -97,7 +98,7 @@ public sealed class VirtualSiteTests : IDisposable
         Assert.Empty(model.Sites);
         Assert.Equal(4, model.VirtualSites.Count);
         Assert.Null(model.WhyUnavailable(MethodSettings.Create("source")));
-        Assert.Contains("tta calibrate --model MODEL --data FOLDER (any 64 unlabelled frames or more)", model.WhyUnavailable(MethodSettings.Create("ema")), StringComparison.Ordinal);
+        Assert.Contains("4 places where BatchNorm was folded can adapt: run `tta calibrate --model MODEL --data FOLDER` (64 unlabelled frames or more)", model.WhyUnavailable(MethodSettings.Create("ema")), StringComparison.Ordinal);
     }
 
     [Fact]
@@ -117,7 +118,7 @@ public sealed class VirtualSiteTests : IDisposable
         var path = OnnxFiles.Write(_folder, folded.Model);
         var options = new AdaptiveModelOptions { Threads = 1, Observation = new ObservationOptions() };
         using var half = AdaptiveModel.Load(path, options);
-        Assert.Contains("2 convolutions have no BatchNormalization behind them", Assert.Single(half.Notices), StringComparison.Ordinal);
+        Assert.Contains("2 places where BatchNorm was folded (beside 2 sites that adapt) can adapt: run `tta calibrate", Assert.Single(half.Notices), StringComparison.Ordinal);
         Assert.Equal(2, half.Sites.Count);
         using var model = AdaptiveModel.Load(path, options with { Calibration = folded.Calibration(half.Digest, Classes(half)) });
         Assert.Empty(model.Notices);

@@ -57,6 +57,28 @@ internal sealed class FoldedModel
     }
 
     /// <summary>A calibration that says of the folded convolutions what the network itself says: mean beta, deviation |gamma|.</summary>
+    /// <summary>The folded network with BatchNormalization of the statistics of its outputs, which changes nothing at the source.</summary>
+    public ModelProto Unfolded()
+    {
+        var copy = new FoldedModel(Model.Clone());
+        foreach (var (name, (mean, deviation)) in Statistics)
+        {
+            var at = copy.Model.Graph.Node.ToList().FindIndex(node => node.Name == name);
+            var conv = copy.Model.Graph.Node[at];
+            var (variance, channels) = (Array.ConvertAll(deviation, value => value * value), new long[] { mean.Length });
+            var norm = new NodeProto { OpType = "BatchNormalization", Name = $"{name}.norm", Output = { conv.Output[0] } };
+            conv.Output[0] += ".convolved";
+            norm.Input.Add(conv.Output[0]);
+            norm.Input.Add(copy.Add($"{name}.norm.weight", channels, Array.ConvertAll(variance, value => MathF.Sqrt(value + 1e-5f))));
+            norm.Input.Add(copy.Add($"{name}.norm.bias", channels, mean));
+            norm.Input.Add(copy.Add($"{name}.norm.mean", channels, mean));
+            norm.Input.Add(copy.Add($"{name}.norm.variance", channels, variance));
+            copy.Model.Graph.Node.Insert(at + 1, norm);
+        }
+
+        return copy.Model;
+    }
+
     public ModelCalibration Calibration(string digest, int classes) => new()
     {
         Model = digest,
