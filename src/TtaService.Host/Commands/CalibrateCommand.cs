@@ -15,7 +15,8 @@ internal static class CalibrateCommand
 {
     public static Command Build()
     {
-        var model = new Option<string>("--model") { Description = "A name in the model repository, a model folder, or its .onnx file.", Required = true };
+        var model = new Option<string?>("--model") { Description = "A name in the model repository, a model folder, or its .onnx file.", HelpName = "MODEL" };
+        var remote = new RemoteCalibration();
         var models = ModelLocation.RepositoryOption();
         var data = new Option<string?>("--data") { Description = "Ordinary frames: a folder of images in the order of their names, or labelled data (a folder a class, IDX files, images.npy and labels.npy); the model's own sample when not given.", HelpName = "PATH" };
         var frameCount = NumberOption.Integer("--frames", $"Frames that {ModelCalibration.FileName} is measured on, spread evenly over the data; how sure it is, is printed", 2000, Calibrator.MinFrames, int.MaxValue);
@@ -31,9 +32,16 @@ internal static class CalibrateCommand
         var seed = NumberOption.Integer("--seed", "Seed of the orders", 0, 0, int.MaxValue);
         var output = new Option<string?>("--output") { Description = $"Where to write {DriftReference.FileName}, and {ModelCalibration.FileName} beside it; the model's folder when not given.", HelpName = "FILE" };
         var command = new Command("calibrate", $"Makes {ModelCalibration.FileName} and {DriftReference.FileName}, what is normal for a model, from ordinary frames; labels are not needed.") { model, models, data, frameCount, only, methods, first, length, asIs, delta, batch, tau, seed, output };
+        remote.AddTo(command);
         command.SetAction((parsed, cancel) =>
         {
-            var location = ModelLocation.Resolve(parsed.GetRequiredValue(model), parsed.GetValue(models));
+            if (remote.IsMeant(parsed, model))
+            {
+                // What a server lacks of the usual number takes an hour of a slow camera.
+                return remote.RunAsync(parsed, parsed.GetResult(frameCount) is { Implicit: false } ? parsed.GetValue(frameCount) : 0, cancel);
+            }
+
+            var location = ModelLocation.Resolve(parsed.GetValue(model)!, parsed.GetValue(models));
             var path = parsed.GetValue(output) ?? Path.Combine(Path.GetDirectoryName(Path.GetFullPath(location.OnnxPath))!, DriftReference.FileName);
             var terminal = new Terminal(parsed.InvocationConfiguration);
 

@@ -17,6 +17,7 @@ internal static class TtaEndpointRouteBuilderExtensions
         endpoints.MapGrpcService<StreamsService>();
         endpoints.MapGrpcService<ModelsService>();
         endpoints.MapGrpcService<DriftService>();
+        endpoints.MapGrpcService<CalibrationService>();
         endpoints.MapGrpcHealthChecksService();
         endpoints.MapGrpcReflectionService();
         endpoints.MapHealthChecks("/health/live", new HealthCheckOptions { Predicate = check => check.Name == LivenessCheck.Name, ResponseWriter = Explain });

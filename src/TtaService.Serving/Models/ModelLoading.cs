@@ -99,7 +99,7 @@ internal sealed partial class ModelLoading(
                 model.Settle(first);
                 return true;
             }).ConfigureAwait(false);
-            served = Assemble(folder, device, engine, preprocessing, pipeline);
+            served = Assemble(folder, device, engine, preprocessing, pipeline, new Commissioning(folder, pipeline, options, clock));
             await WarmUp.RunAsync(served).ConfigureAwait(false);
             var took = Stopwatch.GetElapsedTime(began);
             Log.ModelLoaded(logger, folder.Name, device, engine.Model.Digest, engine.Model.Sites.Count, took, served.Drift.Calibration);
@@ -119,13 +119,13 @@ internal sealed partial class ModelLoading(
         }
     }
 
-    private ServedModel Assemble(ModelFolder folder, string device, InferenceEngine engine, Preprocessing preprocessing, FramePipeline pipeline)
+    private ServedModel Assemble(ModelFolder folder, string device, InferenceEngine engine, Preprocessing preprocessing, FramePipeline pipeline, Commissioning commissioning)
     {
         var method = folder.DefaultMethod(engine.Model);
         var watched = ModelDrift.Open(folder, engine.Model, drift.Value);
         var residency = new StreamResidency(folder.Name, metrics, clock, logger);
         var batcher = new StepBatcher(engine, residency, batching.Value, streams.Value, decoding, new PictureGuard(frames.Value), new AnswerWriter(folder.Labels, engine.Model.Scores), metrics, activities, loops.Add(LoopKind.Batcher, $"the batcher of {folder.Name} on {device}", batching.Value.StuckAfter, isVital: true), clock, logger);
-        return new ServedModel(folder, device, preprocessing, pipeline, engine, residency, batcher, method, watched, new ShadowQueue(folder.Name, engine, metrics, loops.Add(LoopKind.Shadow, $"the frames of {folder.Name} that run through source", batching.Value.StuckAfter)));
+        return new ServedModel(folder, device, preprocessing, pipeline, engine, residency, batcher, method, watched, new ShadowQueue(folder.Name, engine, metrics, loops.Add(LoopKind.Shadow, $"the frames of {folder.Name} that run through source", batching.Value.StuckAfter)), commissioning);
     }
 
     private void Refuse(BrokenModel broken)

@@ -7,7 +7,7 @@ using TtaService.Serving.Telemetry;
 namespace TtaService.Serving.Streams;
 
 /// <summary>A model that is loaded on a device: its folder, its engine, and what stands before the engine.</summary>
-internal sealed class ServedModel(ModelFolder folder, string device, Preprocessing preprocessing, FramePipeline frames, InferenceEngine engine, StreamResidency residency, StepBatcher batcher, MethodSettings defaultMethod, ModelDrift drift, ShadowQueue shadow) : IAsyncDisposable
+internal sealed class ServedModel(ModelFolder folder, string device, Preprocessing preprocessing, FramePipeline frames, InferenceEngine engine, StreamResidency residency, StepBatcher batcher, MethodSettings defaultMethod, ModelDrift drift, ShadowQueue shadow, Commissioning commissioning) : IAsyncDisposable
 {
     public string Name => Folder.Name;
 
@@ -34,6 +34,9 @@ internal sealed class ServedModel(ModelFolder folder, string device, Preprocessi
 
     /// <summary>Sampled frames on their way through source.</summary>
     public ShadowQueue Shadow { get; } = shadow;
+
+    /// <summary>Measures its calibration on the frames of a stream.</summary>
+    public Commissioning Commissioning { get; } = commissioning;
 
     public async ValueTask DisposeAsync()
     {

@@ -1,0 +1,55 @@
+using Grpc.Core;
+using TtaService.Engine.Calibration;
+using TtaService.Serving.Models;
+using TtaService.Serving.Streams;
+using TtaService.V1;
+
+namespace TtaService.Host.Grpc;
+
+/// <summary>Commissioning over the wire.</summary>
+internal sealed class CalibrationService(StreamDirectory directory, IHostApplicationLifetime lifetime) : V1.CalibrationService.CalibrationServiceBase
+{
+    private const int DefaultFrames = 512;
+    private const int MaxFrames = 1_000_000;
+    private const int MaxEvery = 100_000;
+
+    public override async Task CommissionStream(CommissionStreamRequest request, IServerStreamWriter<CommissionStreamUpdate> responseStream, ServerCallContext context)
+    {
+        var wanted = request.Frames == 0 ? DefaultFrames : request.Frames;
+        if (wanted is < Calibrator.MinFrames or > MaxFrames)
+        {
+            throw new FailureException(Failure.Invalid("FRAMES_OUT_OF_RANGE", "frames", $"frames is {Calibrator.MinFrames} to {MaxFrames}, or 0 for {DefaultFrames}, not {request.Frames}"));
+        }
+
+        if (request.Every is < 0 or > MaxEvery)
+        {
+            throw new FailureException(Failure.Invalid("EVERY_OUT_OF_RANGE", "every", $"every is 1 to {MaxEvery}, or 0 for 1, not {request.Every}"));
+        }
+
+        var session = await directory.LoadAsync(StreamRequests.CheckedName(request.Stream, "stream")).ConfigureAwait(false);
+        using var ended = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken, lifetime.ApplicationStopping);
+        try
+        {
+            var last = await session.Model.Commissioning.RunAsync(session.Name, wanted, Math.Max(1, request.Every), ReportAsync, ended.Token).ConfigureAwait(false);
+            await responseStream.WriteAsync(ToWire(last, written: true), ended.Token).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException) when (lifetime.ApplicationStopping.IsCancellationRequested)
+        {
+            throw new FailureException(Failure.Stopping());
+        }
+
+        Task ReportAsync(CommissioningProgress progress) => directory.Contains(session.Name)
+            ? responseStream.WriteAsync(ToWire(progress, written: false), ended.Token)
+            : throw new FailureException(Failure.StreamNotFound(session.Name, "it was deleted, or went to the store, while its frames were awaited"));
+
+        CommissionStreamUpdate ToWire(CommissioningProgress progress, bool written) => new()
+        {
+            Model = session.Model.Name,
+            Frames = progress.Frames,
+            Wanted = wanted,
+            Sites = progress.Sites,
+            StandardError = double.IsFinite(progress.StandardError) ? progress.StandardError : 0,
+            Written = written,
+        };
+    }
+}
