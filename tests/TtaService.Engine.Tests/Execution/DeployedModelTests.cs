@@ -54,7 +54,7 @@ public sealed class DeployedModelTests : IDisposable
             {
                 var frames = Frames(100 + (10 * step), 4, side);
                 var expected = calibrated.Run([new StreamStep(alone, frames)])[0];
-                var together = calibrated.Run([new StreamStep(neighbour, Frames(500 + step, 3, side)), new StreamStep(beside, frames)]);
+                var together = calibrated.Run([new StreamStep(neighbour, Frames(500 + (10 * step), 5, side)), new StreamStep(beside, frames)]);
                 Assert.All([expected, .. together], result => Assert.Equal(StepStatus.Ok, result.Status));
                 Assert.All(together[1].Outputs[0].Values, value => Assert.True(float.IsFinite(value)));
                 var scale = Math.Max(1, expected.Outputs[0].Values.Max(Math.Abs));

@@ -139,6 +139,47 @@ public sealed class VirtualSiteTests : IDisposable
         Assert.Contains(one.Zip(model.RunSource([frames])[0].Values), pair => Math.Abs(pair.First - pair.Second) > 1e-3);
     }
 
+    /// <summary>What a calibration says of sites is believed of its own model only, and whole.</summary>
+    [Fact]
+    public void Load_CalibrationThatIsNotTheModels_SaysWhyAndWhatToDo()
+    {
+        var folded = FoldedModel.Of(ModelProto.Parser.ParseFrom(File.ReadAllBytes(Path.Combine(AppContext.BaseDirectory, "Data", "onnx", "bottleneck_opset17.onnx"))));
+        var (path, file) = (OnnxFiles.Write(_folder, folded.Model), Path.Combine(_folder, ModelCalibration.FileName));
+        using var plain = AdaptiveModel.Load(path);
+        var own = folded.Calibration(plain.Digest, Classes(plain));
+        var (name, site) = own.Sites.First();
+
+        own.Write(file);
+        using (var model = AdaptiveModel.Load(path, new AdaptiveModelOptions { CalibrationPath = file }))
+        {
+            Assert.Equal(own.Sites.Count, model.Sites.Count);
+        }
+
+        (own with { Model = new string('0', 64) }).Write(file);
+        Refused($"the calibration belongs to model {new string('0', 64)}, this model is {plain.Digest}");
+        (own with { Sites = new Dictionary<string, SiteCalibration>(own.Sites) { ["elsewhere"] = site } }).Write(file);
+        Refused("the calibration's site 'elsewhere'");
+        (own with { Sites = new Dictionary<string, SiteCalibration>(own.Sites) { [name] = site with { Mean = [1], MeanVariance = [1], Variance = [1], VarianceVariance = [1] } } }).Write(file);
+        Refused($"the calibration's site '{name}' with 1 channels is none of the model's");
+        (own with { Sites = new Dictionary<string, SiteCalibration>(own.Sites) { [name] = site with { Variance = [.. site.Variance.Select(_ => -1f)] } } }).Write(file);
+        Refused($"tensor '{name}.var' holds negative values");
+        own.Write(file);
+        var whole = File.ReadAllBytes(file);
+        File.WriteAllBytes(file, whole[..(whole.Length / 2)]);
+        Refused("make it again with tta calibrate");
+        whole[^5] ^= 1;
+        File.WriteAllBytes(file, whole);
+        Refused("its checksum does not fit its content");
+
+        void Refused(string why)
+        {
+            var message = Assert.Throws<ModelLoadException>(() => AdaptiveModel.Load(path, new AdaptiveModelOptions { CalibrationPath = file })).Message;
+            Assert.Contains(why, message, StringComparison.Ordinal);
+            Assert.Contains(file, message, StringComparison.Ordinal);
+            Assert.Contains("tta calibrate", message, StringComparison.Ordinal);
+        }
+    }
+
     /// <summary>A calibration of the demo model without its BatchNormalization is worth the nodes: every method errs as on the network that has them.</summary>
     [Fact]
     public void Run_FoldedDemoModelCalibrated_ErrsAsItsTwin()
