@@ -44,7 +44,7 @@ public sealed record ModelCalibration
 
     /// <summary>A virtual site with what was measured there; null where nothing was.</summary>
     internal NormalizationSite? Place(NormalizationSite place) => Sites.TryGetValue(place.Name, out var site) && site.Mean.Length == place.Channels
-        ? NormalizationSite.Virtual(place.Index, place.Name, site.Mean, [.. site.Variance.Zip(site.MeanVariance, (within, between) => within + between)])
+        ? NormalizationSite.Virtual(place.Index, place.Name, site.Mean, [.. site.Variance.Zip(site.MeanVariance, (within, between) => within + between)], place.Origin)
         : null;
 
     /// <summary>Null when the calibration is of this model, else why not.</summary>

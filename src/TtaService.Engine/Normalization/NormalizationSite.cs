@@ -31,16 +31,20 @@ public sealed record NormalizationSite(
     /// <summary>What of the graph it is.</summary>
     public SiteKind Kind { get; init; }
 
+    /// <summary>Of a virtual site its convolution's own bias, [C], into which BatchNormalization's mean was folded; empty of another.</summary>
+    public float[] Origin { get; init; } = [];
+
     /// <summary>A virtual site: (y - m) / s * s_source + m_source, the identity where a stream's statistics are the source's.</summary>
     /// <param name="index">Position in execution order.</param>
     /// <param name="name">The convolution's name.</param>
     /// <param name="mean">m_source, [C].</param>
     /// <param name="variance">s_source squared, [C].</param>
-    internal static NormalizationSite Virtual(int index, string name, float[] mean, float[] variance)
+    /// <param name="origin">The convolution's own bias, [C].</param>
+    internal static NormalizationSite Virtual(int index, string name, float[] mean, float[] variance, float[] origin)
     {
         var epsilon = MathF.Max(LeastEpsilon, RelativeEpsilon * TensorPrimitives.Average<float>(variance));
         // Summed and rooted as the kernels do, so that the scale at the source is exactly 1.
-        return new NormalizationSite(index, name, epsilon, 0.1f, Array.ConvertAll(variance, value => MathF.Sqrt(value + epsilon)), mean, mean, variance) { Kind = SiteKind.Virtual };
+        return new NormalizationSite(index, name, epsilon, 0.1f, Array.ConvertAll(variance, value => MathF.Sqrt(value + epsilon)), mean, mean, variance) { Kind = SiteKind.Virtual, Origin = origin };
     }
 }
 

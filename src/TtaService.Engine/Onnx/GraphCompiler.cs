@@ -330,7 +330,7 @@ internal sealed class GraphCompiler : IDisposable
                 continue;
             }
 
-            var place = NormalizationSite.Virtual(places.Count, Unique(node.View.Name), new float[channels], [.. Enumerable.Repeat(1f, (int)channels)]);
+            var place = NormalizationSite.Virtual(places.Count, Unique(node.View.Name), new float[channels], [.. Enumerable.Repeat(1f, (int)channels)], Bias(node.View, (int)channels));
             places.Add(place);
             if (choose?.Invoke(place) is not { } chosen)
             {
@@ -350,6 +350,9 @@ internal sealed class GraphCompiler : IDisposable
         _nodes.AddRange(nodes);
         return places;
     }
+
+    private static float[] Bias(Node convolution, int channels) =>
+        convolution.HasInput(2) && convolution.Constant(2)?.Singles() is { } bias && bias.Length == channels ? bias : new float[channels];
 
     // Channels of a value as far as the weights of the node that makes it tell.
     private long? ChannelsBefore(string value)

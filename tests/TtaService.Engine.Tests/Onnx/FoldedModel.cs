@@ -57,22 +57,26 @@ internal sealed class FoldedModel
     }
 
     /// <summary>A calibration that says of the folded convolutions what the network itself says: mean beta, deviation |gamma|.</summary>
-    /// <summary>The folded network with BatchNormalization of the statistics of its outputs, which changes nothing at the source.</summary>
+    /// <summary>A network of the same answers whose convolutions have no bias, and whose BatchNormalization sees variance 1 at every channel.</summary>
     public ModelProto Unfolded()
     {
         var copy = new FoldedModel(Model.Clone());
-        foreach (var (name, (mean, deviation)) in Statistics)
+        foreach (var (name, (beta, gamma)) in Statistics)
         {
             var at = copy.Model.Graph.Node.ToList().FindIndex(node => node.Name == name);
             var conv = copy.Model.Graph.Node[at];
-            var (variance, channels) = (Array.ConvertAll(deviation, value => value * value), new long[] { mean.Length });
+            var (channels, deviation) = (new long[] { beta.Length }, Array.ConvertAll(gamma, Math.Abs));
+            var (weight, bias, shape) = (copy.Values(conv.Input[1]), copy.Values(conv.Input[2]), copy.Initializer(conv.Input[1]).Dims.ToArray());
+            var perFilter = weight.Length / beta.Length;
+            conv.Input[1] = copy.Add($"{name}.unfolded_weight", shape, [.. weight.Select((value, i) => value / deviation[i / perFilter])]);
+            conv.Input[2] = copy.Add($"{name}.unfolded_bias", channels, new float[beta.Length]);
             var norm = new NodeProto { OpType = "BatchNormalization", Name = $"{name}.norm", Output = { conv.Output[0] } };
             conv.Output[0] += ".convolved";
             norm.Input.Add(conv.Output[0]);
-            norm.Input.Add(copy.Add($"{name}.norm.weight", channels, Array.ConvertAll(variance, value => MathF.Sqrt(value + 1e-5f))));
-            norm.Input.Add(copy.Add($"{name}.norm.bias", channels, mean));
-            norm.Input.Add(copy.Add($"{name}.norm.mean", channels, mean));
-            norm.Input.Add(copy.Add($"{name}.norm.variance", channels, variance));
+            norm.Input.Add(copy.Add($"{name}.norm.weight", channels, Array.ConvertAll(deviation, value => value * MathF.Sqrt(1 + 1e-5f))));
+            norm.Input.Add(copy.Add($"{name}.norm.bias", channels, beta));
+            norm.Input.Add(copy.Add($"{name}.norm.mean", channels, [.. beta.Select((shift, c) => (shift - bias[c]) / deviation[c])]));
+            norm.Input.Add(copy.Add($"{name}.norm.variance", channels, Array.ConvertAll(beta, _ => 1f)));
             copy.Model.Graph.Node.Insert(at + 1, norm);
         }
 
