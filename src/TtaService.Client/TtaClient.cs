@@ -37,6 +37,9 @@ public sealed class TtaClient : IDisposable
     /// <summary>How far streams are from what their model knows.</summary>
     public DriftService.DriftServiceClient Drift => new(_shared.Value.Invoker);
 
+    /// <summary>What is normal for a model, measured where it works.</summary>
+    public CalibrationService.CalibrationServiceClient Calibration => new(_shared.Value.Invoker);
+
     /// <summary>Opens a stream over a connection of its own, which ends with it.</summary>
     /// <param name="open">Which stream, and how.</param>
     /// <param name="options">How to reconnect; null for <see cref="TtaClientOptions.Stream"/>.</param>

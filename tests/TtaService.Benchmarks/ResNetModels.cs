@@ -10,6 +10,7 @@ internal sealed class ResNetModels
     private readonly GraphProto _graph = new() { Name = "resnet" };
     private readonly Random _random = new(0);
     private int _values;
+    private bool _isFolded;
 
     /// <summary>The models that there are.</summary>
     public static IReadOnlyList<string> Names { get; } = ["resnet18", "resnet50"];
@@ -17,7 +18,8 @@ internal sealed class ResNetModels
     /// <summary>The file of one of <see cref="Names"/>; written when it is not there yet.</summary>
     /// <param name="name">The network.</param>
     /// <param name="classes">How many it answers.</param>
-    public static string Path(string name, int classes = 1000)
+    /// <param name="isFolded">Without BatchNormalization nodes: folded into the convolutions, as exporters do by default.</param>
+    public static string Path(string name, int classes = 1000, bool isFolded = false)
     {
         if (!Names.Contains(name))
         {
@@ -25,10 +27,10 @@ internal sealed class ResNetModels
         }
 
         var folder = Directory.CreateDirectory(System.IO.Path.Combine(System.IO.Path.GetTempPath(), "tta-benchmarks"));
-        var path = System.IO.Path.Combine(folder.FullName, classes == 1000 ? $"{name}.onnx" : $"{name}-{classes}.onnx");
+        var path = System.IO.Path.Combine(folder.FullName, $"{name}{(classes == 1000 ? string.Empty : $"-{classes}")}{(isFolded ? "-folded" : string.Empty)}.onnx");
         if (!File.Exists(path))
         {
-            var model = new ResNetModels().Build(name == "resnet50" ? [3, 4, 6, 3] : [2, 2, 2, 2], bottleneck: name == "resnet50", classes);
+            var model = new ResNetModels { _isFolded = isFolded }.Build(name == "resnet50" ? [3, 4, 6, 3] : [2, 2, 2, 2], bottleneck: name == "resnet50", classes);
             File.WriteAllBytes(path + ".new", model.ToByteArray());
             File.Move(path + ".new", path, overwrite: true);
         }
@@ -79,12 +81,26 @@ internal sealed class ResNetModels
     private string Normalized(string input, int from, int to, int kernel, int stride, string block, string conv, string norm)
     {
         var pad = kernel / 2;
-        var weight = Weights($"{block}{conv}.weight", [to, from, kernel, kernel], Math.Sqrt(2.0 / (from * kernel * kernel)));
-        var y = Node("Conv", [input, weight], Ints("kernel_shape", kernel, kernel), Ints("strides", stride, stride), Ints("pads", pad, pad, pad, pad));
-        string Parameter(string suffix, Func<double, double> value) => Constant($"{block}{norm}.{suffix}", to, value);
+        var weight = Normal([to, from, kernel, kernel], Math.Sqrt(2.0 / (from * kernel * kernel)));
+        var (gamma, beta) = (Uniform(to, u => 0.5 + (0.5 * u)), Uniform(to, u => 0.2 * (u - 0.5)));
+        var (mean, variance) = (Uniform(to, u => 0.4 * (u - 0.5)), Uniform(to, u => 0.5 + u));
+        string Convolution(params string[] bias) =>
+            Node("Conv", [input, Initializer($"{block}{conv}.weight", [to, from, kernel, kernel], weight), .. bias], Ints("kernel_shape", kernel, kernel), Ints("strides", stride, stride), Ints("pads", pad, pad, pad, pad));
+        string Parameter(string suffix, float[] values) => Initializer($"{block}{norm}.{suffix}", [to], values);
+        if (_isFolded)
+        {
+            var scale = gamma.Zip(variance, (g, v) => g / MathF.Sqrt(v + 1e-5f)).ToArray();
+            for (var i = 0; i < weight.Length; i++)
+            {
+                weight[i] *= scale[i / (from * kernel * kernel)];
+            }
+
+            return Convolution(Initializer($"{block}{conv}.bias", [to], [.. beta.Select((shift, c) => shift - (mean[c] * scale[c]))]));
+        }
+
         return Node(
             "BatchNormalization",
-            [y, Parameter("weight", u => 0.5 + (0.5 * u)), Parameter("bias", u => 0.2 * (u - 0.5)), Parameter("running_mean", u => 0.4 * (u - 0.5)), Parameter("running_var", u => 0.5 + u)],
+            [Convolution(), Parameter("weight", gamma), Parameter("bias", beta), Parameter("running_mean", mean), Parameter("running_var", variance)],
             new AttributeProto { Name = "epsilon", F = 1e-5f, Type = AttributeProto.Types.AttributeType.Float });
     }
 
@@ -97,7 +113,9 @@ internal sealed class ResNetModels
         return output;
     }
 
-    private string Weights(string name, long[] shape, double deviation)
+    private string Weights(string name, long[] shape, double deviation) => Initializer(name, shape, Normal(shape, deviation));
+
+    private float[] Normal(long[] shape, double deviation)
     {
         var values = new float[shape.Aggregate(1L, (product, extent) => product * extent)];
         for (var i = 0; i < values.Length; i++)
@@ -106,19 +124,12 @@ internal sealed class ResNetModels
             values[i] = (float)(deviation * Math.Sqrt(-2 * Math.Log(1 - _random.NextDouble())) * Math.Cos(2 * Math.PI * _random.NextDouble()));
         }
 
-        return Initializer(name, shape, values);
+        return values;
     }
 
-    private string Constant(string name, int length, Func<double, double> value)
-    {
-        var values = new float[length];
-        for (var i = 0; i < length; i++)
-        {
-            values[i] = (float)value(_random.NextDouble());
-        }
+    private float[] Uniform(int length, Func<double, double> value) => [.. Enumerable.Range(0, length).Select(_ => (float)value(_random.NextDouble()))];
 
-        return Initializer(name, [length], values);
-    }
+    private string Constant(string name, int length, Func<double, double> value) => Initializer(name, [length], Uniform(length, value));
 
     private string Initializer(string name, long[] shape, float[] values)
     {

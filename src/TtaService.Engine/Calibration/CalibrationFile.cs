@@ -139,7 +139,7 @@ internal static class CalibrationFile
             {
                 Mean = Tensor(name + MeanSuffix, channels),
                 MeanVariance = Positive(name + ".mean_var", channels),
-                Variance = Tensor(name + ".var", channels),
+                Variance = NotNegative(name + ".var", channels),
                 VarianceVariance = Positive(name + ".var_var", channels),
                 ClassMean = hasClasses ? Tensor(name + ".class_mean", shape) : [],
                 ClassVariance = hasClasses ? Tensor(name + ".class_var", shape) : [],
@@ -153,6 +153,12 @@ internal static class CalibrationFile
         {
             var values = Tensor(name, shape);
             return TensorPrimitives.Min<float>(values) > 0 ? values : throw new FormatException($"tensor '{name}' holds values that are not positive");
+        }
+
+        float[] NotNegative(string name, int[] shape)
+        {
+            var values = Tensor(name, shape);
+            return TensorPrimitives.Min<float>(values) >= 0 ? values : throw new FormatException($"tensor '{name}' holds negative values");
         }
 
         float[] Tensor(string name, int[] shape)

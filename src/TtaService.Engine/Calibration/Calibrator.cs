@@ -31,6 +31,9 @@ public sealed class Calibrator(AdaptiveModel model)
     /// <summary>The largest standard error over sites of the channels' means, in deviations of a frame's mean; infinite before the first frame.</summary>
     public double StandardError => _sites.Count == 0 ? double.PositiveInfinity : _sites.Max(site => site.StandardError());
 
+    /// <summary>By site, in execution order, the standard error of its channels' means, in deviations of a frame's mean.</summary>
+    public IReadOnlyList<(NormalizationSite Site, double Error)> StandardErrors => [.. _sites.Select(site => (site.Site, site.StandardError()))];
+
     /// <summary>Runs frames through the model as it was trained and takes their statistics.</summary>
     /// <exception cref="CalibrationException">The frames do not fit the model, or what it made of them is not finite.</exception>
     public void Observe(FrameBlock frames)

@@ -1,3 +1,5 @@
+using TtaService.Engine.Normalization;
+
 namespace TtaService.Engine.Calibration;
 
 /// <summary>Calibration of a model: source statistics and what else is normal for it, measured from unlabelled frames by <see cref="Calibrator"/> and kept beside it. Immutable.</summary>
@@ -27,7 +29,7 @@ public sealed record ModelCalibration
     /// <summary>Quantiles 0, 0.01, …, 1 of the predictions' entropy over that of no idea at all, 0 to 1; empty without classes.</summary>
     public required float[] Entropy { get; init; }
 
-    /// <summary>By site name; a site that shows one value a channel (behind the pooling) has none.</summary>
+    /// <summary>By site name, virtual sites among them; a site that shows one value a channel (behind the pooling) has none.</summary>
     public required IReadOnlyDictionary<string, SiteCalibration> Sites { get; init; }
 
     /// <summary>Classes Q, 0 for a model that answers none.</summary>
@@ -40,8 +42,13 @@ public sealed record ModelCalibration
     /// <summary>Writes the file whole or not at all: what was there before stays until the new one is complete.</summary>
     public void Write(string path) => CalibrationFile.Write(path, this);
 
+    /// <summary>A virtual site with what was measured there; null where nothing was.</summary>
+    internal NormalizationSite? Place(NormalizationSite place) => Sites.TryGetValue(place.Name, out var site) && site.Mean.Length == place.Channels
+        ? NormalizationSite.Virtual(place.Index, place.Name, site.Mean, [.. site.Variance.Zip(site.MeanVariance, (within, between) => within + between)], place.Origin)
+        : null;
+
     /// <summary>Null when the calibration is of this model, else why not.</summary>
-    internal string? WhyUnfit(string modelDigest, IReadOnlyList<Normalization.NormalizationSite> sites)
+    internal string? WhyUnfit(string modelDigest, IReadOnlyList<NormalizationSite> sites)
     {
         if (Model != modelDigest)
         {

@@ -16,6 +16,8 @@ namespace TtaService.Engine.Execution;
 /// <summary>A loaded model with per-stream adaptation. Not thread-safe: one thread owns it (see <see cref="InferenceEngine"/>).</summary>
 public sealed class AdaptiveModel : IDisposable
 {
+    private const string Reexport = "export again with torch.onnx.export(model.eval(), ..., training=torch.onnx.TrainingMode.PRESERVE) (add dynamo=False from PyTorch 2.9 on)";
+
     private readonly ModelGraph _graph;
     private readonly torch.Device _device;
     private readonly InputEncoding _encoding;
@@ -27,15 +29,19 @@ public sealed class AdaptiveModel : IDisposable
     private readonly ArenaPool _arenas;
     private readonly Dictionary<MethodSettings, MethodRuntime> _runtimes = [];
     private readonly ulong _modelKey;
-    private MethodTarget _target;
+    private readonly bool _isForCalibration;
     private readonly PassThreads _threads;
     private readonly int _collapseFrames;
     private readonly HashSet<StreamState> _resident = new(ReferenceEqualityComparer.Instance);
+    private MethodTarget _target;
     private Action? _between;
     private bool _isDisposed;
 
     private AdaptiveModel(string path, ModelGraph graph, InputEncoding encoding, ModelOutput[] outputs, torch.Device device, AdaptiveModelOptions options, ModelCalibration? calibration)
     {
+        _isForCalibration = options.ForCalibration;
+        var placed = graph.Sites.Where(site => site.Kind == SiteKind.Virtual).Select(site => site.Name).ToHashSet(StringComparer.Ordinal);
+        IdleSites = [.. graph.VirtualSites.Where(site => !placed.Contains(site.Name))];
         _path = path;
         _graph = graph;
         _device = device;
@@ -56,7 +62,7 @@ public sealed class AdaptiveModel : IDisposable
         _runner = onHost ? new HostRunner(this) : new DeviceRunner(this, device);
         Filler = new FillerSteps(graph.Sites, onHost ? null : device);
         Plan = PassPlan.AsDeclared(graph);
-        _modelKey = ulong.Parse(graph.Digest.AsSpan(0, 16), NumberStyles.HexNumber, CultureInfo.InvariantCulture);
+        _modelKey = ulong.Parse((options.DrawsAs ?? graph.Digest).AsSpan(0, 16), NumberStyles.HexNumber, CultureInfo.InvariantCulture);
     }
 
     /// <summary>SHA-256 of the ONNX file, lower-case hex.</summary>
@@ -64,6 +70,17 @@ public sealed class AdaptiveModel : IDisposable
 
     /// <summary>The normalization sites, in execution order.</summary>
     public IReadOnlyList<NormalizationSite> Sites => _graph.Sites;
+
+    /// <summary>Convolutions whose outputs a virtual site can normalize, in execution order; those of them that a calibration measured are among <see cref="Sites"/>, with its statistics.</summary>
+    public IReadOnlyList<NormalizationSite> VirtualSites => _graph.VirtualSites;
+
+    /// <summary>Of the virtual sites those that no calibration measured yet: they stay as they are.</summary>
+    public IReadOnlyList<NormalizationSite> IdleSites { get; }
+
+    /// <summary>What to do so that <see cref="IdleSites"/> adapt, too, in a sentence; null when there are none.</summary>
+    public string? Advice => IdleSites.Count == 0 || _isForCalibration ? null
+        : $"{IdleSites.Count} places where BatchNorm was folded{(Sites.Count > 0 ? $" (beside {Sites.Count} sites that adapt)" : string.Empty)} can adapt: "
+            + $"run `tta calibrate --model MODEL --data FOLDER`{(Calibration is null ? string.Empty : " again")} ({Calibrator.MinFrames} unlabelled frames or more)";
 
     /// <summary>Shape of the model's image input: [N,C,H,W] whatever its layout is, -1 for a dynamic axis.</summary>
     public IReadOnlyList<long> InputShape { get; }
@@ -146,7 +163,8 @@ public sealed class AdaptiveModel : IDisposable
         }
 
         var device = ParseDevice(options.Device);
-        var graph = ModelGraph.Load(onnxPath, device, ElementType(options.Precision));
+        var calibration = ReadCalibration(options);
+        var graph = ModelGraph.Load(onnxPath, device, ElementType(options.Precision), place => options.ForCalibration ? place : calibration?.Place(place));
         if (graph.Inputs.Count != 1 || graph.Inputs[0].Shape.Count != 4)
         {
             var inputs = string.Join(", ", graph.Inputs.Select(input => $"{input.Name} [{string.Join(',', input.Shape)}]"));
@@ -159,7 +177,7 @@ public sealed class AdaptiveModel : IDisposable
         {
             var encoding = InputEncoding.For(onnxPath, graph.Inputs[0], options.InputNormalization, options.Layout);
             var outputs = ModelOutputs.FromGraph(onnxPath, graph.Outputs, options.OutputKinds);
-            model = new AdaptiveModel(onnxPath, graph, encoding, outputs, device, options, Calibrated(graph, outputs, options));
+            model = new AdaptiveModel(onnxPath, graph, encoding, outputs, device, options, RequireFit(calibration, graph, outputs, options));
         }
         catch (CalibrationException unfit)
         {
@@ -176,6 +194,7 @@ public sealed class AdaptiveModel : IDisposable
         {
             var probe = new PassProbe(model, graph, options);
             (model.Plan, model.Notices) = probe.Find();
+            model.Notices = model.Advice is { } advice ? [.. model.Notices, advice] : model.Notices;
             return model;
         }
         catch (PassProbe.UnusableException unusable)
@@ -217,10 +236,16 @@ public sealed class AdaptiveModel : IDisposable
             return null;
         }
 
+        if (_isForCalibration)
+        {
+            return $"the model is loaded to be calibrated and knows no source statistics for {method.Name} yet; load it with its calibration";
+        }
+
         if (Sites.Count == 0)
         {
-            return $"the model has no BatchNormalization nodes, so there is nothing for {method.Name} to adapt: its exporter folded them into the convolutions. "
-                + "Export again with torch.onnx.export(model.eval(), ..., training=torch.onnx.TrainingMode.PRESERVE) (add dynamo=False from PyTorch 2.9 on), or use method source";
+            return Advice is { } advice
+                ? $"the model has no BatchNormalization nodes (exporters fold them into the convolutions), and it is not calibrated, so {method.Name} knows no source statistics. {advice}. Or {Reexport}, or use method source"
+                : $"the model has no BatchNormalization nodes and no convolution whose output could be normalized instead, so there is nothing for {method.Name} to adapt. If its exporter folded BatchNormalization away, {Reexport}, or use method source";
         }
 
         var filter = new SiteFilter(method);
@@ -640,14 +665,23 @@ public sealed class AdaptiveModel : IDisposable
         {
             using (var row = state.Runtime!.Arena.Edit(state.Row))
             {
-                StreamSnapshot.Fill(content, snapshot, state.Runtime.Layout, row.Values);
+                if (StreamSnapshot.Lacks(content, Sites))
+                {
+                    state.Runtime.Initialize(row.Values, state.Seed);
+                }
+                else
+                {
+                    row.Values.Clear();
+                }
+
+                StreamSnapshot.Fill(content, snapshot, state.Runtime.Layout, Sites, row.Values);
             }
 
             ForgetObservation(state);
             if (Observed is not null)
             {
                 using var row = Observed.Arena.Edit(state.ObservedRow);
-                StreamSnapshot.FillObserved(content, snapshot, Observed.Layout, row.Values, state);
+                StreamSnapshot.FillObserved(content, snapshot, Observed.Layout, Sites, row.Values, state);
             }
         }
         catch (SnapshotException)
@@ -809,11 +843,22 @@ public sealed class AdaptiveModel : IDisposable
     // For what is the same on any model, without what a method prepares for this one.
     private static INormalizationMethod Unbound(MethodSettings method) => NormalizationMethods.Find(method.Name)!.Create(method, new MethodTarget([]));
 
+    private static ModelCalibration? ReadCalibration(AdaptiveModelOptions options)
+    {
+        try
+        {
+            return options.ForCalibration ? null : options.Calibration ?? (options.CalibrationPath is { } path ? ModelCalibration.Read(path) : null);
+        }
+        catch (CalibrationException unfit)
+        {
+            throw new ModelLoadException(unfit.Message, unfit);
+        }
+    }
+
     private static string OtherClasses(ModelCalibration calibration, int classes) => $"the calibration is of {calibration.Classes} classes, the model answers {classes}; calibrate again with tta calibrate";
 
-    private static ModelCalibration? Calibrated(ModelGraph graph, ModelOutput[] outputs, AdaptiveModelOptions options)
+    private static ModelCalibration? RequireFit(ModelCalibration? calibration, ModelGraph graph, ModelOutput[] outputs, AdaptiveModelOptions options)
     {
-        var calibration = options.Calibration ?? (options.CalibrationPath is { } path ? ModelCalibration.Read(path) : null);
         if (calibration is null)
         {
             return null;

@@ -42,6 +42,9 @@ public sealed record AdaptiveModelOptions
     /// <summary>The file that <see cref="Calibration"/> is read from when it is null.</summary>
     public string? CalibrationPath { get; init; }
 
+    /// <summary>Load the model to be measured by <see cref="Calibrator"/>: sites at the source, virtual ones at every convolution where one can be, no calibration; only <c>source</c> runs. Default false.</summary>
+    public bool ForCalibration { get; init; }
+
     /// <summary>Height and width of the frames that will come, for a model that leaves them open: what it can do with several frames in a pass is tried with frames of this size. Default null: usual sizes are tried.</summary>
     public (int Height, int Width)? FrameSize { get; init; }
 
@@ -53,6 +56,9 @@ public sealed record AdaptiveModelOptions
 
     /// <summary>Take the path of other devices on the CPU, too: for comparing the two.</summary>
     internal bool UsesTorchOperators { get; init; }
+
+    /// <summary>What methods draw at random is drawn as on the model of this digest; null as on this one: for comparing two files of one network.</summary>
+    internal string? DrawsAs { get; init; }
 }
 
 /// <summary>In which weights and activations are kept. Statistics are float32 in any.</summary>

@@ -16,6 +16,9 @@ internal sealed class SiteParameters(NormalizationSite site, Device device) : ID
 
     public Tensor Variance { get; } = Place(site.Variance, device);
 
+    /// <summary>Null of a site that has none.</summary>
+    public Tensor? Origin { get; } = site.Origin.Length == 0 ? null : Place(site.Origin, device);
+
     /// <summary>Evaluation BatchNorm: float32 rows with the source statistics, plus a residual, clamped.</summary>
     public Tensor Normalize(Tensor x, float epsilon, Tensor? residual, Epilogue epilogue)
     {
@@ -31,6 +34,7 @@ internal sealed class SiteParameters(NormalizationSite site, Device device) : ID
         Bias.Dispose();
         Mean.Dispose();
         Variance.Dispose();
+        Origin?.Dispose();
     }
 
     private static Tensor Place(float[] values, Device device) => tensor(values, device: device).DetachFromDisposeScope();

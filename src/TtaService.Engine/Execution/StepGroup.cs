@@ -85,6 +85,7 @@ internal sealed class StepGroup
                 {
                     Site = site,
                     SourceMean = parameters.Mean,
+                    Origin = parameters.Origin,
                     SourceVariance = parameters.Variance,
                     Frames = Frames,
                     Pixels = pixels,

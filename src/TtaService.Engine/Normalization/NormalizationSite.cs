@@ -1,8 +1,10 @@
+using System.Numerics.Tensors;
+
 namespace TtaService.Engine.Normalization;
 
-/// <summary>One BatchNormalization node of a model: the place where a method decides which statistics normalize a frame.</summary>
+/// <summary>A place in a model where a channel-wise affine map of statistics is swapped: where a method decides which statistics normalize a frame.</summary>
 /// <param name="Index">Position in execution order, from 0.</param>
-/// <param name="Name">The node's weight initializer without the suffix (<c>layer1.0.bn1</c>).</param>
+/// <param name="Name">Of a BatchNormalization node its weight initializer without the suffix (<c>layer1.0.bn1</c>); of a virtual site its convolution's name.</param>
 /// <param name="Epsilon">Added to the variance inside the square root.</param>
 /// <param name="Momentum">PyTorch's convention: the weight of new statistics (ONNX stores one minus it). Published default 0.1.</param>
 /// <param name="Weight">Scale (gamma), [C].</param>
@@ -19,6 +21,39 @@ public sealed record NormalizationSite(
     float[] Mean,
     float[] Variance)
 {
+    // BatchNormalization's own epsilon, but in units of what the site sees: a convolution's output has any scale.
+    private const float RelativeEpsilon = 1e-5f;
+    private const float LeastEpsilon = 1e-12f;
+
     /// <summary>Number of channels C.</summary>
     public int Channels => Weight.Length;
+
+    /// <summary>What of the graph it is.</summary>
+    public SiteKind Kind { get; init; }
+
+    /// <summary>Of a virtual site its convolution's own bias, [C], into which BatchNormalization's mean was folded; empty of another.</summary>
+    public float[] Origin { get; init; } = [];
+
+    /// <summary>A virtual site: (y - m) / s * s_source + m_source, the identity where a stream's statistics are the source's.</summary>
+    /// <param name="index">Position in execution order.</param>
+    /// <param name="name">The convolution's name.</param>
+    /// <param name="mean">m_source, [C].</param>
+    /// <param name="variance">s_source squared, [C].</param>
+    /// <param name="origin">The convolution's own bias, [C].</param>
+    internal static NormalizationSite Virtual(int index, string name, float[] mean, float[] variance, float[] origin)
+    {
+        var epsilon = MathF.Max(LeastEpsilon, RelativeEpsilon * TensorPrimitives.Average<float>(variance));
+        // Summed and rooted as the kernels do, so that the scale at the source is exactly 1.
+        return new NormalizationSite(index, name, epsilon, 0.1f, Array.ConvertAll(variance, value => MathF.Sqrt(value + epsilon)), mean, mean, variance) { Kind = SiteKind.Virtual, Origin = origin };
+    }
+}
+
+/// <summary>What of a graph a site is.</summary>
+public enum SiteKind
+{
+    /// <summary>A BatchNormalization node.</summary>
+    BatchNorm,
+
+    /// <summary>The output of a convolution that nothing normalizes, its BatchNormalization folded away or never there; its source statistics come from a calibration.</summary>
+    Virtual,
 }

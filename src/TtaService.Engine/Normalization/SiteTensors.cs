@@ -16,6 +16,9 @@ internal sealed class SiteTensors
     /// <summary>The source variance, [C].</summary>
     public required Tensor SourceVariance { get; init; }
 
+    /// <summary>Of a virtual site its convolution's own bias, [C]; null of another.</summary>
+    public Tensor? Origin { get; init; }
+
     /// <summary>Frames n of each step.</summary>
     public required int Frames { get; init; }
 

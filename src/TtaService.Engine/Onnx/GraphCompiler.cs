@@ -23,11 +23,13 @@ internal sealed class GraphCompiler : IDisposable
     private readonly Dictionary<Tensor, Tensor> _placed = new(ReferenceEqualityComparer.Instance);
     private readonly HashSet<Tensor> _owned = new(ReferenceEqualityComparer.Instance);
     private readonly PackedConvolutions _convolutions = new();
+    private readonly Dictionary<CompiledNode, PackedConvolution?> _packed = new(ReferenceEqualityComparer.Instance);
     private readonly List<string> _problems = [];
+    private readonly HashSet<string> _siteNames = new(StringComparer.Ordinal);
     private int _slotCount;
     private long _folded;
 
-    public GraphCompiler(string path, GraphProto graph, long opset, Device device, ScalarType precision)
+    public GraphCompiler(string path, GraphProto graph, long opset, Device device, ScalarType precision, Func<NormalizationSite, NormalizationSite?>? chooseVirtual = null)
     {
         _graph = graph;
         _device = device;
@@ -62,6 +64,7 @@ internal sealed class GraphCompiler : IDisposable
             throw new ModelLoadException($"{path} can't be served:\n{string.Join('\n', _problems.Distinct())}");
         }
 
+        VirtualSites = PlaceVirtualSites(chooseVirtual);
         Sites = [.. _nodes.Where(node => node.Site is not null).Select(node => node.Site!)];
         InputSlots = [.. Inputs.Select(input => Slot(input.Name))];
         OutputSlots = [.. Outputs.Select(output => Slot(output.Name))];
@@ -76,6 +79,8 @@ internal sealed class GraphCompiler : IDisposable
     public IReadOnlyList<GraphValue> Outputs { get; }
 
     public IReadOnlyList<NormalizationSite> Sites { get; } = [];
+
+    public IReadOnlyList<NormalizationSite> VirtualSites { get; } = [];
 
     public int ConvolutionCount => _nodes.Count(node => node.Proto.OpType is "Conv" or "ConvTranspose");
 
@@ -292,20 +297,72 @@ internal sealed class GraphCompiler : IDisposable
 
         // PyTorch's name of the module; exporters without names leave the node's.
         var name = proto.Input[1].EndsWith(".weight", StringComparison.Ordinal) ? proto.Input[1][..^".weight".Length] : node.Name;
+        return new NormalizationSite(index, Unique(name), node.Float("epsilon", 1e-5f), 1 - node.Float("momentum", 0.9f), parameters[0], parameters[1], parameters[2], parameters[3]);
+    }
+
+    private string Unique(string name)
+    {
         var unique = name;
-        for (var i = 2; _nodes.Any(other => other.Site?.Name == unique); i++)
+        for (var i = 2; !_siteNames.Add(unique); i++)
         {
             unique = $"{name}#{i}";
         }
 
-        return new NormalizationSite(index, unique, node.Float("epsilon", 1e-5f), 1 - node.Float("momentum", 0.9f), parameters[0], parameters[1], parameters[2], parameters[3]);
+        return unique;
     }
+
+    // Splits the convolutions where a virtual site is wanted: they write a value of their own, the site writes theirs. Names do not depend on which are wanted.
+    private List<NormalizationSite> PlaceVirtualSites(Func<NormalizationSite, NormalizationSite?>? choose)
+    {
+        var finder = new VirtualSiteFinder([.. _nodes.Select(node => node.Proto)], [.. _graph.Output.Select(output => output.Name)], _constants.GetValueOrDefault);
+        var (places, nodes, sites) = (new List<NormalizationSite>(), new List<CompiledNode>(), 0);
+        foreach (var node in _nodes)
+        {
+            if (node.Site is { } own)
+            {
+                nodes.Add(node with { Site = own with { Index = sites++ } });
+                continue;
+            }
+
+            if (!finder.IsSite(node.Proto) || Channels(node.View) is not { } channels)
+            {
+                nodes.Add(node);
+                continue;
+            }
+
+            var place = NormalizationSite.Virtual(places.Count, Unique(node.View.Name), new float[channels], [.. Enumerable.Repeat(1f, (int)channels)], Bias(node.View, (int)channels));
+            places.Add(place);
+            if (choose?.Invoke(place) is not { } chosen)
+            {
+                nodes.Add(node);
+                continue;
+            }
+
+            var split = node.Proto.Clone();
+            var output = split.Output[0];
+            split.Output[0] = $"{output}\nas convolved";
+            _uses[split.Output[0]] = 1;
+            nodes.Add(node with { Proto = split });
+            nodes.Add(new CompiledNode(new NodeProto { OpType = "VirtualSite", Name = place.Name, Input = { split.Output[0] }, Output = { output } }, node.View, null, chosen with { Index = sites++ }));
+        }
+
+        _nodes.Clear();
+        _nodes.AddRange(nodes);
+        return places;
+    }
+
+    private static float[] Bias(Node convolution, int channels) =>
+        convolution.HasInput(2) && convolution.Constant(2)?.Singles() is { } bias && bias.Length == channels ? bias : new float[channels];
 
     // Channels of a value as far as the weights of the node that makes it tell.
     private long? ChannelsBefore(string value)
     {
-        var producer = _nodes.LastOrDefault(node => node.Proto.Output.Contains(value))?.View;
-        if (producer?.Constant(1)?.shape is not { Length: >= 2 } weight)
+        return _nodes.LastOrDefault(node => node.Proto.Output.Contains(value))?.View is { } producer ? Channels(producer) : null;
+    }
+
+    private static long? Channels(Node producer)
+    {
+        if (producer.Constant(1)?.shape is not { Length: >= 2 } weight)
         {
             return null;
         }
@@ -385,11 +442,12 @@ internal sealed class GraphCompiler : IDisposable
     }
 
     private bool Foldable(Dictionary<string, CompiledNode> producers, CompiledNode site) =>
-        producers.TryGetValue(site.Proto.Input[0], out var producer)
-        && producer.Proto.OpType == "Conv"
-        && _uses[site.Proto.Input[0]] == 1
-        && producer.View.Constant(1) is not null
-        && (producer.Proto.Input.Count < 3 || producer.View.Constant(2) is not null);
+        site.Site!.Kind == SiteKind.Virtual
+        || (producers.TryGetValue(site.Proto.Input[0], out var producer)
+            && producer.Proto.OpType == "Conv"
+            && _uses[site.Proto.Input[0]] == 1
+            && producer.View.Constant(1) is not null
+            && (producer.Proto.Input.Count < 3 || producer.View.Constant(2) is not null));
 
     private Instruction Emit(Chain chain, Dictionary<string, CompiledNode> producers, Dictionary<int, Tensor> constants, bool folds)
     {
@@ -403,6 +461,12 @@ internal sealed class GraphCompiler : IDisposable
         }
 
         int[] sources = residual < 0 ? [] : [residual];
+        if (site.Kind == SiteKind.Virtual)
+        {
+            // At its source statistics it is the identity: the convolution as it is, and what was fused behind the site.
+            return AsConvolved(producers[input], constants, sources, output, residual, chain.Epilogue);
+        }
+
         if (Foldable(producers, chain.Site))
         {
             var convolution = producers[input];
@@ -439,16 +503,35 @@ internal sealed class GraphCompiler : IDisposable
         return (folded.MoveToOuterDisposeScope(), Place(bias));
     }
 
-    private KernelInstruction? Packed(CompiledNode node)
+    private KernelInstruction? Packed(CompiledNode node) => PackedAsItIs(node) is { } packed
+        ? new KernelInstruction(arguments => [packed.Run(arguments[0]!)], [Slot(node.Proto.Input[0])], [Slot(node.Proto.Output[0])], makesMemory: true)
+        : null;
+
+    private KernelInstruction AsConvolved(CompiledNode convolution, Dictionary<int, Tensor> constants, int[] sources, int output, int residual, Epilogue epilogue)
+    {
+        if (PackedAsItIs(convolution) is { } packed)
+        {
+            return new KernelInstruction(arguments => [packed.Run(arguments[0]!)], [Slot(convolution.Proto.Input[0]), .. sources], [output], makesMemory: true, residual, epilogue);
+        }
+
+        var (kernel, slots) = (convolution.Kernel!, Relaid(convolution, constants));
+        return new KernelInstruction(arguments => kernel(arguments.AsSpan(0, slots.Length).ToArray()), [.. slots, .. sources], [output], makesMemory: true, residual, epilogue);
+    }
+
+    // Both programs share it where nothing is folded into the weights.
+    private PackedConvolution? PackedAsItIs(CompiledNode node)
     {
         if (node.Proto.OpType != "Conv" || node.View.Constant(1) is not { } weight || (node.View.HasInput(2) && node.View.Constant(2) is null))
         {
             return null;
         }
 
-        return Pack(node, weight, node.View.Constant(2) is { } bias ? Place(bias) : null) is { } packed
-            ? new KernelInstruction(arguments => [packed.Run(arguments[0]!)], [Slot(node.Proto.Input[0])], [Slot(node.Proto.Output[0])], makesMemory: true)
-            : null;
+        if (!_packed.TryGetValue(node, out var packed))
+        {
+            _packed.Add(node, packed = Pack(node, weight, node.View.Constant(2) is { } bias ? Place(bias) : null));
+        }
+
+        return packed;
     }
 
     private PackedConvolution? Pack(CompiledNode node, Tensor weight, Tensor? bias) =>

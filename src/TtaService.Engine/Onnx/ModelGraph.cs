@@ -35,6 +35,7 @@ public sealed class ModelGraph : IDisposable
         Metadata = metadata;
         Convolutions = compiler.ConvolutionCount;
         Sites = compiler.Sites;
+        VirtualSites = compiler.VirtualSites;
         _compiler = compiler;
         _inputs = compiler.InputSlots;
         _outputs = compiler.OutputSlots;
@@ -57,8 +58,11 @@ public sealed class ModelGraph : IDisposable
     /// <summary>What the exporter wrote into the file beside the graph (metadata_props).</summary>
     public IReadOnlyDictionary<string, string> Metadata { get; }
 
-    /// <summary>The BatchNormalization nodes, in execution order.</summary>
+    /// <summary>The BatchNormalization nodes, and the virtual sites that were chosen, in execution order.</summary>
     public IReadOnlyList<NormalizationSite> Sites { get; }
+
+    /// <summary>Where virtual sites can be, chosen or not, with no statistics of their own (mean 0, variance 1), counted by themselves. See <see cref="VirtualSiteFinder"/>.</summary>
+    public IReadOnlyList<NormalizationSite> VirtualSites { get; }
 
     /// <summary>While set, frames are of no size that will come again, so that nothing is laid out for it.</summary>
     internal bool IsTrial
@@ -67,8 +71,12 @@ public sealed class ModelGraph : IDisposable
     }
 
     /// <summary>Reads and compiles a model.</summary>
+    /// <param name="path">The ONNX file.</param>
+    /// <param name="device">Where it runs.</param>
+    /// <param name="precision">Of weights and activations.</param>
+    /// <param name="chooseVirtual">Given a place where a virtual site can be, the site with its source statistics, or null to leave the graph as it is there; null leaves all out.</param>
     /// <exception cref="ModelLoadException">The message lists everything that can't be run, with node names.</exception>
-    public static ModelGraph Load(string path, Device device, ScalarType precision = ScalarType.Float32)
+    public static ModelGraph Load(string path, Device device, ScalarType precision = ScalarType.Float32, Func<NormalizationSite, NormalizationSite?>? chooseVirtual = null)
     {
         var (model, opset, digest) = OnnxReader.Read(path);
         // What compiling leaves behind besides the constants goes with the scope.
@@ -76,7 +84,7 @@ public sealed class ModelGraph : IDisposable
         using var mode = no_grad();
         try
         {
-            return new ModelGraph(digest, Properties(model), new GraphCompiler(path, model.Graph, opset, device, precision));
+            return new ModelGraph(digest, Properties(model), new GraphCompiler(path, model.Graph, opset, device, precision, chooseVirtual));
         }
         catch (Exception malformed) when (malformed is not (OutOfMemoryException or ModelLoadException))
         {

@@ -71,11 +71,14 @@ internal static class StreamSnapshot
         }
     }
 
-    /// <summary>Copies the tensors into a row.</summary>
+    /// <summary>Whether virtual sites came with a later calibration, so that their state is none of the snapshot.</summary>
+    public static bool Lacks(in Checked snapshot, IReadOnlyList<NormalizationSite> sites) => Later(snapshot, sites).Count > 0;
+
+    /// <summary>Copies the tensors into a row that holds the initial state; a virtual site that came with a later calibration keeps it.</summary>
     /// <exception cref="SnapshotException">A tensor is missing, unknown, of another shape or not finite.</exception>
-    public static void Fill(in Checked snapshot, ReadOnlySpan<byte> file, StateLayout layout, Span<float> row)
+    public static void Fill(in Checked snapshot, ReadOnlySpan<byte> file, StateLayout layout, IReadOnlyList<NormalizationSite> sites, Span<float> row)
     {
-        Copy(snapshot, file, layout, row);
+        Copy(snapshot, file, layout, Later(snapshot, sites), row);
         var known = layout.Tensors.Select(tensor => tensor.Name).ToHashSet(StringComparer.Ordinal);
         if (snapshot.Content.Names.FirstOrDefault(name => !known.Contains(name) && !ObservedStatistics.IsTensor(name)) is { } unknown)
         {
@@ -83,13 +86,13 @@ internal static class StreamSnapshot
         }
     }
 
-    /// <summary>Copies the observed statistics into their row. A snapshot without them leaves the stream as one that nothing was observed of.</summary>
+    /// <summary>Copies the observed statistics into their row. A snapshot without them, or without those of a site that came later, leaves the stream as one that nothing was observed of.</summary>
     /// <exception cref="SnapshotException">A tensor is missing, of another shape or not finite.</exception>
-    public static void FillObserved(in Checked snapshot, ReadOnlySpan<byte> file, StateLayout layout, Span<float> row, StreamState state)
+    public static void FillObserved(in Checked snapshot, ReadOnlySpan<byte> file, StateLayout layout, IReadOnlyList<NormalizationSite> sites, Span<float> row, StreamState state)
     {
-        if (snapshot.ObservedFrames > 0)
+        if (snapshot.ObservedFrames > 0 && Later(snapshot, sites).Count == 0)
         {
-            Copy(snapshot, file, layout, row);
+            Copy(snapshot, file, layout, [], row);
             state.ObservedFrames = snapshot.ObservedFrames;
             if (snapshot.Content.Metadata.TryGetValue(ChangesKey, out var changes))
             {
@@ -98,10 +101,18 @@ internal static class StreamSnapshot
         }
     }
 
-    private static void Copy(in Checked snapshot, ReadOnlySpan<byte> file, StateLayout layout, Span<float> row)
+    // Virtual sites that the snapshot knows nothing of: it was written before the model's calibration.
+    private static HashSet<string> Later(in Checked snapshot, IReadOnlyList<NormalizationSite> sites)
     {
-        row.Clear();
-        foreach (var tensor in layout.Tensors)
+        var known = snapshot.Content.Names.Select(SiteOf).ToHashSet(StringComparer.Ordinal);
+        return sites.Where(site => site.Kind == SiteKind.Virtual && !known.Contains(site.Name)).Select(site => site.Name).ToHashSet(StringComparer.Ordinal);
+    }
+
+    private static string SiteOf(string tensor) => tensor.LastIndexOf('.') is >= 0 and var dot ? tensor[..dot] : tensor;
+
+    private static void Copy(in Checked snapshot, ReadOnlySpan<byte> file, StateLayout layout, HashSet<string> later, Span<float> row)
+    {
+        foreach (var tensor in layout.Tensors.Where(tensor => !later.Contains(SiteOf(tensor.Name))))
         {
             if (!snapshot.Content.Contains(tensor.Name))
             {

@@ -15,7 +15,8 @@ internal static class CalibrateCommand
 {
     public static Command Build()
     {
-        var model = new Option<string>("--model") { Description = "A name in the model repository, a model folder, or its .onnx file.", Required = true };
+        var model = new Option<string?>("--model") { Description = "A name in the model repository, a model folder, or its .onnx file.", HelpName = "MODEL" };
+        var remote = new RemoteCalibration();
         var models = ModelLocation.RepositoryOption();
         var data = new Option<string?>("--data")
         {
@@ -63,9 +64,16 @@ internal static class CalibrateCommand
             "calibrate",
             $"Makes {ModelCalibration.FileName} and {DriftReference.FileName}, what is normal for a model, from ordinary frames; "
                 + "labels are not needed.") { model, models, data, frameCount, only, methods, first, length, asIs, delta, batch, tau, seed, output };
+        remote.AddTo(command);
         command.SetAction((parsed, cancel) =>
         {
-            var location = ModelLocation.Resolve(parsed.GetRequiredValue(model), parsed.GetValue(models));
+            if (remote.IsMeant(parsed, model))
+            {
+                // What a server lacks of the usual number takes an hour of a slow camera.
+                return remote.RunAsync(parsed, parsed.GetResult(frameCount) is { Implicit: false } ? parsed.GetValue(frameCount) : 0, cancel);
+            }
+
+            var location = ModelLocation.Resolve(parsed.GetValue(model)!, parsed.GetValue(models));
             var path = parsed.GetValue(output) ?? Path.Combine(Path.GetDirectoryName(Path.GetFullPath(location.OnnxPath))!, DriftReference.FileName);
             var terminal = new Terminal(parsed.InvocationConfiguration);
 
@@ -73,12 +81,12 @@ internal static class CalibrateCommand
             var options = location.LoadOptions with { CalibrationPath = null, Observation = new ObservationOptions { Tau = parsed.GetValue(tau), SourceInterval = 1 } };
             var (chosenFile, made) = (parsed.GetValue(only), TimeProvider.System.GetUtcNow());
             ModelCalibration? calibration = null;
-            double error = 0;
+            IReadOnlyList<(NormalizationSite Site, double Error)> errors = [];
             if (chosenFile != "drift")
             {
-                using var plain = Load(location, options);
+                using var plain = Load(location, options with { ForCalibration = true });
                 var frames = EvaluationData.OpenFrames(location, plain, parsed.GetValue(data));
-                (calibration, error) = Measure(plain, frames, Math.Min(parsed.GetValue(first), frames.Labels.Count), parsed.GetValue(frameCount), made, cancel);
+                (calibration, errors) = Measure(plain, frames, Math.Min(parsed.GetValue(first), frames.Labels.Count), parsed.GetValue(frameCount), made, cancel);
             }
 
             if (chosenFile != "calibration")
@@ -109,7 +117,7 @@ internal static class CalibrateCommand
 
             if (calibration is not null)
             {
-                Write(terminal, calibration, error, Path.Combine(Path.GetDirectoryName(Path.GetFullPath(path))!, ModelCalibration.FileName));
+                Write(terminal, calibration, errors, Path.Combine(Path.GetDirectoryName(Path.GetFullPath(path))!, ModelCalibration.FileName));
             }
 
             return Task.FromResult(0);
@@ -126,11 +134,11 @@ internal static class CalibrateCommand
         }
 
         loaded.Dispose();
-        throw new CommandException("the model has no normalization sites, so there is nothing to observe; tta inspect says more");
+        throw new CommandException("the model has no normalization sites and no convolution that could be one, so there is nothing to observe; tta inspect says more");
     }
 
     // Frames that lie as far apart as the data allow: neighbours of a video are alike.
-    private static (ModelCalibration Calibration, double Error) Measure(
+    private static (ModelCalibration Calibration, IReadOnlyList<(NormalizationSite Site, double Error)> Errors) Measure(
         AdaptiveModel model,
         EvaluationFrames frames,
         int available,
@@ -146,22 +154,34 @@ internal static class CalibrateCommand
             calibrator.Observe(frames.Read(samples));
         }
 
-        return (calibrator.Complete(created), calibrator.StandardError);
+        return (calibrator.Complete(created), calibrator.StandardErrors);
     }
 
-    private static void Write(Terminal terminal, ModelCalibration calibration, double error, string path)
+    private static void Write(Terminal terminal, ModelCalibration calibration, IReadOnlyList<(NormalizationSite Site, double Error)> errors, string path)
     {
+        var error = errors.Max(site => site.Error);
+        var virtuals = errors.Count(site => site.Site.Kind == SiteKind.Virtual);
         calibration.Write(path);
         var enough = Math.Ceiling(calibration.Frames * Math.Pow(error / Calibrator.EnoughError, 2));
         var advice = error <= Calibrator.EnoughError
             ? "more frames would not help"
             : string.Create(CultureInfo.InvariantCulture, $"more frames help until {Calibrator.EnoughError}, about {enough:N0} frames like these");
+        var kinds = virtuals > 0 ? $" ({virtuals} virtual)" : string.Empty;
         var precision = string.Create(CultureInfo.InvariantCulture, $"largest standard error {error:0.000} of a frame's deviation: {advice}");
-        terminal.Line($"{calibration.Frames:N0} frames, {calibration.Sites.Count} sites, {calibration.Classes} classes; {precision}");
+        terminal.Line($"{calibration.Frames:N0} frames, {calibration.Sites.Count} sites{kinds}, {calibration.Classes} classes; {precision}");
+        var table = new Table { Border = TableBorder.Simple };
+        table.AddColumns("least sure sites", "kind", "standard error");
+        foreach (var (site, uncertainty) in errors.OrderByDescending(site => site.Error).Take(LeastSureSites))
+        {
+            table.AddRow(new Text(site.Name), new Text($"{site.Kind}".ToLowerInvariant()), new Text(uncertainty.ToString("0.000", CultureInfo.InvariantCulture)));
+        }
+
+        terminal.Write(table);
         terminal.Line($"written to {path}");
     }
 
     private const int FramesInPass = 32;
+    private const int LeastSureSites = 8;
 
     /// <summary>Neighbouring images cut into streams, each in its own order.</summary>
     internal static IReadOnlyList<EvaluationSample[]> Streams(IReadOnlyList<int> labels, int first, int length, bool asIs, double delta, int seed)

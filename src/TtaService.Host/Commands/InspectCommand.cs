@@ -80,7 +80,15 @@ internal static class InspectCommand
             JsonNamingPolicy.SnakeCaseLower.ConvertName($"{output.Kind}"),
             output.Reason,
             output == model.Scores)).ToList();
-        var sites = model.Sites.Select(site => new SiteReport(site.Index, site.Name, site.Channels, site.Epsilon, site.Momentum, !model.StaysAtSource(site))).ToList();
+        var sites = model.Sites.Select(site => new SiteReport(
+            site.Index,
+            site.Name,
+            Kind(site),
+            site.Channels,
+            site.Epsilon,
+            site.Momentum,
+            !model.StaysAtSource(site))).ToList();
+        var idle = model.IdleSites.Select(site => new IdleSiteReport(site.Name, Kind(site), site.Channels)).ToList();
         var methods = choices.Select(choice =>
         {
             var unavailable = model.WhyUnavailable(choice.Settings);
@@ -107,6 +115,7 @@ internal static class InspectCommand
             sites.Count,
             sites.Sum(site => site.Channels),
             sites,
+            idle,
             [.. methods]);
     }
 
@@ -131,10 +140,15 @@ internal static class InspectCommand
         }
 
         var sites = new Table { Border = TableBorder.Simple };
-        sites.AddColumns("#", "normalization site", "channels", "epsilon", "momentum");
+        sites.AddColumns("#", "normalization site", "kind", "channels", "epsilon", "momentum");
         foreach (var site in report.Sites)
         {
-            sites.AddRow(Cell($"{site.Index}"), new Text(site.Name), Cell($"{site.Channels}"), Cell($"{site.Epsilon:g4}"), Cell($"{site.Momentum:g4}"));
+            sites.AddRow(Cell($"{site.Index}"), new Text(site.Name), new Text(site.Kind), Cell($"{site.Channels}"), Cell($"{site.Epsilon:g4}"), Cell($"{site.Momentum:g4}"));
+        }
+
+        foreach (var site in report.IdleSites)
+        {
+            sites.AddRow(new Text("-"), new Text(site.Name), new Text($"{site.Kind}, not calibrated"), Cell($"{site.Channels}"), new Text(""), new Text(""));
         }
 
         var methods = new Table { Border = TableBorder.Simple };
@@ -147,7 +161,7 @@ internal static class InspectCommand
                 method.Unavailable is not null ? new Text("") : method.StreamsPerGibibyte is { } streams ? Cell($"{streams:N0}") : new Text("no state"));
         }
 
-        if (report.SiteCount > 0)
+        if (report.SiteCount + report.IdleSites.Count > 0)
         {
             terminal.Write(sites);
         }
@@ -174,6 +188,8 @@ internal static class InspectCommand
     private static string Shape(long[] shape) =>
         shape.Length == 0 ? "of unknown shape" : $"[{string.Join(", ", shape.Select(axis => axis < 0 ? "any" : axis.ToString(CultureInfo.InvariantCulture)))}]";
 
+    private static string Kind(NormalizationSite site) => $"{site.Kind}".ToLowerInvariant();
+
     private static Text Cell(FormattableString value) => new(FormattableString.Invariant(value));
 
     private sealed record ModelReport(
@@ -193,11 +209,14 @@ internal static class InspectCommand
         int SiteCount,
         int Channels,
         IReadOnlyList<SiteReport> Sites,
+        IReadOnlyList<IdleSiteReport> IdleSites,
         IReadOnlyList<MethodReport> Methods);
 
     private sealed record OutputReport(string Name, long[] Shape, string Kind, string Reason, bool Predicts);
 
-    private sealed record SiteReport(int Index, string Name, int Channels, float Epsilon, float Momentum, bool Adapts);
+    private sealed record SiteReport(int Index, string Name, string Kind, int Channels, float Epsilon, float Momentum, bool Adapts);
+
+    private sealed record IdleSiteReport(string Name, string Kind, int Channels);
 
     private sealed record MethodReport(string Method, long StateBytes, long? StreamsPerGibibyte, string? Unavailable, string? Caution);
 }

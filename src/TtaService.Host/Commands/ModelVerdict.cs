@@ -9,9 +9,6 @@ namespace TtaService.Host.Commands;
 /// <summary>What <c>tta inspect</c> concludes in words: what will adapt, what not, and what to do.</summary>
 internal static class ModelVerdict
 {
-    // Pre-activation networks have fewer; a network that keeps less than this was folded in part.
-    private const double UsualShare = 0.6;
-
     /// <param name="model">Loaded, and settled unless that failed.</param>
     /// <param name="folder">Its folder, or one of defaults.</param>
     /// <param name="method">Of streams that name none.</param>
@@ -42,15 +39,18 @@ internal static class ModelVerdict
                     + $"the others stay at their source statistics, as the notices above say.");
         }
 
-        return model.Sites.Count < UsualShare * model.Convolutions
-            ? string.Create(
-                CultureInfo.InvariantCulture,
-                $"Adapts in part: {model.Sites.Count} normalization sites for {model.Convolutions} convolutions; "
-                    + $"the exporter folded the others away, and what was folded keeps the statistics of the training. "
-                        + $"Export again with training=torch.onnx.TrainingMode.PRESERVE to adapt all of it.")
-            : string.Create(
-                CultureInfo.InvariantCulture,
-                $"Adapts: all {model.Sites.Count} normalization sites take each stream's own statistics, for {model.Convolutions} convolutions.");
+        if (model.Advice is { } advice)
+        {
+            return string.Create(CultureInfo.InvariantCulture, $"Adapts in part: {model.Sites.Count} normalization sites for {model.Convolutions} convolutions; {advice}.");
+        }
+
+        var virtuals = model.Sites.Count(site => site.Kind == SiteKind.Virtual);
+        var kinds = virtuals == 0
+            ? string.Empty
+            : string.Create(CultureInfo.InvariantCulture, $" ({virtuals} of them virtual: convolutions whose BatchNorm was folded away, by the calibration's source statistics)");
+        return string.Create(
+            CultureInfo.InvariantCulture,
+            $"Adapts: all {model.Sites.Count} normalization sites{kinds} take each stream's own statistics, for {model.Convolutions} convolutions.");
     }
 
     private static string Predictions(AdaptiveModel model, ModelFolder folder)

@@ -20,7 +20,7 @@ internal sealed class ModelsService(IServedModels models) : V1.ModelsService.Mod
     {
         var model = models.Find(request.Name).OrThrow();
         var wire = ToWire(model);
-        wire.Sites.AddRange(model.Sites.Select(site => new NormalizationSite { Name = site.Name, Channels = site.Channels }));
+        wire.Sites.AddRange(model.Sites.Select(site => new NormalizationSite { Name = site.Name, Channels = site.Channels, Kind = $"{site.Kind}".ToLowerInvariant() }));
         wire.Methods.AddRange(models.Methods(model.Name).OrThrow().Select(ToWire));
         return Task.FromResult(wire);
     }

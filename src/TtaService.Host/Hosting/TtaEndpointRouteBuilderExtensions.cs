@@ -19,6 +19,7 @@ internal static class TtaEndpointRouteBuilderExtensions
         endpoints.MapGrpcService<StreamsService>();
         endpoints.MapGrpcService<ModelsService>();
         endpoints.MapGrpcService<DriftService>();
+        endpoints.MapGrpcService<CalibrationService>();
         endpoints.MapGrpcService<InferenceService>();
         endpoints.MapGrpcHealthChecksService();
         endpoints.MapGrpcReflectionService();

@@ -6,7 +6,7 @@ namespace TtaService.Serving.Front;
 internal static class FrontDoorServices
 {
     /// <summary>Adds what protocols may ask for: <see cref="IStreamStepping"/>, <see cref="IStreamOperations"/>, <see cref="IServedModels"/>,
-    /// <see cref="IDriftWatching"/>.</summary>
+    /// <see cref="IDriftWatching"/>, <see cref="IStreamCommissioning"/>.</summary>
     public static IServiceCollection AddFrontDoor(this IServiceCollection services)
     {
         services.TryAddSingleton<StepIntake>();
@@ -14,6 +14,7 @@ internal static class FrontDoorServices
         services.TryAddSingleton<IStreamOperations, StreamOperations>();
         services.TryAddSingleton<IServedModels, ServedModels>();
         services.TryAddSingleton<IDriftWatching, DriftWatching>();
+        services.TryAddSingleton<IStreamCommissioning, StreamCommissioning>();
         return services;
     }
 }

@@ -6,7 +6,7 @@ using TtaService.Serving.Models;
 namespace TtaService.Serving.Front;
 
 /// <summary>A normalization site.</summary>
-internal sealed record SiteDescription(string Name, int Channels);
+internal sealed record SiteDescription(string Name, SiteKind Kind, int Channels);
 
 /// <summary>A method on a model.</summary>
 /// <param name="Method">The method.</param>

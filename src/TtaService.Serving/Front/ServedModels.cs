@@ -39,7 +39,7 @@ internal sealed class ServedModels(ModelCatalog models, StepIntake intake) : ISe
             Outputs = engine.Outputs,
             Scores = engine.Scores,
             Labels = model.Folder.Labels,
-            Sites = [.. engine.Sites.Select(site => new SiteDescription(site.Name, site.Channels))],
+            Sites = [.. engine.Sites.Select(site => new SiteDescription(site.Name, site.Kind, site.Channels))],
             MaxFramesPerStep = intake.MaxFramesPerStep(model),
         };
     }

@@ -199,11 +199,11 @@ internal sealed class SnapshotCodec(SnapshotEncoding encoding, Func<string, IRea
 
         public static bool IsSpread(string tensor) => tensor.EndsWith("_var", StringComparison.Ordinal) || tensor.EndsWith("_std", StringComparison.Ordinal);
 
-        // A value a channel, which repeats along the tensor's other axes, or one zero.
+        // A value a channel, which repeats along the tensor's other axes, or one zero. The statistics of a virtual site are its calibration's, which may be another one when the snapshot is read.
         public float[] Of(string tensor, int[] shape)
         {
             var dot = tensor.LastIndexOf('.');
-            return dot < 0 || !_sites.TryGetValue(tensor[..dot], out var site) || shape.Length == 0 || shape[^1] != site.Channels || site.Channels == 0
+            return dot < 0 || !_sites.TryGetValue(tensor[..dot], out var site) || site.Kind == SiteKind.Virtual || shape.Length == 0 || shape[^1] != site.Channels || site.Channels == 0
                 ? Nothing
                 : tensor switch
                 {

@@ -40,6 +40,7 @@ internal sealed class BatchAnswers(AnswerWriter writer, StepDefects defects, Tta
             return entry.Fail(Failure.Invalid(reason, "step.frames", result.Message ?? "the step was refused"));
         }
 
+        entry.Session.Model.Commissioning.Offer(entry);
         if (entry.Session.Model.Drift.Watches)
         {
             Watch(entry, result);

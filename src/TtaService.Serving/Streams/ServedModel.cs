@@ -17,7 +17,8 @@ internal sealed class ServedModel(
     StepBatcher batcher,
     MethodSettings defaultMethod,
     ModelDrift drift,
-    ShadowQueue shadow) : IAsyncDisposable
+    ShadowQueue shadow,
+    Commissioning commissioning) : IAsyncDisposable
 {
     public string Name => Folder.Name;
 
@@ -44,6 +45,9 @@ internal sealed class ServedModel(
 
     /// <summary>Sampled frames on their way through source.</summary>
     public ShadowQueue Shadow { get; } = shadow;
+
+    /// <summary>Measures its calibration on the frames of a stream.</summary>
+    public Commissioning Commissioning { get; } = commissioning;
 
     public async ValueTask DisposeAsync()
     {

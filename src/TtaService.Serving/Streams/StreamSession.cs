@@ -287,6 +287,7 @@ internal sealed class StreamSession
             string?[] warnings =
             [
                 Notice,
+                Model.Engine.Model.Advice,
                 Keeping.OpenedBlind
                     ? "the state store is out of reach: whatever is stored of this stream is not known here, and what it learns is kept in memory only until the store is back"
                     : null,

@@ -72,6 +72,10 @@ public sealed class RandomGraphTests : IDisposable
 
             using var observed = AdaptiveModel.Load(path, options with { Observation = new ObservationOptions() });
             CheckMethod(observed, Source, frames, expected, $"{way} observed");
+
+            // Virtual sites at every convolution where one can be, all of them at the source: the identity.
+            using var virtually = AdaptiveModel.Load(path, options with { Observation = new ObservationOptions(), ForCalibration = true });
+            CheckMethod(virtually, Source, frames, expected, $"{way} with virtual sites");
         }
     }
 

@@ -5,6 +5,7 @@ using TtaService.Engine.Drift;
 using TtaService.Engine.Evaluation;
 using TtaService.Host.Commands;
 using TtaService.Host.Tests.Commands;
+using TtaService.Host.Tests.Infrastructure;
 
 namespace TtaService.Host.Tests.Drift;
 
@@ -65,6 +66,43 @@ public sealed class CalibrateCommandTests : IDisposable
         (await TtaRun.Of("calibrate", "--model", "fashion-mnist", "--data", frames, "--only", "calibration", "--output", drift)).AssertRefused(CommandException.Failure, "0150.png");
         (await TtaRun.Of("calibrate", "--model", "fashion-mnist", "--data", frames, "--first", "50", "--only", "calibration", "--output", drift)).AssertRefused(CommandException.Failure, "64 frames and more, there are 50");
         Assert.Equal(read.Created, ModelCalibration.Read(calibration).Created);
+    }
+
+    [Fact]
+    public async Task Calibrate_FoldedModelOnUnlabelledFrames_MakesItAdapt()
+    {
+        var folder = Directory.CreateDirectory(Path.Combine(_folder, "plain")).FullName;
+        File.Copy(Path.Combine(AppContext.BaseDirectory, "Data", "two-models", "plain", "model.onnx"), Path.Combine(folder, "model.onnx"));
+        var frames = Directory.CreateDirectory(Path.Combine(_folder, "frames")).FullName;
+        for (var i = 0; i < 70; i++)
+        {
+            // Of any size: they are made to fit as a camera's are.
+            File.WriteAllBytes(Path.Combine(frames, $"{i:000}.png"), TestFrames.File(i, SKEncodedImageFormat.Png, 20 + i, 40));
+        }
+
+        var before = await TtaRun.Of("inspect", folder);
+        Assert.Equal(3, before.Lines.Count(line => line.Contains("virtual, not calibrated", StringComparison.Ordinal)));
+        Assert.Contains(before.Lines, line => line.StartsWith("Nothing adapts: ", StringComparison.Ordinal) && line.Contains("3 places where BatchNorm was folded can adapt: run `tta calibrate --model MODEL --data FOLDER`", StringComparison.Ordinal));
+        Assert.Contains(before.Lines, line => line == "method   source");
+
+        var run = await TtaRun.Of("calibrate", "--model", folder, "--data", frames, "--only", "calibration");
+        Assert.Equal((0, string.Empty), (run.ExitCode, run.Error));
+        Assert.Contains(run.Lines, line => line.StartsWith("70 frames, 3 sites (3 virtual), 5 classes; largest standard error", StringComparison.Ordinal));
+        Assert.Equal(3, run.Lines.Count(line => line.Contains("  virtual  ", StringComparison.Ordinal)));
+
+        var after = await TtaRun.Of("inspect", folder);
+        Assert.Contains(after.Lines, line => line == "method   auto");
+        Assert.Contains(after.Lines, line => line.StartsWith("Adapts: all 3 normalization sites (3 of them virtual", StringComparison.Ordinal));
+
+        // The old file stays until a new one is whole, and another model's is refused.
+        var file = Path.Combine(folder, ModelCalibration.FileName);
+        var written = await File.ReadAllBytesAsync(file, TestContext.Current.CancellationToken);
+        File.WriteAllBytes(Path.Combine(frames, "033.png"), [1, 2, 3]);
+        (await TtaRun.Of("calibrate", "--model", folder, "--data", frames, "--only", "calibration")).AssertRefused(CommandException.Failure, "033.png");
+        (await TtaRun.Of("calibrate", "--model", folder, "--data", frames, "--first", "30", "--only", "calibration")).AssertRefused(CommandException.Failure, "64 frames and more, there are 30");
+        Assert.Equal(written, await File.ReadAllBytesAsync(file, TestContext.Current.CancellationToken));
+        File.Copy(Path.Combine(AppContext.BaseDirectory, "models", "fashion-mnist", ModelCalibration.FileName), file, overwrite: true);
+        (await TtaRun.Of("inspect", folder)).AssertRefused(CommandException.Failure, file, "belongs to model", "tta calibrate");
     }
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);

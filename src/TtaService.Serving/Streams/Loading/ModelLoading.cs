@@ -100,7 +100,7 @@ internal sealed partial class ModelLoading(
                 model.Settle(first);
                 return true;
             }).ConfigureAwait(false);
-            served = Assemble(folder, device, engine, preprocessing, pipeline);
+            served = Assemble(folder, device, engine, preprocessing, pipeline, new Commissioning(folder, pipeline, options, clock));
             await WarmUp.RunAsync(served).ConfigureAwait(false);
             var took = Stopwatch.GetElapsedTime(began);
             Log.ModelLoaded(logger, folder.Name, device, engine.Model.Digest, engine.Model.Sites.Count, took, served.Drift.Calibration);
@@ -120,7 +120,13 @@ internal sealed partial class ModelLoading(
         }
     }
 
-    private ServedModel Assemble(ModelFolder folder, string device, InferenceEngine engine, Preprocessing preprocessing, FramePipeline pipeline)
+    private ServedModel Assemble(
+        ModelFolder folder,
+        string device,
+        InferenceEngine engine,
+        Preprocessing preprocessing,
+        FramePipeline pipeline,
+        Commissioning commissioning)
     {
         var residency = new StreamResidency(folder.Name, metrics, clock, logger);
         var shadow = loops.Add(LoopKind.Shadow, $"the frames of {folder.Name} that run through source", batching.Value.StuckAfter);
@@ -134,7 +140,8 @@ internal sealed partial class ModelLoading(
             Batcher(folder, device, engine, residency),
             folder.DefaultMethod(engine.Model),
             ModelDrift.Open(folder, engine.Model, drift.Value),
-            new ShadowQueue(folder.Name, engine, metrics, shadow));
+            new ShadowQueue(folder.Name, engine, metrics, shadow),
+            commissioning);
     }
 
     private StepBatcher Batcher(ModelFolder folder, string device, InferenceEngine engine, StreamResidency residency)

@@ -1,0 +1,149 @@
+using TtaService.Engine.Onnx.Operators;
+using TtaService.Engine.Onnx.Wire;
+using static TorchSharp.torch;
+
+namespace TtaService.Engine.Onnx;
+
+/// <summary>Finds the outputs of convolutions that a virtual site can normalize: those of spatial maps that nothing in the graph normalizes and that are no answer.</summary>
+/// <remarks>
+/// Left out are outputs that a normalization takes on every way, through copies, concatenations, pooling and sums (pre-activation networks); those of a head: outputs of the graph, what goes to them on every
+/// way without another layer (convolution, Gemm, MatMul, recurrent), and what a softmax, an arg-max, a top-k or a non-maximum suppression decides on without another layer; those behind a global pooling
+/// (squeeze and excitation), which show one value a channel; and those that read what a layer, group or instance normalization gives (ConvNeXt): they were trained without BatchNormalization.
+/// A convolution whose output also skips to the last sum of a network is no head.
+/// </remarks>
+internal sealed class VirtualSiteFinder
+{
+    // What a normalization behind them takes as they give it: they move, add or pool values and keep their channels apart.
+    private static readonly HashSet<string> Linear =
+    [
+        "Identity", "Dropout", "Cast", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Concat", "Split", "Slice", "Pad", "DepthToSpace", "SpaceToDepth",
+        "AveragePool", "MaxPool", "GlobalAveragePool", "GlobalMaxPool", "Resize", "Upsample", "Add",
+    ];
+
+    private static readonly HashSet<string> Normalizing =
+        ["BatchNormalization", "InstanceNormalization", "LayerNormalization", "GroupNormalization", "MeanVarianceNormalization", "LRN", "LpNormalization"];
+
+    private static readonly HashSet<string> Layers =
+        ["Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "DeformConv", "Gemm", "MatMul", "MatMulInteger", "QLinearMatMul", "Einsum", "LSTM", "GRU", "RNN"];
+
+    private static readonly HashSet<string> Deciding = ["Softmax", "LogSoftmax", "ArgMax", "TopK", "NonMaxSuppression"];
+
+    // Of one value a channel they make a map.
+    private static readonly HashSet<string> Spreading = ["Resize", "Upsample", "Expand", "Tile", "Pad", "ConvTranspose"];
+
+    private readonly Func<string, Tensor?> _constant;
+    private readonly HashSet<string> _outputs;
+    private readonly Dictionary<string, List<NodeProto>> _readers = new(StringComparer.Ordinal);
+    private readonly HashSet<string> _pooled = new(StringComparer.Ordinal);
+    private readonly HashSet<string> _centred = new(StringComparer.Ordinal);
+    private readonly HashSet<string> _standardized = new(StringComparer.Ordinal);
+    private readonly HashSet<string> _normalized = new(StringComparer.Ordinal);
+    private readonly HashSet<string> _answers = new(StringComparer.Ordinal);
+    private readonly HashSet<string> _decided = new(StringComparer.Ordinal);
+
+    /// <param name="nodes">In execution order.</param>
+    /// <param name="outputs">Names of the graph's outputs.</param>
+    /// <param name="constant">Values known at load time.</param>
+    public VirtualSiteFinder(IReadOnlyList<NodeProto> nodes, IEnumerable<string> outputs, Func<string, Tensor?> constant)
+    {
+        (_constant, _outputs) = (constant, outputs.ToHashSet(StringComparer.Ordinal));
+        foreach (var node in nodes.Where(node => node.OpType is not ("Shape" or "Size")))
+        {
+            foreach (var input in node.Input.Distinct())
+            {
+                (_readers.TryGetValue(input, out var readers) ? readers : _readers[input] = []).Add(node);
+            }
+
+            if (IsPooled(node))
+            {
+                _pooled.UnionWith(Named(node));
+            }
+
+            if (node.OpType == "Sub" && IsCentring(node))
+            {
+                _centred.UnionWith(Named(node));
+            }
+
+            if (IsStandardized(node))
+            {
+                _standardized.UnionWith(Named(node));
+            }
+        }
+
+        // Whoever reads a value comes behind it. What nobody reads decides nothing: it is whatever is asked for.
+        foreach (var output in nodes.Reverse().SelectMany(node => node.Output).Where(output => output.Length > 0))
+        {
+            var readers = Readers(output);
+            if (!_outputs.Contains(output) && readers.TrueForAll(reader => Normalizes(reader, output) || (Linear.Contains(reader.OpType) && Named(reader).All(_normalized.Contains))))
+            {
+                _normalized.Add(output);
+            }
+
+            if (readers.TrueForAll(reader => !Layers.Contains(reader.OpType) && Named(reader).All(_answers.Contains)))
+            {
+                _answers.Add(output);
+            }
+
+            if (readers.Exists(reader => Deciding.Contains(reader.OpType) || (!Layers.Contains(reader.OpType) && reader.Output.Any(_decided.Contains))))
+            {
+                _decided.Add(output);
+            }
+        }
+    }
+
+    /// <summary>Whether a virtual site can be at the node's output.</summary>
+    public bool IsSite(NodeProto node) =>
+        node is { OpType: "Conv" or "ConvTranspose", Input.Count: >= 2, Output.Count: 1 }
+        && _constant(node.Input[1]) is { } weight && weight.dim() >= 3
+        && Readers(node.Output[0]).Count > 0
+        && !_pooled.Contains(node.Input[0])
+        && !_standardized.Contains(node.Input[0])
+        && !_normalized.Contains(node.Output[0])
+        && !_outputs.Contains(node.Output[0])
+        && !_answers.Contains(node.Output[0])
+        && !_decided.Contains(node.Output[0]);
+
+    private static IEnumerable<string> Named(NodeProto node) => node.Output.Where(output => output.Length > 0);
+
+    private List<NodeProto> Readers(string value) => _readers.TryGetValue(value, out var readers) ? readers : [];
+
+    private bool IsPooled(NodeProto node)
+    {
+        if (node.OpType is "GlobalAveragePool" or "GlobalMaxPool" or "GlobalLpPool" || (node.OpType.StartsWith("Reduce", StringComparison.Ordinal) && ReducesMaps(node)))
+        {
+            return true;
+        }
+
+        // Weights and shapes say nothing of where a value comes from.
+        var computed = node.Input.Take(node.OpType == "Reshape" ? 1 : node.Input.Count).Where(input => input.Length > 0 && _constant(input) is null).ToArray();
+        return computed.Length > 0 && !Spreading.Contains(node.OpType) && computed.All(_pooled.Contains);
+    }
+
+    // What a normalization of the frame's own gives, one node or in parts: (x - ReduceMean(x)) / d * weight + bias. BatchNormalization is none: it knows no frame.
+    private bool IsStandardized(NodeProto node) => node.OpType switch
+    {
+        "BatchNormalization" or "LRN" or "LpNormalization" => false,
+        "Div" => _centred.Contains(node.Input[0]),
+        "Mul" or "Add" => node.Input.Any(_standardized.Contains) && node.Input.Any(input => _constant(input) is not null),
+        _ => Normalizing.Contains(node.OpType) || (Linear.Contains(node.OpType) && node.Input.Any(_standardized.Contains) && node.Input.All(input => input.Length == 0 || _standardized.Contains(input) || _constant(input) is not null)),
+    };
+
+    private bool ReducesMaps(NodeProto node)
+    {
+        long[]? axes = node.Attribute.FirstOrDefault(attribute => attribute.Name == "axes") is { } attribute ? [.. attribute.Ints]
+            : node.Input.Count > 1 && _constant(node.Input[1]) is { } constant ? constant.Longs()
+            : null;
+        // Of [B,C,H,W].
+        return axes is not null && axes.Select(axis => HostValues.Axis(axis, 4)).Order().SequenceEqual([2, 3]);
+    }
+
+    // A node that normalizes, or the parts of one: x - ReduceMean(x).
+    private bool Normalizes(NodeProto reader, string value) => Normalizing.Contains(reader.OpType) || reader.OpType switch
+    {
+        "Sub" => reader.Input[0] == value && IsCentring(reader),
+        "ReduceMean" => Readers(reader.Output[0]).Exists(other => other.OpType == "Sub" && other.Input[0] == value),
+        _ => false,
+    };
+
+    private bool IsCentring(NodeProto subtraction) => Readers(subtraction.Input[0]).Exists(other => other.OpType == "ReduceMean" && other.Output[0] == subtraction.Input[1]);
+}
