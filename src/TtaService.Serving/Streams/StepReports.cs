@@ -80,7 +80,7 @@ internal sealed partial class StepReports(TtaMetrics metrics, TtaActivities acti
                 NotLearned(batch[i].Session, reasons);
             }
 
-            if (results[i] is StepResult { RolledBack: not null })
+            if (results[i].Result is { RolledBack: not null })
             {
                 metrics.StreamReset(model, batch[i].Session.Name, ResetCause.Guard);
                 Log.StreamCollapsed(logger, batch[i].Session.Name, batch[i].Session.Method.Name);
