@@ -115,7 +115,7 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
             var novelty = batch.Observed is null ? [] : groups.Where(group => group.Observation is not null).SelectMany(group => ToHost<float>(group.Observation!.Novelty)).ToArray();
             // Behind the last step may come frames that fill the pass up; nobody asks about them.
             var judged = groups.Where(group => group.Outside is not null).ToArray();
-            var outside = judged.SelectMany(group => ToHost<float>(group.Outside!).Select(sites => FrameVerdicts.IsOutside((int)sites, group.JudgedSites))).ToArray();
+            var outside = judged.SelectMany(group => ToHost<float>(group.Outside!).Select(outside => outside > 0)).ToArray();
             var misfits = judged
                 .SelectMany(group => group.Misfit is { } misfit ? ToHost<float>(misfit) : new float[group.Steps])
                 .ToArray();
@@ -198,7 +198,7 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
 
         public List<float> Novelty { get; } = [];
 
-        /// <summary>Whether a frame lies far outside at many sites.</summary>
+        /// <summary>Whether a frame lies far outside of what the model knows.</summary>
         public bool AnyOutside { get; set; }
 
         public double Misfit { get; set; }

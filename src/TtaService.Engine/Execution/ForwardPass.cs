@@ -223,7 +223,15 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
             var adapts = step.Runtime.Adapts(site);
             if (range is not null)
             {
-                Judge(step, range, at, clips: adapts && floats > 0);
+                if (step.Verdicts!.Judges())
+                {
+                    Judge(step.Verdicts, range, view);
+                }
+
+                if (adapts && floats > 0)
+                {
+                    Clip(step, range, at);
+                }
             }
 
             if (adapts)
@@ -235,7 +243,7 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
                 view.UseSource();
             }
 
-            if (range is not null && step.Verdicts!.ComparesFit && adapts)
+            if (range is not null && adapts && step.Verdicts!.ComparesFit)
             {
                 Compare(step.Verdicts, range, view);
             }
@@ -261,19 +269,11 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
             }
         }
 
-        private void Judge(StepInPass step, SiteRange range, long at, bool clips)
+        private void Judge(FrameVerdicts verdicts, SiteRange range, in SiteStep view)
         {
-            Span<float> energies = step.FrameCount <= 256 ? stackalloc float[256] : new float[step.FrameCount];
-            for (var frame = 0; frame < step.FrameCount; frame++)
+            for (var frame = 0; frame < view.Frames; frame++)
             {
-                energies[frame] = range.Energy(
-                    new ReadOnlySpan<float>(InstanceMean + at + ((long)frame * _channels), _channels), new ReadOnlySpan<float>(InstanceVariance + at + ((long)frame * _channels), _channels));
-            }
-
-            step.Verdicts!.Judge(range, energies[..step.FrameCount]);
-            if (clips)
-            {
-                Clip(step, range, at);
+                verdicts.Judge(range, range.Energy(view.InstanceMean.Slice(frame * _channels, _channels), view.InstanceVariance.Slice(frame * _channels, _channels)));
             }
         }
 

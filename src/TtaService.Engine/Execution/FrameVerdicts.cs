@@ -3,13 +3,13 @@ using TtaService.Engine.Normalization;
 namespace TtaService.Engine.Execution;
 
 /// <summary>What the sites found of the frames of one step, while a pass goes over them.</summary>
-internal sealed class FrameVerdicts(int frames)
+/// <remarks>
+/// Whether a frame lies outside is asked at the first site whose statistics are read: all before it is normalized as in training, so the answer depends on the frame and the model alone.
+/// Deeper sites see what the stream's own statistics made of the frame, and those of a camera of one class can lie far from the source where every frame is in order.
+/// </remarks>
+internal sealed class FrameVerdicts
 {
-    // Of the sites that were judged: a garbled picture shows everywhere, a site that the source never exercised alone shows nothing.
-    private const double ManySites = 0.25;
-
-    private readonly int[] _outside = new int[frames];
-    private int _sites;
+    private bool _isJudged;
 
     /// <summary>Whether <see cref="Misfit"/> is taken, which costs more.</summary>
     public bool ComparesFit { get; init; }
@@ -17,19 +17,12 @@ internal sealed class FrameVerdicts(int frames)
     /// <summary>How badly what normalized the frames describes them, summed over sites and frames; see <see cref="SiteRange.Misfit"/>.</summary>
     public double Misfit { get; set; }
 
-    /// <summary>Whether a frame lies far outside at many sites.</summary>
-    public bool AnyOutside => Array.Exists(_outside, sites => IsOutside(sites, _sites));
+    /// <summary>Whether a frame lies far outside of what the model knows.</summary>
+    public bool AnyOutside { get; private set; }
 
-    /// <summary>Whether so many sites of those that judged are many.</summary>
-    public static bool IsOutside(int sites, int judged) => sites > 0 && sites >= ManySites * judged;
+    /// <summary>True once: the first site asks and judges.</summary>
+    public bool Judges() => !_isJudged && (_isJudged = true);
 
-    /// <summary>Counts a site's finding, an energy a frame.</summary>
-    public void Judge(SiteRange range, ReadOnlySpan<float> energies)
-    {
-        _sites++;
-        for (var frame = 0; frame < energies.Length; frame++)
-        {
-            _outside[frame] += energies[frame] <= range.EnergyLimit ? 0 : 1;
-        }
-    }
+    /// <summary>Takes a frame's energy at the judging site.</summary>
+    public void Judge(SiteRange range, float energy) => AnyOutside |= !(energy <= range.EnergyLimit);
 }

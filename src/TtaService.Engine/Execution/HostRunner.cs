@@ -170,7 +170,7 @@ internal sealed class HostRunner(AdaptiveModel model) : IBatchRunner
                 observation = new StepObservation(_observed, state.ObservedFrames + part.First, observedRow, observedNext, (float*)_pin.Pointer + part.First);
             }
 
-            var verdicts = _judges ? new FrameVerdicts(part.Count) { ComparesFit = _step.ComparesFit } : null;
+            var verdicts = _judges ? new FrameVerdicts { ComparesFit = _step.ComparesFit } : null;
             if (verdicts is not null)
             {
                 _verdicts.Add(verdicts);

@@ -11,6 +11,8 @@ namespace TtaService.Engine.Execution;
 /// <summary>Neighbouring steps of a batch with one method and as many frames each, which a site therefore handles together.</summary>
 internal sealed class StepGroup
 {
+    private bool _isJudged;
+
     public required MethodRuntime Runtime { get; init; }
 
     public required int FirstFrame { get; init; }
@@ -39,11 +41,8 @@ internal sealed class StepGroup
     /// <summary>Null when the steps are not observed.</summary>
     public required GroupObservation? Observation { get; init; }
 
-    /// <summary>Of the steps' frames, [S,n], at how many sites they lie outside; null when nobody asks.</summary>
+    /// <summary>Of the steps' frames, [S,n], 1 for those that lie outside (<see cref="FrameVerdicts"/>); null when nobody asks.</summary>
     public Tensor? Outside { get; init; }
-
-    /// <summary>Sites that judged.</summary>
-    public int JudgedSites { get; private set; }
 
     /// <summary>How badly what normalized the steps describes them, [S]; null when nobody asks.</summary>
     public Tensor? Misfit { get; init; }
@@ -66,9 +65,9 @@ internal sealed class StepGroup
             var (m, v) = (Own(batch.Mean), Own(batch.Variance));
             var adapts = Runtime.Adapts(site);
             var (offset, floats) = Runtime.Layout.At(site);
-            if (range is not null && Outside is not null)
+            if (range is not null && Outside is not null && !_isJudged)
             {
-                JudgedSites++;
+                _isJudged = true;
                 Outside.AddInPlace(range.Energy(m, v).IsAtMost(range.Range.EnergyLimit).logical_not().to_type(ScalarType.Float32));
             }
 

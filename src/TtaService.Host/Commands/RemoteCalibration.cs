@@ -11,8 +11,18 @@ internal sealed class RemoteCalibration
 {
     private readonly Option<Uri> _address = RemoteServer.AddressOption();
     private readonly Option<string?> _key = RemoteServer.ApiKeyOption();
-    private readonly Option<string?> _stream = new("--stream") { Description = "Instead of --model: measure on the frames that this stream of a running server is sent from now on, while its picture is normal.", HelpName = "NAME" };
-    private readonly Option<int> _every = NumberOption.Integer("--every", "With --stream: one frame in so many is taken, so that neighbours of a video do not count twice", 1, 1, 100_000);
+    private readonly Option<string?> _stream = new("--stream")
+    {
+        Description = "Instead of --model: measure on the frames that this stream of a running server is sent from now on, while its picture is normal.",
+        HelpName = "NAME",
+    };
+
+    private readonly Option<int> _every = NumberOption.Integer(
+        "--every",
+        "With --stream: one frame in so many is taken, so that neighbours of a video do not count twice",
+        1,
+        1,
+        100_000);
 
     public void AddTo(Command command)
     {
@@ -26,7 +36,8 @@ internal sealed class RemoteCalibration
     /// <exception cref="CommandException">Neither it nor a model, or both.</exception>
     public bool IsMeant(ParseResult parsed, Option<string?> model) => (parsed.GetValue(model), parsed.GetValue(_stream)) switch
     {
-        (null, null) => throw CommandException.WrongUse("name what to calibrate: --model for a model on frames of --data, or --stream for the model of a running server's stream (--address)"),
+        (null, null) => throw CommandException.WrongUse(
+            "name what to calibrate: --model for a model on frames of --data, or --stream for the model of a running server's stream (--address)"),
         (not null, not null) => throw CommandException.WrongUse("--model and --stream exclude each other: a stream's model is the server's"),
         (_, var stream) => stream is not null,
     };
@@ -71,7 +82,9 @@ internal sealed class RemoteCalibration
     private static void Written(Terminal terminal, string stream, CommissionStreamUpdate update)
     {
         var enough = Math.Ceiling(update.Frames * Math.Pow(update.StandardError / Calibrator.EnoughError, 2));
-        var advice = update.StandardError <= Calibrator.EnoughError ? "more frames would not help" : string.Create(CultureInfo.InvariantCulture, $"more frames help until {Calibrator.EnoughError}, about {enough:N0} like these");
+        var advice = update.StandardError <= Calibrator.EnoughError
+            ? "more frames would not help"
+            : string.Create(CultureInfo.InvariantCulture, $"more frames help until {Calibrator.EnoughError}, about {enough:N0} like these");
         terminal.Line($"{update.Frames:N0} frames of '{stream}', {update.Sites} sites; largest standard error {update.StandardError:0.000} of a frame's deviation: {advice}");
         terminal.Line($"written to {ModelCalibration.FileName} of model '{update.Model}'; it takes effect when the model is loaded next: restart the server");
     }

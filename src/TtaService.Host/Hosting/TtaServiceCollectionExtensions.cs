@@ -52,6 +52,7 @@ internal static class TtaServiceCollectionExtensions
         SettingsSection.Add<FrameOptions>(services, "Frames");
         SettingsSection.Add<TelemetryOptions>(services, "Telemetry");
         services.AddSingleton<IValidateOptions<TelemetryOptions>, TelemetryOptionsValidator>();
+        SettingsSection.Add<StreamLearningOptions>(services, "Learning");
         SettingsSection.Add<DriftOptions>(services, "Drift");
         SettingsSection.Add<DashboardOptions>(services, "Dashboard");
         SettingsSection.Add<InferenceOptions>(services, "Inference");

@@ -17,7 +17,7 @@ internal static class FrameDamage
         FrameFormat.Jpeg => JpegWalk.FindDamage(image),
         _ when header.Missing is not null => header.Missing,
         FrameFormat.Png => FindInPng(image),
-        _ => FindInWebP(image),
+        _ => FindInWebP(image, header),
     };
 
     // Chunks fit: the header's walk has been over them.
@@ -46,10 +46,10 @@ internal static class FrameDamage
         }
     }
 
-    private static string? FindInWebP(ReadOnlySpan<byte> image)
+    private static string? FindInWebP(ReadOnlySpan<byte> image, FrameHeader header)
     {
         // The RIFF size counts what follows it; the header made sure that it is there.
         image = image[..(8 + (int)BinaryPrimitives.ReadUInt32LittleEndian(image[4..]))];
-        return WebPPicture.Find(image, out var picture) ? picture.FindDamage() : "its chunks end before its picture";
+        return WebPPicture.Find(image, out var picture) ? picture.FindDamage(header.Width, header.Height) : "its chunks end before its picture";
     }
 }

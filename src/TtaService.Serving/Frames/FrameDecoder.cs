@@ -71,12 +71,6 @@ internal static class FrameDecoder
         Func<int, int, (int Height, int Width)>? needed,
         bool turns)
     {
-        if (damage is null && header.Format == FrameFormat.WebP && IsWholeWithoutTail(encoded, header))
-        {
-            damage = "its picture ends before its data";
-            RefuseUnlessAnswered(header, damage, limits);
-        }
-
         fixed (byte* bytes = encoded)
         {
             using var data = SKData.Create((nint)bytes, encoded.Length);
@@ -139,25 +133,6 @@ internal static class FrameDecoder
         }
 
         return codec.Info.Size;
-    }
-
-    // True when the last bytes of a picture make no difference.
-    private static unsafe bool IsWholeWithoutTail(ReadOnlySpan<byte> encoded, FrameHeader header)
-    {
-        if (!WebPPicture.Find(encoded, out var picture) || picture.WithoutTail() is not { } shortened)
-        {
-            return false;
-        }
-
-        var info = new SKImageInfo(header.Width, header.Height, SKColorType.Rgba8888, SKAlphaType.Unpremul, colorspace: null);
-        using var memory = MemoryPool<byte>.Shared.Rent(info.BytesSize);
-        using var pinned = memory.Memory.Pin();
-        fixed (byte* bytes = shortened)
-        {
-            using var data = SKData.Create((nint)bytes, shortened.Length);
-            using var codec = SKCodec.Create(data);
-            return codec is not null && codec.Info.Size == info.Size && codec.GetPixels(info, (nint)pinned.Pointer) == SKCodecResult.Success;
-        }
     }
 
     private static void RefuseUnlessAnswered(FrameHeader header, string damage, FrameOptions limits)

@@ -7,14 +7,6 @@ namespace TtaService.Serving.Frames;
 /// <param name="data">Its payload.</param>
 internal readonly ref struct WebPPicture(ReadOnlySpan<byte> type, ReadOnlySpan<byte> data)
 {
-    private const int HeaderBytes = 20;
-    private const int FrameHeaderBytes = 10;
-
-    // Encoders end with at most four bytes that say nothing (libvpx flushes 32 bits, libwebp two bytes). A lossless picture ends with less than one,
-    // but libwebp does not mind when its last symbol, of 60 bits at most, is missing.
-    private const int LossyTail = 6;
-    private const int LosslessTail = 9;
-
     private readonly ReadOnlySpan<byte> _type = type;
     private readonly ReadOnlySpan<byte> _data = data;
 
@@ -47,43 +39,34 @@ internal readonly ref struct WebPPicture(ReadOnlySpan<byte> type, ReadOnlySpan<b
         return false;
     }
 
-    /// <summary>What of its frame is damaged; null when nothing is.</summary>
-    public string? FindDamage()
+    /// <summary>What of it is damaged; null when nothing is.</summary>
+    /// <param name="width">Of the file's header, which limits were held against.</param>
+    /// <param name="height">Of the file's header.</param>
+    public string? FindDamage(int width, int height)
     {
-        if (!IsLossy)
-        {
-            return _data.Length > 5 && _data[0] == 0x2F ? null : "its picture's header is broken";
-        }
-
-        if (_data.Length < FrameHeaderBytes || (_data[0] & 1) != 0 || !_data[3..].StartsWith((ReadOnlySpan<byte>)[0x9D, 0x01, 0x2A]))
+        if (ReadSize() is not { } size)
         {
             return "its picture's header is broken";
         }
 
-        var first = (_data[0] | (_data[1] << 8) | (_data[2] << 16)) >> 5;
-        return first > _data.Length - FrameHeaderBytes ? "its first partition is longer than its picture" : null;
+        return size != (width, height) ? $"its picture is {size.Width}x{size.Height} pixels" : IsLossy ? Vp8Walk.FindDamage(_data) : Vp8LWalk.FindDamage(_data);
     }
 
-    /// <summary>
-    /// The file without the last bytes of its picture. A decoder must miss them: arithmetic and Huffman codes have no checksum, and what was coded wrong ends at another place than
-    /// what was written.
-    /// </summary>
-    /// <returns>Null when the picture is too small for that.</returns>
-    public byte[]? WithoutTail()
+    private (int Width, int Height)? ReadSize()
     {
-        var length = _data.Length - (IsLossy ? LossyTail : LosslessTail);
-        if (length < FrameHeaderBytes)
+        if (IsLossy)
+        {
+            return _data.Length < Vp8Walk.HeaderBytes
+                ? null
+                : (BinaryPrimitives.ReadUInt16LittleEndian(_data[6..]) & 0x3FFF, BinaryPrimitives.ReadUInt16LittleEndian(_data[8..]) & 0x3FFF);
+        }
+
+        if (_data.Length <= Vp8LWalk.HeaderBytes)
         {
             return null;
         }
 
-        var file = new byte[HeaderBytes + length + (length & 1)];
-        "RIFF"u8.CopyTo(file);
-        BinaryPrimitives.WriteInt32LittleEndian(file.AsSpan(4), file.Length - 8);
-        "WEBP"u8.CopyTo(file.AsSpan(8));
-        _type.CopyTo(file.AsSpan(12));
-        BinaryPrimitives.WriteInt32LittleEndian(file.AsSpan(16), length);
-        _data[..length].CopyTo(file.AsSpan(HeaderBytes));
-        return file;
+        var bits = BinaryPrimitives.ReadUInt32LittleEndian(_data[1..]);
+        return ((int)(bits & 0x3FFF) + 1, (int)((bits >> 14) & 0x3FFF) + 1);
     }
 }

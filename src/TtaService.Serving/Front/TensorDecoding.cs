@@ -84,7 +84,8 @@ internal sealed class TensorDecoding(ServedModel model, IReadOnlyList<SentFrame>
             throw new FailureException(Failure.Invalid(
                 "TENSOR_SIZE_WRONG",
                 SentFrame.Field(index),
-                $"a tensor has shape [C,H,W], each at least 1, and 4*C*H*W bytes; this one has [{first}{(shape.Count > 8 ? ",…" : string.Empty)}] and {tensor.Data.Length} bytes"));
+                "a tensor has shape [C,H,W], each at least 1, and 4*C*H*W bytes; "
+                    + $"this one has [{first}{(shape.Count > 8 ? ",…" : string.Empty)}] and {tensor.Data.Length} bytes"));
         }
 
         return [.. shape];

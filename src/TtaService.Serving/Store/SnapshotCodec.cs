@@ -11,7 +11,8 @@ namespace TtaService.Serving.Store;
 
 /// <summary>Encodes snapshots for the store. Thread-safe.</summary>
 /// <remarks>
-/// <c>float16_delta</c>: of a tensor <c>&lt;site&gt;.…_mean</c> the site's source mean is subtracted, of <c>…_var</c> the source variance, of <c>…_std</c> its root, unless the
+/// <c>float16_delta</c>: of a tensor <c>&lt;site&gt;.…_mean</c> the site's source mean is subtracted, of <c>…_var</c> the source variance, of <c>…_std</c> its root,
+/// unless the
 /// differences are larger than the values themselves: a variance far below the source's would drown in the rounding of its difference. What is left is scaled by a power of two
 /// per tensor so that the largest is below 2^15, rounded to float16, split into planes of high and low bytes and compressed (Brotli).
 /// A difference d comes back off by at most 2^-11 |d| + 2^-39 max|d|, plus the float32 rounding of the sum; a variance v by at most 2^-11 v + 2^-39 max v.
@@ -199,11 +200,13 @@ internal sealed class SnapshotCodec(SnapshotEncoding encoding, Func<string, IRea
 
         public static bool IsSpread(string tensor) => tensor.EndsWith("_var", StringComparison.Ordinal) || tensor.EndsWith("_std", StringComparison.Ordinal);
 
-        // A value a channel, which repeats along the tensor's other axes, or one zero. The statistics of a virtual site are its calibration's, which may be another one when the snapshot is read.
+        // A value a channel, which repeats along the tensor's other axes, or one zero.
+        // The statistics of a virtual site are its calibration's, which may be another one when the snapshot is read.
         public float[] Of(string tensor, int[] shape)
         {
             var dot = tensor.LastIndexOf('.');
-            return dot < 0 || !_sites.TryGetValue(tensor[..dot], out var site) || site.Kind == SiteKind.Virtual || shape.Length == 0 || shape[^1] != site.Channels || site.Channels == 0
+            return dot < 0 || !_sites.TryGetValue(tensor[..dot], out var site) || site.Kind == SiteKind.Virtual
+                || shape.Length == 0 || shape[^1] != site.Channels || site.Channels == 0
                 ? Nothing
                 : tensor switch
                 {

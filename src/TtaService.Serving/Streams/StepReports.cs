@@ -79,6 +79,12 @@ internal sealed partial class StepReports(TtaMetrics metrics, TtaActivities acti
             {
                 NotLearned(batch[i].Session, reasons);
             }
+
+            if (results[i].Result is { RolledBack: not null })
+            {
+                metrics.StreamReset(model, batch[i].Session.Name, ResetCause.Guard);
+                Log.StreamCollapsed(logger, batch[i].Session.Name, batch[i].Session.Method.Name);
+            }
         }
 
         // The device's own queue holds operations of other streams; that is waiting, too.
@@ -138,6 +144,13 @@ internal sealed partial class StepReports(TtaMetrics metrics, TtaActivities acti
 
     private static partial class Log
     {
+        [LoggerMessage(
+            EventId = 4,
+            Level = LogLevel.Warning,
+            Message = "StreamCollapsed {Stream}: what {Method} had learned answered every frame with one class, which the source model contradicts; "
+                + "the stream is back at the source statistics (Learning:CollapseFrames)")]
+        public static partial void StreamCollapsed(ILogger logger, string stream, string method);
+
         [LoggerMessage(EventId = 2, Level = LogLevel.Debug, Message = "StepRefused {Stream}: {Reason}")]
         public static partial void StepRefused(ILogger logger, string stream, string reason);
 

@@ -215,6 +215,26 @@ public sealed class LearningTests : IDisposable
         }
     }
 
+    /// <summary>A camera in another domain than the model's, whatever its frames' order, is what a stream is there for: all of it is learned.</summary>
+    [Fact]
+    public void Run_CameraOfAnotherDomain_LearnsEveryFrame()
+    {
+        string[] domains = All ? [.. Corruption.All.Select(corruption => corruption.Name)] : ["gaussian_noise", "impulse_noise", "contrast", "fog"];
+        var samples = EvaluationPlan.Streams(Images.Labels, 1, DomainSetting.Single, StreamOrder.Correlated, 2, limit: All ? 600 : 64)[0];
+        var clean = Values(samples, "clean", out _);
+        float[][] streams =
+        [
+            .. domains.Select(domain => Values(samples, domain, out _)),
+            [.. clean.Select(value => Normal(0.1f * Pixel(value)))],
+            [.. clean.Select(value => Normal(0.85f + (0.15f * Pixel(value))))],
+            [.. clean.Select(value => Normal(1 - Pixel(value)))],
+        ];
+        foreach (var method in NormalizationMethods.All.Select(method => method.Name))
+        {
+            Assert.All(Follow(_model, method, streams, 8), answers => Assert.Equal(0, answers.NotLearned));
+        }
+    }
+
     private sealed record Answers(int[] Classes, int NotLearned, int RolledBackAt);
 
     private static AdaptiveModel Load(bool onDevice = false, LearningOptions? learning = null) => AdaptiveModel.Load(Repository.Model, new AdaptiveModelOptions

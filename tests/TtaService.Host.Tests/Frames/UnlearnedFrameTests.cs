@@ -59,6 +59,52 @@ public sealed class UnlearnedFrameTests
         Assert.InRange(after, undisturbed - 0.02, 1);
     }
 
+    [Theory]
+    [InlineData("", "out_of_range")]
+    [InlineData("--Learning:Range=100000", null)]
+    public async Task Frame_ThatWasNotNormalized_IsLearnedOnlyWhereTheRangeIsWide(string setting, string? reason)
+    {
+        await using var host = await TestHost.StartAsync([.. new[] { setting }.Where(text => text.Length > 0)]);
+        using var counted = new MetricCollector<long>(host.Host.Services.GetRequiredService<System.Diagnostics.Metrics.IMeterFactory>(), TtaMetrics.MeterName, "tta.frame.not_learned");
+        await host.StepAsync("camera", TestFrames.Tensor(1), method: "ema");
+        var before = TestFrames.State(await host.ExportAsync("camera"));
+
+        var reply = await host.StepAsync("camera", TestFrames.Tensor([3, 16, 16], [.. TestFrames.Values(2).Select(value => 255 * value)]));
+
+        Assert.Single(reply.Predictions);
+        Assert.Equal(reason, reply.NotLearned.SingleOrDefault()?.Reason);
+        Assert.Equal(reason is null ? 0 : 1, counted.GetMeasurementSnapshot().Sum(measurement => measurement.Value));
+        var after = TestFrames.State(await host.ExportAsync("camera"));
+        Assert.Equal(reason is not null, before.AsSpan().SequenceEqual(after));
+    }
+
+    /// <summary>A state that answers whatever it sees with one class is left within 100 frames, and the metric says so; the range is set so wide that it can be ruined at all.</summary>
+    [Theory]
+    [InlineData("adaptive")]
+    [InlineData("tbr")]
+    public async Task Stream_ThatHasCollapsed_GoesBackToTheSourceAndSaysSo(string method)
+    {
+        await using var host = await TestHost.StartAsync($"--Models:Path={FashionCamera.Models}", "--Drift:ShadowShare=0", "--Learning:Range=1000000");
+        using var counted = new MetricCollector<long>(host.Host.Services.GetRequiredService<System.Diagnostics.Metrics.IMeterFactory>(), TtaMetrics.MeterName, "tta.stream.reset");
+        for (var i = 0; i < 3; i++)
+        {
+            var random = new Random(i);
+            await StepAsync(host, "camera", [TestFrames.Tensor([1, Size, Size], [.. Enumerable.Range(0, Size * Size).Select(_ => 2e5f * (random.NextSingle() - 0.5f))])], method);
+        }
+
+        var frames = new List<long>();
+        for (var index = 5000; index < 5128; index += FramesAStep)
+        {
+            frames.Add((await StepAsync(host, "camera", [.. Enumerable.Range(index, FramesAStep).Select(Picture)], method)).Age.Frames);
+        }
+
+        var reset = Assert.Single(counted.GetMeasurementSnapshot());
+        Assert.Equal("guard", reset.Tags["tta.reset.reason"]);
+        Assert.Equal("camera", reset.Tags["tta.stream.id"]);
+        Assert.InRange(frames.IndexOf(0), 0, (100 / FramesAStep) + 1);
+        Assert.InRange(await ScoreAsync(host, "camera", 6000, 240, method), 0.85, 1);
+    }
+
     [Fact]
     public async Task Step_OfPicturesAndWhiteFrames_LearnsThePicturesOnly()
     {
@@ -143,21 +189,21 @@ public sealed class UnlearnedFrameTests
         Assert.Equal(["frozen"], page.RootElement.GetProperty("events").EnumerateArray().Select(item => item.GetProperty("notLearned").GetString()).OfType<string>());
     }
 
-    private static async Task<double> ScoreAsync(TestHost host, string stream, int first, int count)
+    private static async Task<double> ScoreAsync(TestHost host, string stream, int first, int count, string method = "adaptive")
     {
         var right = 0;
         for (var index = first; index < first + count; index += FramesAStep)
         {
-            var reply = await StepAsync(host, stream, [.. Enumerable.Range(index, FramesAStep).Select(Picture)]);
+            var reply = await StepAsync(host, stream, [.. Enumerable.Range(index, FramesAStep).Select(Picture)], method);
             right += reply.Predictions.Select((prediction, i) => prediction.Top[0].Index == Fashion.Labels[index + i] ? 1 : 0).Sum();
         }
 
         return (double)right / count;
     }
 
-    private static async Task<StepReply> StepAsync(TestHost host, string stream, Frame[] frames)
+    private static async Task<StepReply> StepAsync(TestHost host, string stream, Frame[] frames, string method = "adaptive")
     {
-        var request = new InferRequest { Open = new OpenStream { Stream = stream, Method = new Method { Name = "adaptive" } }, Step = new StepRequest() };
+        var request = new InferRequest { Open = new OpenStream { Stream = stream, Method = new Method { Name = method } }, Step = new StepRequest() };
         request.Step.Frames.AddRange(frames);
         return (await host.Adaptation.InferAsync(request)).Step;
     }

@@ -20,6 +20,7 @@ internal sealed partial class ModelLoading(
     IOptions<StreamsOptions> streams,
     IOptions<FrameOptions> frames,
     IOptions<DriftOptions> drift,
+    IOptions<StreamLearningOptions> learning,
     TtaMetrics metrics,
     TtaActivities activities,
     LoopWatch loops,
@@ -86,6 +87,7 @@ internal sealed partial class ModelLoading(
             // Engines on the CPU share its memory; a GPU has its own.
             ArenaBytes = models.Value.ArenaBytes > 0 ? models.Value.ArenaBytes : device == "cpu" ? AdaptiveModelOptions.DefaultArenaBytes / devices : null,
             Observation = drift.Value.Observation,
+            Learning = learning.Value.Learning,
             OwnsProcess = true,
         };
         var engine = await InferenceEngine.StartAsync(folder.OnnxPath, options).ConfigureAwait(false);
