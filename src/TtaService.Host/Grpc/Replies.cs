@@ -37,6 +37,11 @@ internal static class Replies
             opened.Warnings.Add(warning);
         }
 
+        if (session.Model.Engine.Model.Caution(stream.Method) is { } caution)
+        {
+            opened.Warnings.Add(caution);
+        }
+
         opened.Warnings.AddRange(session.Tell());
         return opened;
     }

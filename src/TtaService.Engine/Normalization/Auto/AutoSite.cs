@@ -10,7 +10,7 @@ internal static class AutoSite
     /// <param name="step">The step at the site.</param>
     /// <param name="normal">What is normal there.</param>
     /// <param name="header">kappa, imbalance, trust, whether it is the first step.</param>
-    /// <param name="begun">e [C], s [C], w/(W+1), class noise.</param>
+    /// <param name="begun">e [C], s [C], w/(W+1).</param>
     /// <param name="kept">The mark, then m [n,C], v [n,C], bm [C], bv [C].</param>
     public static void Normalize(in SiteStep step, SiteNormal normal, ReadOnlySpan<float> header, ReadOnlySpan<float> begun, Span<float> kept)
     {
@@ -36,8 +36,18 @@ internal static class AutoSite
             {
                 MeanOfRows(step.InstanceVariance, c, stepWithin);
                 var (imbalance, correlation) = (header[AutoPassLayout.Imbalance], Correlation(normal, header, n, stepVariance, stepWithin, scratch));
-                var noise = StepGate.Noise(normal.ClassShare, begun[(2 * c) + 1], n, correlation, imbalance);
-                var weight = StepGate.StepWeight(normal.Distance(stepMean, mean, stepWithin, within), noise, correlation, imbalance, begun[2 * c]);
+                var noise = StepGate.Noise(normal.ClassShare, normal.ClassNoise, n, correlation, imbalance);
+                var distance = normal.Distance(stepMean, mean, stepWithin, within);
+                var excess = StepGate.Excess(distance, noise, imbalance);
+                if (excess > 0)
+                {
+                    TensorPrimitives.Subtract(stepMean, mean, scratch);
+                    TensorPrimitives.Subtract(stepWithin, within, within);
+                    excess = Math.Min(excess, normal.Unexplained(distance, scratch, within, variance) - StepGate.NoiseOfClass(normal, n));
+                    Within(normal, variance, within);
+                }
+
+                var weight = StepGate.StepWeight(excess, noise, correlation, begun[2 * c]);
                 if (weight > 0)
                 {
                     Pool(mean, variance, stepMean, stepVariance, weight, mean, variance, scratch);
