@@ -101,15 +101,16 @@ internal sealed class RequestMessages : PipeReader, IDisposable
             _budget.GiveBack(this);
         }
 
-        var reading = _body.ReadAsync(cancellationToken);
-        if (!reading.IsCompleted && (_limits.IsSingle || _stage == Stage.Between))
-        {
-            WaitFor(_anyTaken && !_limits.IsSingle ? _limits.Next : _limits.First);
-        }
-
         ReadResult result;
         try
         {
+            // The call itself throws, too, when the reset came before it.
+            var reading = _body.ReadAsync(cancellationToken);
+            if (!reading.IsCompleted && (_limits.IsSingle || _stage == Stage.Between))
+            {
+                WaitFor(_anyTaken && !_limits.IsSingle ? _limits.Next : _limits.First);
+            }
+
             result = await reading.ConfigureAwait(false);
         }
         catch (IOException broken) when (IsClients(broken))

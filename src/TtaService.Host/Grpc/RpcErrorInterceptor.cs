@@ -100,7 +100,8 @@ internal sealed partial class RpcErrorInterceptor(IHostApplicationLifetime lifet
             case FailureException expected:
                 return expected.Failure.ToRpcException();
             case ConnectionResetException:
-            case OperationCanceledException or IOException when context.CancellationToken.IsCancellationRequested:
+            // The last is what gRPC says to who writes to a call that has ended.
+            case OperationCanceledException or IOException or InvalidOperationException when context.CancellationToken.IsCancellationRequested:
                 return new RpcException(new Status(StatusCode.Cancelled, "the client ended the call"));
             default:
                 var traceId = (Activity.Current?.TraceId ?? ActivityTraceId.CreateRandom()).ToHexString();

@@ -8,11 +8,17 @@ namespace TtaService.Host.Tests.Infrastructure;
 /// <summary>A process of another program, for as long as the test needs it. What it prints is kept for the message of a failed start.</summary>
 internal sealed partial class OtherProgram : IAsyncDisposable
 {
+    // Below those that systems hand out to connections (32768 and up on Linux).
+    private const int FirstPort = 11_000;
+    private const int Ports = 10_000;
+
     private const int SigInt = 2;
     private const int SigKill = 9;
     private const int SigTerm = 15;
     private const int SigCont = 18;
     private const int SigStop = 19;
+
+    private static int _port = Environment.ProcessId * 61;
 
     private readonly Process _process;
     private readonly List<string> _printed = [];
@@ -58,11 +64,23 @@ internal sealed partial class OtherProgram : IAsyncDisposable
         return program;
     }
 
+    /// <summary>A port for a program that is about to start: none that connections take for their own end, and no two alike.</summary>
     public static int FreePort()
     {
-        using var listener = new TcpListener(IPAddress.Loopback, 0);
-        listener.Start();
-        return ((IPEndPoint)listener.LocalEndpoint).Port;
+        while (true)
+        {
+            var port = FirstPort + (int)((uint)Interlocked.Increment(ref _port) % Ports);
+            try
+            {
+                using var listener = new TcpListener(IPAddress.Loopback, port);
+                listener.Start();
+                return port;
+            }
+            catch (SocketException)
+            {
+                // Another program has it.
+            }
+        }
     }
 
     public static OtherProgram Start(string program, IEnumerable<string> arguments, IReadOnlyDictionary<string, string>? environment = null, string? folder = null)
