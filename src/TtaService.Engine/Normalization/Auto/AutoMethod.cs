@@ -114,6 +114,8 @@ internal sealed class AutoMethod : IPassMethod, IDisposable
         step.Begun[AutoPassLayout.Correlation] = ClassCorrelation.FromEvidence(TensorPrimitives.Max(stream[AutoLayout.Evidence]));
         step.Begun[AutoPassLayout.Imbalance] = Math.Min(1, ImbalanceGain * chi);
         step.Begun[AutoPassLayout.Trust] = stream[AutoLayout.SourceTrust];
+        // What is normal was measured, or a stream can't show that it is.
+        step.Begun[AutoPassLayout.FrameTolerance] = _isCalibrated ? StepGate.FrameTolerance(stream[AutoLayout.UsualDistance], step.FramesBefore) : 1;
         step.Begun[AutoPassLayout.IsFirst] = step.FramesBefore == 0 ? 1 : 0;
 
         var channels = _pass.MostChannels;

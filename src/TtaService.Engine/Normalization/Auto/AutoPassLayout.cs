@@ -15,8 +15,11 @@ internal sealed class AutoPassLayout
     /// <summary>1 in a stream's first step.</summary>
     public const int IsFirst = 3;
 
+    /// <summary>By how much a frame may lie further away than normal ones do.</summary>
+    public const int FrameTolerance = 4;
+
     /// <summary>Figures before the sites'.</summary>
-    public const int HeaderFloats = 4;
+    public const int HeaderFloats = 5;
 
     /// <summary>The first float that a site keeps: 1 when it was measured.</summary>
     public const int WasMeasured = 0;

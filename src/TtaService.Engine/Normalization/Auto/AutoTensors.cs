@@ -55,7 +55,7 @@ internal sealed class AutoTensors(SiteNormal normal, Device device) : IDisposabl
             distance = minimum(distance, Distance(m - stepMean, v - stepWithin).Times((float)n / (n - 1)));
         }
 
-        var excess = distance.Minus(normal.FrameDistance).AtLeast(0);
+        var excess = (distance - Header(AutoPassLayout.FrameTolerance).Times(normal.FrameDistance)).AtLeast(0);
         (mean, variance) = Pool(mean, variance, m, v, excess / excess.Plus(1.0));
         var trust = Header(AutoPassLayout.Trust);
         variance = spread.Plus(trust * (variance - spread));

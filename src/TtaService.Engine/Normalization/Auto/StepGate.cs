@@ -3,6 +3,10 @@ namespace TtaService.Engine.Normalization.Auto;
 /// <summary>How much of a step's own moments, or of a single frame's, is used at once: only where they are further from the expected ones than chance and classes make them.</summary>
 internal static class StepGate
 {
+    private const float NormalDistance = 1.25f;
+    private const float AbnormalDistance = 1.75f;
+    private const float FramesToShow = 16;
+
     /// <summary>R: the distance that a step's moments have without any change.</summary>
     /// <param name="classShare">Share of the frames' variance that classes explain at the site.</param>
     /// <param name="classNoise">How far classes move its moments.</param>
@@ -36,6 +40,12 @@ internal static class StepGate
         var signal = Math.Max(Math.Max((1 - correlation) * uncertainty, excess), 0);
         return signal / (signal + noise);
     }
+
+    /// <summary>By how much a frame may lie further away than nearly all normal ones do: in a stream that was normal so far a far frame is rather one of the few normal ones than another camera's.</summary>
+    /// <param name="usualDistance">The stream's usual distance of a frame from the running moments; 1 where frames are normal.</param>
+    /// <param name="framesBefore">Frames that showed it.</param>
+    public static float FrameTolerance(float usualDistance, long framesBefore) =>
+        1 + (Math.Clamp((AbnormalDistance - usualDistance) / (AbnormalDistance - NormalDistance), 0, 1) * framesBefore / (framesBefore + FramesToShow));
 
     /// <summary>The weight of a frame's own moments.</summary>
     /// <param name="distance">D of the frame from the expected moments; the smaller of that and its distance from its own step.</param>

@@ -97,7 +97,8 @@ class ClassGuarded(auto.K):
         distance = self.D(c, m - mean, v - (variance - c["fv"]))
         if self.B > 1:
             distance = torch.minimum(distance, self.D(c, m - step_mean, v - within) * self.B / (self.B - 1))
-        signal = (distance - max(2, c["d95"])).clamp_min(0)
+        tolerance = 1 + float(((1.75 - self.D0) / .5).clamp(0, 1)) * self.n / (self.n + 16)
+        signal = (distance - tolerance * max(2, c["d95"])).clamp_min(0)
         r, d = signal / (signal + 1), m - mean
         mean, variance = auto.lerp(mean, m, r), auto.lerp(variance, v, r) + r * (1 - r) * d * d
         mean, variance = auto.lerp(c["mu"], mean, self.T), auto.lerp(c["V"], variance, self.T)

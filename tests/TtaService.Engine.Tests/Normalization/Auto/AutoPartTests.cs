@@ -134,6 +134,15 @@ public sealed class AutoPartTests
     }
 
     [Fact]
+    public void FrameGate_StreamThatWasNormalSoFar_ToleratesFurtherFrames()
+    {
+        Assert.Equal(1, StepGate.FrameTolerance(usualDistance: 1, framesBefore: 0));
+        Assert.Equal(1.5f, StepGate.FrameTolerance(usualDistance: 1, framesBefore: 16));
+        Assert.Equal(1.25f, StepGate.FrameTolerance(usualDistance: 1.5f, framesBefore: 16));
+        Assert.Equal(1, StepGate.FrameTolerance(usualDistance: 3, framesBefore: 10_000));
+    }
+
+    [Fact]
     public void MomentCusum_TenFramesFarAway_AreNotLearnedAndChangeNothing()
     {
         var (change, usual) = (0f, 3f);
