@@ -17,6 +17,9 @@ internal sealed class CollapseDetector(int frames)
 
     private const int LongestInterval = 64;
 
+    // A comparison costs a step as much again, however many frames it has: in the long run it is one step in eight at most.
+    private const int FramesOfAStep = LongestInterval / 8;
+
     // What a frame of another class takes off a run.
     private const int Slip = 4;
 
@@ -26,18 +29,20 @@ internal sealed class CollapseDetector(int frames)
     private int _contradicted;
     private int _interval = 1;
     private int _sinceCompared;
+    private int _stepsSinceCompared;
     private double _misfit;
     private double _freshMisfit;
 
     /// <summary>Whether the next step is to be compared with the source model.</summary>
-    public bool Suspects => frames > 0 && _run >= frames && _sinceCompared >= _interval;
+    public bool Suspects => frames > 0 && _run >= frames && _sinceCompared >= _interval && _stepsSinceCompared >= _interval / FramesOfAStep;
 
     /// <summary>Forgets everything.</summary>
-    public void Restart() => (_class, _run, _compared, _contradicted, _interval, _sinceCompared, _misfit, _freshMisfit) = (-1, 0, 0, 0, 1, 0, 0, 0);
+    public void Restart() => (_class, _run, _compared, _contradicted, _interval, _sinceCompared, _stepsSinceCompared, _misfit, _freshMisfit) = (-1, 0, 0, 0, 1, 0, 0, 0, 0);
 
     /// <summary>Takes the class scores of a step's frames, [n, classes].</summary>
     public void Observe(ReadOnlySpan<float> scores, int classes)
     {
+        _stepsSinceCompared++;
         for (var at = 0; at < scores.Length; at += classes)
         {
             var named = TensorPrimitives.IndexOfMax(scores.Slice(at, classes));
@@ -65,6 +70,7 @@ internal sealed class CollapseDetector(int frames)
         }
 
         _sinceCompared = 0;
+        _stepsSinceCompared = 0;
         if (_contradicted >= Contradiction * _compared)
         {
             return true;

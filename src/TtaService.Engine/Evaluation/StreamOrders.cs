@@ -14,6 +14,39 @@ public static class StreamOrders
         return order;
     }
 
+    /// <summary>Samples of one class, drawn by the seed.</summary>
+    /// <param name="labels">The class of each sample, from 0.</param>
+    /// <param name="seed">Draws the class and the samples.</param>
+    /// <param name="limit">Most samples.</param>
+    public static int[] OneClass(IReadOnlyList<int> labels, int seed, int limit)
+    {
+        var classes = labels.Distinct().Order().ToArray();
+        var drawn = classes[new Random(seed).Next(classes.Length)];
+        return [.. Iid(labels.Count, seed).Where(index => labels[index] == drawn).Take(limit)];
+    }
+
+    /// <summary>Independent samples of classes that are not equally frequent: each half as frequent as the one before it, in an order drawn by the seed.</summary>
+    /// <param name="labels">The class of each sample, from 0.</param>
+    /// <param name="seed">Draws the order of the classes and the samples.</param>
+    /// <param name="limit">Most samples; fewer where a frequent class has too few.</param>
+    public static int[] Imbalanced(IReadOnlyList<int> labels, int seed, int limit)
+    {
+        var classes = labels.Distinct().Order().ToArray();
+        var random = new Random(seed);
+        random.Shuffle(classes);
+        var shuffled = Iid(labels.Count, seed).ToLookup(index => labels[index]);
+        var total = Math.Min(limit, 2 * shuffled[classes[0]].Count());
+        List<int> samples = [];
+        for (var rank = 0; rank < classes.Length; rank++)
+        {
+            samples.AddRange(shuffled[classes[rank]].Take((int)Math.Round(total * Math.Pow(0.5, rank + 1))));
+        }
+
+        var order = samples.ToArray();
+        random.Shuffle(order);
+        return order;
+    }
+
     /// <summary>Temporally correlated: long runs of one class, by the Dirichlet sampler of NOTE (Gong et al., NeurIPS 2022) as UnMix-TNS uses it.</summary>
     /// <param name="labels">The class of each sample, from 0.</param>
     /// <param name="seed">Seeds the order.</param>

@@ -58,7 +58,11 @@ internal sealed class MarkedSteps
             if (_places[i] is { } places && aside[i] is { } other)
             {
                 var own = results[i];
-                results[i] = own with { Outputs = [.. own.Outputs.Zip(other.Outputs, (taught, apart) => Interleave(taught, apart, places))] };
+                results[i] = own with
+                {
+                    Outputs = [.. own.Outputs.Zip(other.Outputs, (taught, apart) => Interleave(taught, apart, places))],
+                    Unfiltered = (own.Unfiltered ?? other.Unfiltered)?.Name is { } name ? Interleave(Raw(own, name), Raw(other, name), places) : null,
+                };
                 for (var frame = 0; frame < own.NotLearned.Count; frame++)
                 {
                     reasons[places.Taught[frame]] = own.NotLearned[frame];
@@ -72,6 +76,9 @@ internal sealed class MarkedSteps
             results[i] = results[i] with { NotLearned = _steps[i].Freeze || Array.TrueForAll(reasons, reason => reason == NotLearnedReason.None) ? [] : reasons };
         }
     }
+
+    // Where a method left the answer of one part as it was, that is the unfiltered one.
+    private static OutputTensor Raw(StepResult result, string name) => result.Unfiltered ?? result.Outputs.First(output => output.Name == name);
 
     private void Split(int step, IReadOnlyList<NotLearnedReason> reasons)
     {

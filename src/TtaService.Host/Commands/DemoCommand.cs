@@ -18,6 +18,11 @@ internal static class DemoCommand
         "shot_noise", "snow", "pixelate", "zoom_blur", "glass_blur", "elastic_transform", "defocus_blur",
     ];
 
+    // Among eight cameras one whose pictures are as in training, and one that sees something else every now and then.
+    private const int CleanCamera = 5;
+    private const int ChangingCamera = 7;
+    private const int ChangesAfter = 200;
+
     public static Command Build()
     {
         var seconds = NumberOption.Integer("--seconds", "How long", 30, 1, 86_400);
@@ -30,7 +35,12 @@ internal static class DemoCommand
         };
         var batch = NumberOption.Integer("--batch-size", "Frames a step", 1, 1, 64);
         var severity = NumberOption.Integer("--severity", "Severity of the corruptions", 5, 1, 5);
-        var switchAfter = NumberOption.Integer("--switch-after", "Frames after which a camera's corruption changes to the next; 0 for never", 0, 0, int.MaxValue);
+        var switchAfter = NumberOption.Integer(
+            "--switch-after",
+            "Frames after which every camera's corruption changes to the next; 0 for the eighth camera's only",
+            0,
+            0,
+            int.MaxValue);
         var model = new Option<string>("--model") { Description = "A model with a labelled sample beside it.", DefaultValueFactory = _ => "fashion-mnist" };
         var models = ModelLocation.RepositoryOption();
         var httpPort = NumberOption.Integer("--http-port", "Port for metrics and health; 0 for any free one", 0, 0, 65535);
@@ -58,16 +68,16 @@ internal static class DemoCommand
             stop.CancelAfter(TimeSpan.FromSeconds(parsed.GetValue(seconds)));
             var scores = new List<CameraScore>();
             var tasks = new List<Task>();
+            EvaluationDomain[] domains =
+            [
+                .. Domains.Select(domain => new EvaluationDomain(Corruption.Find(domain), parsed.GetValue(severity))),
+                new EvaluationDomain(null, parsed.GetValue(severity)),
+            ];
             for (var i = 0; i < parsed.GetValue(cameras); i++)
             {
                 var name = $"camera-{i + 1}";
-                var feed = new CameraFeed(
-                    images,
-                    [.. Domains.Select(domain => new EvaluationDomain(Corruption.Find(domain), parsed.GetValue(severity)))],
-                    first: i,
-                    parsed.GetValue(switchAfter),
-                    seed: i);
-                var score = new CameraScore(name, feed.Domain);
+                var feed = Feed(images, domains, i, parsed.GetValue(switchAfter));
+                var score = new CameraScore(name, feed);
                 scores.Add(score);
                 // A connection of its own: one camera's stall must not hold up the others.
                 var channel = GrpcChannel.ForAddress(address);
@@ -76,9 +86,21 @@ internal static class DemoCommand
 
             await new DemoBoard(terminal, TimeProvider.System, adapted.Label, scores).ShowAsync(Task.WhenAll(tasks)).ConfigureAwait(false);
             await host.StopAsync(CancellationToken.None).ConfigureAwait(false);
+            if (!cancel.IsCancellationRequested && DemoComparison.Run(location, domains, scores, parsed.GetValue(batch), adapted, cancel) is { } comparison)
+            {
+                terminal.Line($"{comparison}");
+            }
+
             return 0;
         });
         return command;
+    }
+
+    private static CameraFeed Feed(LabelledImages images, EvaluationDomain[] domains, int camera, int switchAfter)
+    {
+        return camera % domains.Length == CleanCamera
+            ? new CameraFeed(images, domains, first: domains.Length - 1, switchAfter: 0, seed: camera)
+            : new CameraFeed(images, domains, first: camera % (domains.Length - 1), switchAfter > 0 ? switchAfter : camera == ChangingCamera ? ChangesAfter : 0, seed: camera);
     }
 
     private static async Task RunAsync(DemoCamera camera, GrpcChannel channel, int batch, CancellationTokenSource stop)

@@ -54,15 +54,37 @@ internal static class EvaluateCommand
         };
         var json = new Option<string?>("--json") { Description = "Write the results as JSON; - for standard output.", HelpName = "FILE" };
         var csv = new Option<string?>("--csv") { Description = "Write the results as CSV; - for standard output.", HelpName = "FILE" };
+        var matrix = new Option<bool>("--matrix") { Description = "Every setting, order and number of frames a step, clean frames too, "
+            + "of the model's own method and the published ones; goes on where a run before was stopped." };
+        var markdown = new Option<string?>("--markdown") { Description = "With --matrix: write the table as Markdown; - for standard output.", HelpName = "FILE" };
         var device = new Option<string>("--device") { Description = "cpu or cuda:N.", DefaultValueFactory = _ => "cpu" };
-        var command = new Command(
-            "evaluate",
-            "Measures the error of methods on labelled "
-                + "streams.") { model, models, data, methods, set, orders, settings, batches, seeds, corruptions, severity, delta, limit, state, logits, json, csv, device };
+        var command = new Command("evaluate", "Measures the error of methods on labelled streams.")
+        {
+            model, models, data, methods, set, orders, settings, batches, seeds, corruptions, severity, delta, limit, state, logits, json, csv, matrix, markdown, device,
+        };
         command.SetAction((parsed, cancel) =>
         {
             var location = ModelLocation.Resolve(parsed.GetRequiredValue(model), parsed.GetValue(models));
             using var loaded = location.Load(location.LoadOptions with { Device = parsed.GetRequiredValue(device) });
+            if (parsed.GetValue(matrix))
+            {
+                return Task.FromResult(MatrixRun.Run(new Terminal(parsed.InvocationConfiguration), location, loaded, new MatrixChoices
+                {
+                    Data = parsed.GetValue(data),
+                    Methods = parsed.GetResult(methods) is { Implicit: false } ? MethodExpressions.Parse(parsed.GetRequiredValue(methods), parsed.GetValue(set)!) : null,
+                    Orders = Given(parsed, orders),
+                    Settings = Given(parsed, settings),
+                    BatchSizes = Given(parsed, batches),
+                    Seeds = Given(parsed, seeds),
+                    Delta = GivenNumber(parsed, delta),
+                    Limit = GivenNumber(parsed, limit),
+                    Domains = Domains(parsed.GetRequiredValue(corruptions), parsed.GetValue(severity)),
+                    Severity = parsed.GetValue(severity),
+                    Csv = parsed.GetValue(csv),
+                    Markdown = parsed.GetValue(markdown),
+                }, cancel));
+            }
+
             var snapshot = parsed.GetValue(state) is { } file ? File.ReadAllBytes(file) : [];
             var study = new EvaluationStudy
             {
@@ -109,6 +131,13 @@ internal static class EvaluateCommand
         });
         return command;
     }
+
+    // What the user gave; null for the default, which a matrix has its own of.
+    private static T? Given<T>(ParseResult parsed, Option<T> option)
+        where T : class => parsed.GetResult(option) is { Implicit: false } ? parsed.GetRequiredValue(option) : null;
+
+    private static T? GivenNumber<T>(ParseResult parsed, Option<T> option)
+        where T : struct => parsed.GetResult(option) is { Implicit: false } ? parsed.GetRequiredValue(option) : null;
 
     private static IReadOnlyList<EvaluationDomain> Domains(string list, int severity) => list switch
     {

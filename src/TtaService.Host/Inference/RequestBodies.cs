@@ -20,7 +20,8 @@ internal sealed class RequestBodies(IOptions<ServerOptions> server, TimeProvider
     {
         if (context.Features.Get<IHttpMaxRequestBodySizeFeature>() is { IsReadOnly: false } size)
         {
-            size.MaxRequestBodySize = _server.MaxMessageBytes;
+            // Bounded below. Kestrel's own limit would cut the connection off while the client still sends, and the client would never read why.
+            size.MaxRequestBodySize = null;
         }
 
         if (context.Request.ContentLength is { } announced && announced > _server.MaxMessageBytes)

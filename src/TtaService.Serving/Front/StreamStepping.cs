@@ -73,7 +73,8 @@ internal sealed class StreamStepping(StreamOpenings openings, StreamDepartures d
     {
         var stream = session.Describe();
         var warning = NormalizationMethods.All.First(method => method.Name == stream.Method.Name).Warning;
-        IReadOnlyList<string> warnings = [.. warning is null ? [] : new[] { warning }, .. session.Tell()];
+        var caution = session.Model.Engine.Model.Caution(stream.Method);
+        IReadOnlyList<string> warnings = [.. new[] { warning, caution }.OfType<string>(), .. session.Tell()];
         return new OpenedStream(stream, origin, options.Value.MaxPendingSteps, intake.MaxFramesPerStep(session.Model), warnings)
         {
             DriftLevel = session.Watch.Level,

@@ -5,6 +5,7 @@ using TtaService.Engine.Execution;
 using TtaService.Engine.Onnx;
 using TtaService.Serving.Frames;
 using TtaService.Serving.Models;
+using TtaService.Serving.Streams.Loading;
 
 namespace TtaService.Serving.Streams;
 

@@ -51,6 +51,35 @@ public sealed class StreamOrderTests
     }
 
     [Fact]
+    public void OneClass_AnySeed_IsThatClassOnly()
+    {
+        var order = StreamOrders.OneClass(Labels, 4, 50);
+        Assert.Equal(50, order.Distinct().Count());
+        Assert.Single(order.Select(index => Labels[index]).Distinct());
+        Assert.True(Enumerable.Range(0, 20).Select(seed => Labels[StreamOrders.OneClass(Labels, seed, 1)[0]]).Distinct().Count() > 3);
+    }
+
+    [Fact]
+    public void Imbalanced_EachClassIsHalfAsFrequentAsTheOneBefore()
+    {
+        var order = StreamOrders.Imbalanced(Labels, 4, 256);
+        Assert.Equal(order.Length, order.Distinct().Count());
+        Assert.Equal([128, 64, 32, 16, 8, 4, 2, 1], order.GroupBy(index => Labels[index]).Select(group => group.Count()).OrderDescending().Take(8));
+        Assert.NotEqual(order, StreamOrders.Imbalanced(Labels, 5, 256));
+    }
+
+    [Fact]
+    public void Streams_Recurring_GoesThroughTheDomainsInTurn()
+    {
+        var stream = Assert.Single(EvaluationPlan.Streams(Labels, 3, DomainSetting.Recurring, StreamOrder.Sorted, 1, limit: 200));
+
+        Assert.Equal(600, stream.Count);
+        Assert.Equal([.. Enumerable.Repeat(0, 96), .. Enumerable.Repeat(1, 96), .. Enumerable.Repeat(2, 96), .. Enumerable.Repeat(0, 96)], stream.Take(4 * 96).Select(sample => sample.Domain));
+        Assert.Equal(8, stream.Skip(6 * 96).TakeWhile(sample => sample.Domain == 0).Count());
+        Assert.All(Enumerable.Range(0, 3), domain => Assert.Equal(200, stream.Where(sample => sample.Domain == domain).Select(sample => sample.Image).Distinct().Count()));
+    }
+
+    [Fact]
     public void Streams_Continual_IsOneStreamDomainAfterDomain()
     {
         var stream = Assert.Single(EvaluationPlan.Streams(Labels, 3, DomainSetting.Continual, StreamOrder.Iid, 1));

@@ -17,9 +17,55 @@ public sealed class EvaluateAndDemoTests : IDisposable
 
         Assert.Equal(0, run.ExitCode);
         Assert.Contains("camera-3", run.Output, StringComparison.Ordinal);
-        Assert.Contains("accuracy of adaptive", run.Output, StringComparison.Ordinal);
+        Assert.Contains("accuracy of auto", run.Output, StringComparison.Ordinal);
         Assert.DoesNotContain("\u001b[", run.Output, StringComparison.Ordinal);
         Assert.Contains("Every frame went through the service twice", run.Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Demo_EightCameras_OneIsCleanOneChangesAndTheBestPublishedMethodIsNamed()
+    {
+        var run = await TtaRun.Of("demo", "--seconds", "6", "--cameras", "8", "--batch-size", "4");
+
+        Assert.Equal(0, run.ExitCode);
+        Assert.Contains(run.Lines, line => line.Contains("camera-6", StringComparison.Ordinal) && line.Contains("clean", StringComparison.Ordinal));
+        Assert.Contains(run.Lines, line => line.Contains("camera-8", StringComparison.Ordinal) && line.Contains(", changes", StringComparison.Ordinal));
+        Assert.Contains("camera-6 sees what the model was trained for", run.Output, StringComparison.Ordinal);
+        Assert.Contains("the best single published method (", run.Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Evaluate_Matrix_GoesOnWhereItWasStopped()
+    {
+        var (csv, table) = (Path.Combine(_folder, "matrix.csv"), Path.Combine(_folder, "matrix.md"));
+        string[] Arguments(string batches) =>
+        [
+            "evaluate", "--matrix", "--model", "fashion-mnist", "--method", "source,ema,auto", "--corruptions", "fog,contrast", "--setting", "single,recurring", "--order", "one-class,imbalanced",
+            "--batch-size", batches, "--seeds", "0", "--limit", "24", "--csv", csv, "--markdown", table,
+        ];
+        var first = await TtaRun.Of(Arguments("8"));
+        Assert.Equal(0, first.ExitCode);
+        // Two settings and the clean one, two orders, three methods.
+        Assert.Contains("18 cells to run, 0 are in", first.Output, StringComparison.Ordinal);
+        var lines = await File.ReadAllLinesAsync(csv, TestContext.Current.CancellationToken);
+        Assert.Equal(1 + 18, lines.Length);
+
+        // Stopped in the middle of a line: that cell is run again, and gives the same.
+        var content = await File.ReadAllTextAsync(csv, TestContext.Current.CancellationToken);
+        await File.WriteAllTextAsync(csv, content[..^3], TestContext.Current.CancellationToken);
+        var second = await TtaRun.Of(Arguments("8"));
+        Assert.Contains("1 cells to run, 17 are in", second.Output, StringComparison.Ordinal);
+        Assert.Equal(lines.Order(), (await File.ReadAllLinesAsync(csv, TestContext.Current.CancellationToken)).Order());
+
+        var third = await TtaRun.Of(Arguments("4,8"));
+        Assert.Contains("18 cells to run, 18 are in", third.Output, StringComparison.Ordinal);
+        var rows = (await File.ReadAllLinesAsync(table, TestContext.Current.CancellationToken)).Skip(2).ToList();
+        Assert.Equal(12, rows.Count);
+        Assert.All(rows, row => Assert.Equal(9 + 2, row.Split('|').Length));
+        Assert.Contains("auto against source: mean", third.Output, StringComparison.Ordinal);
+
+        await File.WriteAllTextAsync(csv, "setting,order\n", TestContext.Current.CancellationToken);
+        (await TtaRun.Of(Arguments("8"))).AssertRefused(CommandException.Failure, "no file of a matrix");
     }
 
     [Fact]

@@ -114,6 +114,8 @@ internal sealed class AutoMethod : IPassMethod, IDisposable
         step.Begun[AutoPassLayout.Correlation] = ClassCorrelation.FromEvidence(TensorPrimitives.Max(stream[AutoLayout.Evidence]));
         step.Begun[AutoPassLayout.Imbalance] = Math.Min(1, ImbalanceGain * chi);
         step.Begun[AutoPassLayout.Trust] = stream[AutoLayout.SourceTrust];
+        // What is normal was measured, or a stream can't show that it is.
+        step.Begun[AutoPassLayout.FrameTolerance] = _isCalibrated ? StepGate.FrameTolerance(stream[AutoLayout.UsualDistance], step.FramesBefore) : 1;
         step.Begun[AutoPassLayout.IsFirst] = step.FramesBefore == 0 ? 1 : 0;
 
         var channels = _pass.MostChannels;
@@ -134,7 +136,6 @@ internal sealed class AutoMethod : IPassMethod, IDisposable
                 weights[i] = ShiftGate.Weight(normal.Distance(mean, normal.Mean, variance, normal.Variance), clock, normal.ClassNoise * chi);
             }
 
-            var isNormal = !weights.ContainsAnyExcept(0);
             ShiftGate.LimitToMedian(weights, rented.AsSpan(_layout.Classes + channels + _sites.Count));
             for (var i = 0; i < _sites.Count; i++)
             {
@@ -143,7 +144,6 @@ internal sealed class AutoMethod : IPassMethod, IDisposable
                 TowardsNormal(_pass.ExpectedMean(step.Begun, i), normal.Mean, weights[i]);
                 TowardsNormal(_pass.ExpectedVariance(step.Begun, i), normal.Variance, weights[i]);
                 step.Begun[_pass.UncertaintyAt(i)] = weights[i] / (clock + 1);
-                step.Begun[_pass.ClassNoiseAt(i)] = StepGate.ClassNoise(normal, isNormal, clock);
             }
         }
         finally
@@ -194,7 +194,13 @@ internal sealed class AutoMethod : IPassMethod, IDisposable
         step.State.CopyTo(step.NextState);
         var (streamAt, streamFloats) = step.Layout.Stream;
         var stream = step.NextState.Slice(streamAt, streamFloats);
-        var clock = MomentCusum.Update(FirstSitesDistance(step), step.Frames, stream[AutoLayout.Clock], ref stream[AutoLayout.Change], ref stream[AutoLayout.UsualDistance]);
+        var apart = FirstSitesDistance(step);
+        if (MomentCusum.Suspends(apart, step.Frames, stream[AutoLayout.Clock], ref stream[AutoLayout.Change], stream[AutoLayout.UsualDistance]))
+        {
+            return false;
+        }
+
+        var clock = MomentCusum.Update(apart, step.Frames, stream[AutoLayout.Clock], ref stream[AutoLayout.Change], ref stream[AutoLayout.UsualDistance]);
         clock = Math.Min(clock + step.Frames, LongestMemory);
         stream[AutoLayout.Clock] = clock;
         var rate = Math.Min(1, step.Frames / clock);

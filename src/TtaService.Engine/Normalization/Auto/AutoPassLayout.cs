@@ -15,8 +15,11 @@ internal sealed class AutoPassLayout
     /// <summary>1 in a stream's first step.</summary>
     public const int IsFirst = 3;
 
+    /// <summary>By how much a frame may lie further away than normal ones do.</summary>
+    public const int FrameTolerance = 4;
+
     /// <summary>Figures before the sites'.</summary>
-    public const int HeaderFloats = 4;
+    public const int HeaderFloats = 5;
 
     /// <summary>The first float that a site keeps: 1 when it was measured.</summary>
     public const int WasMeasured = 0;
@@ -44,8 +47,8 @@ internal sealed class AutoPassLayout
 
     public int MostChannels { get; }
 
-    /// <summary>Header; per site e [C], s [C], w/(W+1), class noise.</summary>
-    public int BegunFloats => HeaderFloats + (2 * _allChannels) + (2 * _channels.Length);
+    /// <summary>Header; per site e [C], s [C], w/(W+1).</summary>
+    public int BegunFloats => HeaderFloats + (2 * _allChannels) + _channels.Length;
 
     /// <summary>Per site the mark, m [n,C], v [n,C], bm [C], bv [C].</summary>
     public int KeptFloats(int frames) => checked(_channels.Length + ((2 * frames) + 2) * _allChannels);
@@ -53,20 +56,18 @@ internal sealed class AutoPassLayout
     /// <summary>A site's place among the method's; -1 for a site that it leaves alone.</summary>
     public int Slot(NormalizationSite site) => site.Index < _slots.Length ? _slots[site.Index] : -1;
 
-    public int BegunOffset(int slot) => HeaderFloats + (2 * _channelsBefore[slot]) + (2 * slot);
+    public int BegunOffset(int slot) => HeaderFloats + (2 * _channelsBefore[slot]) + slot;
 
     public int KeptOffset(int slot, int frames) => slot + (((2 * frames) + 2) * _channelsBefore[slot]);
 
     public int UncertaintyAt(int slot) => BegunOffset(slot) + (2 * _channels[slot]);
 
-    public int ClassNoiseAt(int slot) => UncertaintyAt(slot) + 1;
-
     public Span<float> ExpectedMean(Span<float> begun, int slot) => begun.Slice(BegunOffset(slot), _channels[slot]);
 
     public Span<float> ExpectedVariance(Span<float> begun, int slot) => begun.Slice(BegunOffset(slot) + _channels[slot], _channels[slot]);
 
-    /// <summary>e [C], s [C], w/(W+1), class noise.</summary>
-    public ReadOnlySpan<float> BegunAt(ReadOnlySpan<float> begun, int slot) => begun.Slice(BegunOffset(slot), (2 * _channels[slot]) + 2);
+    /// <summary>e [C], s [C], w/(W+1).</summary>
+    public ReadOnlySpan<float> BegunAt(ReadOnlySpan<float> begun, int slot) => begun.Slice(BegunOffset(slot), (2 * _channels[slot]) + 1);
 
     public Span<float> KeptAt(Span<float> kept, int slot, int frames) => kept.Slice(KeptOffset(slot, frames), 1 + (((2 * frames) + 2) * _channels[slot]));
 

@@ -9,8 +9,8 @@ internal static class AutoSite
     /// <summary>Writes what normalizes each frame, and keeps the frames' and the step's moments.</summary>
     /// <param name="step">The step at the site.</param>
     /// <param name="normal">What is normal there.</param>
-    /// <param name="header">kappa, imbalance, trust, whether it is the first step.</param>
-    /// <param name="begun">e [C], s [C], w/(W+1), class noise.</param>
+    /// <param name="header">kappa, imbalance, trust, whether it is the first step, how far frames may lie.</param>
+    /// <param name="begun">e [C], s [C], w/(W+1).</param>
     /// <param name="kept">The mark, then m [n,C], v [n,C], bm [C], bv [C].</param>
     public static void Normalize(in SiteStep step, SiteNormal normal, ReadOnlySpan<float> header, ReadOnlySpan<float> begun, Span<float> kept)
     {
@@ -36,8 +36,18 @@ internal static class AutoSite
             {
                 MeanOfRows(step.InstanceVariance, c, stepWithin);
                 var (imbalance, correlation) = (header[AutoPassLayout.Imbalance], Correlation(normal, header, n, stepVariance, stepWithin, scratch));
-                var noise = StepGate.Noise(normal.ClassShare, begun[(2 * c) + 1], n, correlation, imbalance);
-                var weight = StepGate.StepWeight(normal.Distance(stepMean, mean, stepWithin, within), noise, correlation, imbalance, begun[2 * c]);
+                var noise = StepGate.Noise(normal.ClassShare, normal.ClassNoise, n, correlation, imbalance);
+                var distance = normal.Distance(stepMean, mean, stepWithin, within);
+                var excess = StepGate.Excess(distance, noise, imbalance);
+                if (excess > 0)
+                {
+                    TensorPrimitives.Subtract(stepMean, mean, scratch);
+                    TensorPrimitives.Subtract(stepWithin, within, within);
+                    excess = Math.Min(excess, normal.Unexplained(distance, scratch, within, variance) - StepGate.NoiseOfClass(normal, n));
+                    Within(normal, variance, within);
+                }
+
+                var weight = StepGate.StepWeight(excess, noise, correlation, begun[2 * c]);
                 if (weight > 0)
                 {
                     Pool(mean, variance, stepMean, stepVariance, weight, mean, variance, scratch);
@@ -45,7 +55,7 @@ internal static class AutoSite
                 }
             }
 
-            NormalizeFrames(step, normal, header[AutoPassLayout.Trust], mean, variance, within, stepMean, stepWithin, scratch);
+            NormalizeFrames(step, normal, header, mean, variance, within, stepMean, stepWithin, scratch);
         }
         finally
         {
@@ -96,10 +106,11 @@ internal static class AutoSite
         return CompositionTrust.InClassUnits(Math.Max(ofStream, ofStep), normal.ClassDistance);
     }
 
-    private static void NormalizeFrames(in SiteStep step, SiteNormal normal, float trust, ReadOnlySpan<float> mean, ReadOnlySpan<float> variance, ReadOnlySpan<float> within, ReadOnlySpan<float> stepMean, ReadOnlySpan<float> stepWithin, Span<float> scratch)
+    private static void NormalizeFrames(in SiteStep step, SiteNormal normal, ReadOnlySpan<float> header, ReadOnlySpan<float> mean, ReadOnlySpan<float> variance, ReadOnlySpan<float> within, ReadOnlySpan<float> stepMean, ReadOnlySpan<float> stepWithin, Span<float> scratch)
     {
         var (n, c) = (step.Frames, step.Channels);
         var shared = -1;
+        var usual = header[AutoPassLayout.FrameTolerance] * normal.FrameDistance;
         for (var frame = 0; frame < n; frame++)
         {
             var m = step.InstanceMean.Slice(frame * c, c);
@@ -107,13 +118,13 @@ internal static class AutoSite
             var toMean = step.Mean.Slice(frame * c, c);
             var toVariance = step.Variance.Slice(frame * c, c);
             var distance = normal.Distance(m, mean, v, within);
-            if (n > 1 && distance > normal.FrameDistance)
+            if (n > 1 && distance > usual)
             {
                 // Only a frame that differs from its own step, too.
                 distance = Math.Min(distance, normal.Distance(m, stepMean, v, stepWithin) * n / (n - 1));
             }
 
-            var weight = StepGate.FrameWeight(distance, normal.FrameDistance);
+            var weight = StepGate.FrameWeight(distance, usual);
             if (weight == 0 && shared >= 0)
             {
                 step.Mean.Slice(shared * c, c).CopyTo(toMean);
@@ -132,7 +143,7 @@ internal static class AutoSite
                 Pool(mean, variance, m, v, weight, toMean, toVariance, scratch);
             }
 
-            ToSource(normal, trust, toMean, toVariance);
+            ToSource(normal, header[AutoPassLayout.Trust], toMean, toVariance);
         }
     }
 

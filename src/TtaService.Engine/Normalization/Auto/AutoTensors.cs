@@ -12,6 +12,11 @@ internal sealed class AutoTensors(SiteNormal normal, Device device) : IDisposabl
         new[] { normal.Mean, normal.Variance, normal.MeanVariance, normal.InverseMeanVariance, normal.InverseVarianceVariance, normal.InverseSpread, normal.SourceRatio }.Select(values => tensor(values)))
         .to(device).DetachFromDisposeScope();
 
+    // cm and cv, [2,Q,C].
+    private readonly Tensor? _classes = normal.ClassMean.Length == 0
+        ? null
+        : stack(new[] { normal.ClassMean, normal.ClassVariance }.Select(values => tensor(values).view(-1, normal.Site.Channels))).to(device).DetachFromDisposeScope();
+
     private readonly Tensor _one = ones([1], device: device).DetachFromDisposeScope();
 
     /// <summary>Of which site's normal moments the constants are.</summary>
@@ -35,10 +40,12 @@ internal sealed class AutoTensors(SiteNormal normal, Device device) : IDisposabl
         {
             var (correlation, imbalance) = (Correlation(), Header(AutoPassLayout.Imbalance));
             var one = 1f / n;
-            var classNoise = begun.narrow(1, layout.ClassNoiseAt(slot), 1).unsqueeze(2);
-            var noise = (classNoise * maximum(correlation.Times(1 - one).Plus((double)one), imbalance)).Plus((double)((1 - normal.ClassShare) * one));
+            var noise = maximum(correlation.Times(1 - one).Plus((double)one), imbalance).Times(normal.ClassNoise).Plus((double)((1 - normal.ClassShare) * one));
             var uncertainty = begun.narrow(1, layout.UncertaintyAt(slot), 1).unsqueeze(2);
-            var signal = maximum(correlation.OneMinus() * uncertainty, Distance(stepMean - mean, stepWithin - (variance - meanVariance)) - (imbalance.Plus(1.0) * noise)).AtLeast(0);
+            var (meanShift, varianceShift) = (stepMean - mean, stepWithin - (variance - meanVariance));
+            var apart = Distance(meanShift, varianceShift);
+            var pastClasses = minimum(apart - (imbalance.Plus(1.0) * noise), Unexplained(apart, meanShift, varianceShift).Minus(StepGate.NoiseOfClass(normal, n)));
+            var signal = maximum(correlation.OneMinus() * uncertainty, pastClasses).AtLeast(0);
             (mean, variance) = Pool(mean, variance, stepMean, stepVariance, signal / signal.Plus(noise));
         }
 
@@ -48,7 +55,7 @@ internal sealed class AutoTensors(SiteNormal normal, Device device) : IDisposabl
             distance = minimum(distance, Distance(m - stepMean, v - stepWithin).Times((float)n / (n - 1)));
         }
 
-        var excess = distance.Minus(normal.FrameDistance).AtLeast(0);
+        var excess = (distance - Header(AutoPassLayout.FrameTolerance).Times(normal.FrameDistance)).AtLeast(0);
         (mean, variance) = Pool(mean, variance, m, v, excess / excess.Plus(1.0));
         var trust = Header(AutoPassLayout.Trust);
         variance = spread.Plus(trust * (variance - spread));
@@ -57,6 +64,18 @@ internal sealed class AutoTensors(SiteNormal normal, Device device) : IDisposabl
         Tensor Header(int index) => begun.narrow(1, index, 1).unsqueeze(2);
 
         Tensor Distance(Tensor means, Tensor variances) => (means.Squared() * byMean).Plus(variances.Squared() * byVariance).mean([2L], keepdim: true).Times(0.5);
+
+        // From the nearest class, of which S steps have their own: [S,Q,C].
+        Tensor Unexplained(Tensor apart, Tensor meanShift, Tensor varianceShift)
+        {
+            if (_classes is null)
+            {
+                return apart.Minus(normal.FurthestClass);
+            }
+
+            var scale = variance.Plus((double)steps.Site.Epsilon) * bySpread;
+            return minimum(apart, Distance(meanShift - (_classes[0] * scale.sqrt()), varianceShift - (_classes[1] * scale)).amin([1L], keepdim: true));
+        }
 
         Tensor Correlation()
         {
@@ -88,6 +107,7 @@ internal sealed class AutoTensors(SiteNormal normal, Device device) : IDisposabl
     public void Dispose()
     {
         _constants.Dispose();
+        _classes?.Dispose();
         _one.Dispose();
     }
 

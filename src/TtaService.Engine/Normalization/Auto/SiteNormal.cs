@@ -1,4 +1,6 @@
+using System.Buffers;
 using System.Numerics;
+using System.Numerics.Tensors;
 using System.Runtime.InteropServices;
 using TtaService.Engine.Calibration;
 
@@ -18,6 +20,9 @@ internal sealed class SiteNormal
     private const float AssumedLastClassDistance = 3;
     private const int AssumedLastSites = 2;
     private const float LeastFrameDistance = 2;
+
+    // Measured on networks whose classes' moments are known: the furthest class lies two to three times as far as classes do on average.
+    private const float FurthestFactor = 2.5f;
 
     // Of a channel that hardly changed while calibrating, a change that the next layer hardly sees must not count as a large one.
     private const float LeastSpread = 1e-5f;
@@ -55,6 +60,9 @@ internal sealed class SiteNormal
     /// <summary>cm, [Q*C]; empty where the moments of classes are not known.</summary>
     public float[] ClassMean { get; private init; } = [];
 
+    /// <summary>cv, [Q*C]; empty where the moments of classes are not known.</summary>
+    public float[] ClassVariance { get; private init; } = [];
+
     /// <summary>cv + cm^2, [Q*C]; empty where the moments of classes are not known.</summary>
     public float[] ClassSpread { get; private init; } = [];
 
@@ -70,7 +78,7 @@ internal sealed class SiteNormal
     /// <summary>What classes alone can move the site's moments by.</summary>
     public float ClassNoise => Math.Max(ClassShare, ClassDistance);
 
-    /// <summary>How far frames of the class that is furthest are from all frames; 0 where the moments of classes are not known.</summary>
+    /// <summary>How far the furthest class is taken to be from all frames where the moments of classes are not known.</summary>
     public float FurthestClass { get; private init; }
 
     /// <summary>As calibrated.</summary>
@@ -87,30 +95,13 @@ internal sealed class SiteNormal
         return new SiteNormal(site, calibration.Mean, [.. calibration.Variance.Zip(calibration.MeanVariance, (ev, fv) => ev + fv)], calibration.MeanVariance, calibration.VarianceVariance)
         {
             ClassMean = calibration.ClassMean,
+            ClassVariance = calibration.ClassVariance,
             ClassSpread = spread,
             ClassShare = knowsClasses ? calibration.ClassShare : AssumedClassShare,
             ClassDistance = knowsClasses ? calibration.ClassDistance : AssumedClassDistance,
-            FurthestClass = Furthest(calibration, spread),
+            FurthestClass = FurthestFactor * (knowsClasses ? calibration.ClassDistance : AssumedClassDistance),
             FrameDistance = Math.Max(LeastFrameDistance, calibration.FrameDistance),
         };
-    }
-
-    private static float Furthest(SiteCalibration calibration, ReadOnlySpan<float> spread)
-    {
-        var (channels, furthest) = (calibration.Mean.Length, 0f);
-        for (var at = 0; at < spread.Length; at += channels)
-        {
-            var sum = 0f;
-            for (var c = 0; c < channels; c++)
-            {
-                var (dm, dv) = (calibration.ClassMean[at + c], spread[at + c]);
-                sum += (dm * dm / calibration.MeanVariance[c]) + (dv * dv / calibration.VarianceVariance[c]);
-            }
-
-            furthest = Math.Max(furthest, sum / (2 * channels));
-        }
-
-        return furthest;
     }
 
     /// <summary>Without a calibration: the source statistics, and what is usual around them.</summary>
@@ -135,6 +126,42 @@ internal sealed class SiteNormal
     /// <summary>D: how far moments are from others, in units of how far frames are from each other.</summary>
     public float Distance(ReadOnlySpan<float> mean, ReadOnlySpan<float> otherMean, ReadOnlySpan<float> variance, ReadOnlySpan<float> otherVariance) =>
         (WeightedSquares(mean, otherMean, InverseMeanVariance) + WeightedSquares(variance, otherVariance, InverseVarianceVariance)) / (2 * mean.Length);
+
+    /// <summary>D less what one class explains: the distance from the class that is nearest, or from the furthest as far as that may be where classes' moments are not known.</summary>
+    /// <param name="distance">D.</param>
+    /// <param name="meanShift">Of the means, [C].</param>
+    /// <param name="varianceShift">Of the variances within frames, [C].</param>
+    /// <param name="variance">The stream's expected variance s, [C]: its classes lie as much further apart as its pixels do.</param>
+    public float Unexplained(float distance, ReadOnlySpan<float> meanShift, ReadOnlySpan<float> varianceShift, ReadOnlySpan<float> variance)
+    {
+        if (ClassMean.Length == 0)
+        {
+            return distance - FurthestClass;
+        }
+
+        var channels = Site.Channels;
+        var rented = ArrayPool<float>.Shared.Rent(3 * channels);
+        var spread = rented.AsSpan(0, channels);
+        var root = rented.AsSpan(channels, channels);
+        var expected = rented.AsSpan(2 * channels, channels);
+        TensorPrimitives.Add(variance, Site.Epsilon, spread);
+        TensorPrimitives.Multiply(spread, InverseSpread, spread);
+        TensorPrimitives.Sqrt(spread, root);
+        var least = 2 * channels * distance;
+        for (var at = 0; at < ClassMean.Length; at += channels)
+        {
+            TensorPrimitives.Multiply(ClassMean.AsSpan(at, channels), root, expected);
+            var ofMean = WeightedSquares(meanShift, expected, InverseMeanVariance);
+            if (ofMean < least)
+            {
+                TensorPrimitives.Multiply(ClassVariance.AsSpan(at, channels), spread, expected);
+                least = Math.Min(least, ofMean + WeightedSquares(varianceShift, expected, InverseVarianceVariance));
+            }
+        }
+
+        ArrayPool<float>.Shared.Return(rented);
+        return least / (2 * channels);
+    }
 
     /// <summary>sum_c (a - b)^2 weight.</summary>
     public static float WeightedSquares(ReadOnlySpan<float> a, ReadOnlySpan<float> b, ReadOnlySpan<float> weights)

@@ -1,6 +1,7 @@
 using Google.Protobuf;
 using SkiaSharp;
 using TtaService.Engine.Evaluation;
+using TtaService.Host.Commands.Evaluation;
 using TtaService.V1;
 using Image = TtaService.Engine.Evaluation.Image;
 
@@ -9,9 +10,9 @@ namespace TtaService.Host.Commands.Demo;
 /// <summary>A frame as the camera sends it, with what is on it.</summary>
 internal sealed record LabelledFrame(Frame Frame, int Label);
 
-/// <summary>What a simulated camera sees: labelled images in runs of a class, through a corruption, as PNG files.</summary>
+/// <summary>What a simulated camera sees: labelled images in runs of a class, through a corruption or none, as PNG files.</summary>
 /// <param name="images">The images.</param>
-/// <param name="domains">The corruptions.</param>
+/// <param name="domains">What may be done to them.</param>
 /// <param name="first">The one that it begins with.</param>
 /// <param name="switchAfter">Frames until the next one; 0 for never.</param>
 /// <param name="seed">Seeds the order.</param>
@@ -22,9 +23,14 @@ internal sealed class CameraFeed(LabelledImages images, IReadOnlyList<Evaluation
     private readonly int[] _order = Order(images, seed);
     private long _sent;
 
-    public string Domain => Current.Name;
+    /// <summary>What it sees now.</summary>
+    public string Domain => switchAfter == 0 ? domains[Seen(_sent).Domain].Name : $"{domains[Seen(_sent).Domain].Name}, changes";
 
-    private EvaluationDomain Current => domains[(int)((first + (switchAfter == 0 ? 0 : _sent / switchAfter)) % domains.Count)];
+    /// <summary>Whether it sees the images as they are, all the time.</summary>
+    public bool IsClean => switchAfter == 0 && domains[first].Corruption is null;
+
+    /// <summary>What its first frames show.</summary>
+    public IReadOnlyList<EvaluationSample> FirstFrames(int count) => [.. Enumerable.Range(0, count).Select(frame => Seen(frame))];
 
     /// <summary>The next frames.</summary>
     public IReadOnlyList<LabelledFrame> Next(int count)
@@ -32,13 +38,16 @@ internal sealed class CameraFeed(LabelledImages images, IReadOnlyList<Evaluation
         var frames = new List<LabelledFrame>(count);
         for (var i = 0; i < count; i++, _sent++)
         {
-            var index = _order[_sent % _order.Length];
-            var image = Current.Corruption!.Apply(images.Read(index), Current.Severity, seed, index);
+            var (domain, index) = Seen(_sent);
+            var image = images.Read(index);
+            image = domains[domain].Corruption?.Apply(image, domains[domain].Severity, EvaluationData.CorruptionSeed, index) ?? image;
             frames.Add(new LabelledFrame(new Frame { Encoded = UnsafeByteOperations.UnsafeWrap(Png(image)) }, images.Labels[index]));
         }
 
         return frames;
     }
+
+    private EvaluationSample Seen(long frame) => new((int)((first + (switchAfter == 0 ? 0 : frame / switchAfter)) % domains.Count), _order[frame % _order.Length]);
 
     // Few enough images that a demo of seconds sees several classes.
     private static int[] Order(LabelledImages images, int seed) =>

@@ -2,13 +2,16 @@ namespace TtaService.Host.Commands.Demo;
 
 /// <summary>What a simulated camera's frames got so far: answered frames, and how many each stream labelled rightly.</summary>
 /// <remarks>Written by the camera's task, read by the board.</remarks>
-internal sealed class CameraScore(string camera, string domain)
+internal sealed class CameraScore(string camera, CameraFeed feed)
 {
     private readonly Lock _lock = new();
-    private string _domain = domain;
+    private string _domain = feed.Domain;
     private long _frames;
     private long _sourceCorrect;
     private long _adaptedCorrect;
+
+    /// <summary>What the camera sees.</summary>
+    public CameraFeed Feed => feed;
 
     public void Count(string domain, int frames, int sourceCorrect, int adaptedCorrect)
     {

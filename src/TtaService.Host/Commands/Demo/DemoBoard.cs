@@ -103,6 +103,11 @@ internal sealed class DemoBoard(Terminal terminal, TimeProvider time, string met
         var (source, adapted) = (100 - Mean(seen, row => row.Source), 100 - Mean(seen, row => row.Adapted));
         terminal.Line($"{Summary(seen)}.");
         terminal.Line($"Every frame went through the service twice, as a PNG over gRPC: once as trained (source), once adapted per camera ({method}).");
+        foreach (var clean in scores.Where(score => score.Feed.IsClean).Select(score => score.Read()).Where(row => row.Frames > 0))
+        {
+            terminal.Line($"{clean.Camera} sees what the model was trained for: {clean.Source:0.0} % right as trained, {clean.Adapted:0.0} % adapted.");
+        }
+
         terminal.Console.WriteLine(adapted < source
             ? string.Create(
                 CultureInfo.InvariantCulture,

@@ -8,7 +8,7 @@ namespace TtaService.Host.Commands.Evaluation;
 internal static class EvaluationData
 {
     // The published corruptions are files, the same for every run; ours are a seed.
-    private const int CorruptionSeed = 0;
+    public const int CorruptionSeed = 0;
 
     /// <summary>Labelled frames, in folders of the model's classes where each class has one.</summary>
     public static EvaluationFrames Open(ModelLocation location, AdaptiveModel model, string? data, IReadOnlyList<EvaluationDomain> domains)

@@ -1,3 +1,4 @@
+using System.Text.Json;
 using TtaService.Engine.Evaluation;
 
 namespace TtaService.Host.Commands.Evaluation;
@@ -27,7 +28,7 @@ internal sealed record EvaluationStudy
 
     /// <summary>A value of an enumeration as the user writes it: iid, as-is.</summary>
     public static string NameOf<T>(T value)
-        where T : struct, Enum => value is StreamOrder.AsIs ? "as-is" : value.ToString().ToLowerInvariant();
+        where T : struct, Enum => JsonNamingPolicy.KebabCaseLower.ConvertName(value.ToString());
 
     /// <summary>Frames of the whole study.</summary>
     public double Frames(IReadOnlyList<int> labels) =>

@@ -90,34 +90,39 @@ public sealed class AutoPartTests
         Assert.Equal(((1 - normal.ClassShare) + normal.ClassNoise) / 64, independent, 1e-6f);
         Assert.True(alike > normal.ClassNoise * 0.99f);
         Assert.Equal(alike, StepGate.Noise(normal.ClassShare, normal.ClassNoise, 64, correlation: 0, imbalance: 1), 1e-2f);
-        Assert.Equal(0, StepGate.StepWeight(distance: alike, noise: alike, correlation: 1, imbalance: 0, uncertainty: 1));
-        Assert.Equal(0.5f, StepGate.StepWeight(distance: 2 * alike, noise: alike, correlation: 1, imbalance: 0, uncertainty: 0), 1e-6f);
-        Assert.True(StepGate.StepWeight(distance: 0, noise: independent, correlation: 0, imbalance: 0, uncertainty: 0.5f) > 0.9f);
+        Assert.Equal(0, StepGate.StepWeight(StepGate.Excess(distance: alike, noise: alike, imbalance: 0), noise: alike, correlation: 1, uncertainty: 1));
+        Assert.Equal(0.5f, StepGate.StepWeight(StepGate.Excess(distance: 2 * alike, noise: alike, imbalance: 0), noise: alike, correlation: 1, uncertainty: 0), 1e-6f);
+        Assert.True(StepGate.StepWeight(excess: -1, noise: independent, correlation: 0, uncertainty: 0.5f) > 0.9f);
     }
 
     [Fact]
-    public void StepGate_StreamThatWasNormalForLong_RatherSeesItsFurthestClassThanAnotherCamera()
+    public void SiteNormal_StepOfTheFurthestClass_IsExplainedByIt()
     {
         var calibration = new SiteCalibration
         {
-            Mean = [0],
-            MeanVariance = [1],
-            Variance = [2],
-            VarianceVariance = [1],
-            ClassMean = [-0.5f, 0, 2],
-            ClassVariance = [0, 0, 0],
+            Mean = [0, 1],
+            MeanVariance = [1, 1],
+            Variance = [2, 2],
+            VarianceVariance = [1, 1],
+            ClassMean = [-0.5f, 0, 0, 0, 3, 0],
+            ClassVariance = [0, 0, 0, 0, 1, 0],
             ClassShare = 0.5f,
             ClassDistance = 0.6f,
             FrameDistance = 2,
         };
-        var normal = SiteNormal.Calibrated(Site(1), calibration);
-        Assert.Equal((4 + 16) / 2f, normal.FurthestClass, 1e-5f);
-        Assert.Equal(0.6f, StepGate.ClassNoise(normal, isNormal: true, clock: 1));
-        Assert.Equal(0.6f, StepGate.ClassNoise(normal, isNormal: false, clock: 1000));
-        Assert.Equal((0.6f + 10) / 2, StepGate.ClassNoise(normal, isNormal: true, clock: 33), 1e-5f);
-        // Without the classes' moments only their average is known.
-        var unknown = SiteNormal.Calibrated(Site(1), calibration with { ClassMean = [], ClassVariance = [] });
-        Assert.Equal(0.6f, StepGate.ClassNoise(unknown, isNormal: true, clock: 1000));
+        var normal = SiteNormal.Calibrated(Site(2), calibration);
+        var far = (9 + 1) / 4f;
+        Assert.Equal(0, normal.Unexplained(far, [3, 0], [1, 0], normal.Variance), 1e-5f);
+        // Another camera moves what no class does.
+        Assert.Equal((9 + 1) / 4f, normal.Unexplained((9 + 9 + 1) / 4f, [3, 3], [1, 1], normal.Variance), 1e-5f);
+        Assert.Equal(1 / 4f, normal.Unexplained(1 / 4f, [0, 1], [0, 0], normal.Variance), 1e-5f);
+        // Of a stream with half the contrast, classes lie half as far apart.
+        float[] quarter = [.. normal.Variance.Select(value => ((value + normal.Site.Epsilon) / 4) - normal.Site.Epsilon)];
+        Assert.Equal(0, normal.Unexplained(1, [1.5f, 0], [0.25f, 0], quarter), 1e-5f);
+        // Where the classes' moments are not known, the furthest may be further than the average.
+        var unknown = SiteNormal.Calibrated(Site(2), calibration with { ClassMean = [], ClassVariance = [] });
+        Assert.Equal(far - (2.5f * 0.6f), unknown.Unexplained(far, [3, 0], [1, 0], normal.Variance), 1e-5f);
+        Assert.Equal(0.5f * 2 / 4, StepGate.NoiseOfClass(normal, 16), 1e-6f);
     }
 
     [Fact]
@@ -126,6 +131,45 @@ public sealed class AutoPartTests
         Assert.Equal(0, StepGate.FrameWeight(distance: 2, usual: 2));
         Assert.Equal(0.5f, StepGate.FrameWeight(distance: 3, usual: 2));
         Assert.Equal(1, StepGate.FrameWeight(float.PositiveInfinity, usual: 2));
+    }
+
+    [Fact]
+    public void FrameGate_StreamThatWasNormalSoFar_ToleratesFurtherFrames()
+    {
+        Assert.Equal(1, StepGate.FrameTolerance(usualDistance: 1, framesBefore: 0));
+        Assert.Equal(1.5f, StepGate.FrameTolerance(usualDistance: 1, framesBefore: 16));
+        Assert.Equal(1.25f, StepGate.FrameTolerance(usualDistance: 1.5f, framesBefore: 16));
+        Assert.Equal(1, StepGate.FrameTolerance(usualDistance: 3, framesBefore: 10_000));
+    }
+
+    [Fact]
+    public void MomentCusum_TenFramesFarAway_AreNotLearnedAndChangeNothing()
+    {
+        var (change, usual) = (0f, 3f);
+        for (var frame = 0; frame < 10; frame++)
+        {
+            Assert.True(MomentCusum.Suspends(300, 1, 100, ref change, usual));
+        }
+
+        // The stream goes on as it was: the suspicion passes.
+        for (var frame = 0; frame < 8; frame++)
+        {
+            Assert.False(MomentCusum.Suspends(3, 1, 100, ref change, usual));
+            Assert.Equal(100, MomentCusum.Update(3, 1, 100, ref change, ref usual));
+        }
+
+        Assert.Equal(0, change);
+
+        // More of them are a change.
+        while (MomentCusum.Suspends(300, 1, 100, ref change, usual))
+        {
+        }
+
+        Assert.Equal(4, MomentCusum.Update(300, 1, 100, ref change, ref usual));
+
+        // A step that alone holds enough frames is believed at once, and a stream that has not settled believes everything.
+        Assert.False(MomentCusum.Suspends(300, 16, 100, ref change, 3));
+        Assert.False(MomentCusum.Suspends(300, 1, 20, ref change, 3));
     }
 
     [Fact]
@@ -145,7 +189,7 @@ public sealed class AutoPartTests
             steps++;
         }
 
-        Assert.InRange(steps, 2, 6);
+        Assert.InRange(steps, 10, 13);
         Assert.Equal(4, clock);
         Assert.Equal(0, change);
         Assert.True(usual > 1.1f);

@@ -61,6 +61,22 @@ internal static class Prototype
     public static FrameBlock Frames(string stream, int from, int count) =>
         FrameBlock.FromPixels(Streams.Value.Content.Bytes(Streams.Value.File, stream + ".frames").Slice(from * Side * Side, count * Side * Side).ToArray(), count, 1, Side, Side);
 
+    /// <summary>Some frames of a stream.</summary>
+    public static FrameBlock Frames(string stream, ReadOnlySpan<int> places)
+    {
+        var all = Streams.Value.Content.Bytes(Streams.Value.File, stream + ".frames");
+        var pixels = new byte[places.Length * Side * Side];
+        for (var i = 0; i < places.Length; i++)
+        {
+            all.Slice(places[i] * Side * Side, Side * Side).CopyTo(pixels.AsSpan(i * Side * Side));
+        }
+
+        return FrameBlock.FromPixels(pixels, places.Length, 1, Side, Side);
+    }
+
+    /// <summary>The pixels of one frame of a stream.</summary>
+    public static byte[] Pixels(string stream, int frame) => Streams.Value.Content.Bytes(Streams.Value.File, stream + ".frames").Slice(frame * Side * Side, Side * Side).ToArray();
+
     private static (byte[], Safetensors) Open(string name)
     {
         var file = File.ReadAllBytes(Path.Combine(Folder, name));
