@@ -54,8 +54,11 @@ internal static class EvaluateCommand
         };
         var json = new Option<string?>("--json") { Description = "Write the results as JSON; - for standard output.", HelpName = "FILE" };
         var csv = new Option<string?>("--csv") { Description = "Write the results as CSV; - for standard output.", HelpName = "FILE" };
-        var matrix = new Option<bool>("--matrix") { Description = "Every setting, order and number of frames a step, clean frames too, "
-            + "of the model's own method and the published ones; goes on where a run before was stopped." };
+        var matrix = new Option<bool>("--matrix")
+        {
+            Description = "Every setting, order and number of frames a step, clean frames too, "
+            + "of the model's own method and the published ones; goes on where a run before was stopped."
+        };
         var markdown = new Option<string?>("--markdown") { Description = "With --matrix: write the table as Markdown; - for standard output.", HelpName = "FILE" };
         var device = new Option<string>("--device") { Description = "cpu or cuda:N.", DefaultValueFactory = _ => "cpu" };
         var command = new Command("evaluate", "Measures the error of methods on labelled streams.")

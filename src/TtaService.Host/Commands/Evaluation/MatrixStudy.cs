@@ -39,7 +39,9 @@ internal sealed record MatrixStudy
             {
                 foreach (var seed in Seeds)
                 {
-                    var cells = (from batch in BatchSizes from method in Methods select new MatrixKey(
+                    var cells = (from batch in BatchSizes
+                                 from method in Methods
+                                 select new MatrixKey(
                         Subject,
                         setting,
                         order.Name,
