@@ -31,6 +31,7 @@ public sealed class AdaptiveModel : IDisposable
     private readonly PassThreads _threads;
     private readonly int _collapseFrames;
     private readonly HashSet<StreamState> _resident = new(ReferenceEqualityComparer.Instance);
+    private Action? _between;
     private bool _isDisposed;
 
     private AdaptiveModel(string path, ModelGraph graph, InputEncoding encoding, ModelOutput[] outputs, torch.Device device, AdaptiveModelOptions options, ModelCalibration? calibration)
@@ -45,10 +46,10 @@ public sealed class AdaptiveModel : IDisposable
         InputShape = encoding.ImageShape(graph.Inputs[0].Shape);
         // The SIMD kernels are for float32 on the CPU; all else goes by torch operators.
         var onHost = device.type == DeviceType.CPU && options.Precision == Precision.Fp32 && !options.UsesTorchOperators;
-        _arenas = new ArenaPool(onHost ? null : device);
         _upload = new FrameUpload(encoding, device, ElementType(options.Precision), staged: !onHost);
         _threads = new PassThreads(options.Threads, options.OwnsProcess);
         ArenaBytes = options.ArenaBytes ?? (DeviceMemory.FreeBytes(device) is { } free ? free / 4 : AdaptiveModelOptions.DefaultArenaBytes);
+        _arenas = new ArenaPool(onHost ? null : device, ArenaBytes);
         Observed = options.Observation is { } observation && graph.Sites.Count > 0 ? new ObservedStatistics(graph.Sites, observation, _arenas) : null;
         Ranges = options.Learning is { } learning ? [.. graph.Sites.Select(site => new SiteRange(site, learning.Range))] : null;
         _collapseFrames = options.Learning?.CollapseFrames ?? 0;
@@ -69,6 +70,9 @@ public sealed class AdaptiveModel : IDisposable
 
     /// <summary>How the input's axes lie in the graph.</summary>
     public InputLayout InputLayout => _encoding.Layout;
+
+    /// <summary>The image input's name in the graph.</summary>
+    public string InputName => _graph.Inputs[0].Name;
 
     /// <summary>The input's element type by its name in ONNX: FLOAT, UINT8, ….</summary>
     public string InputType => _graph.Inputs[0].ElementType;
@@ -91,13 +95,13 @@ public sealed class AdaptiveModel : IDisposable
     /// <summary>Names of the model's outputs.</summary>
     public IReadOnlyList<string> OutputNames => [.. _graph.Outputs.Select(output => output.Name)];
 
-    /// <summary>Most bytes of state that resident streams may take.</summary>
+    /// <summary>Most bytes of memory that are held for states, free rows included.</summary>
     public long ArenaBytes { get; }
 
     /// <summary>Bytes of state that resident streams take now.</summary>
     public long ResidentBytes { get; private set; }
 
-    /// <summary>Bytes of memory held for states: those of resident streams and rows that are free, for the next pass or, on a device, in the arena's tensor (a quarter at most while it grows).</summary>
+    /// <summary>Bytes of memory held for states: those of resident streams and rows that are free, for the next pass or, on a device, in the arena's tensor. Between passes it is <see cref="ArenaBytes"/> at most.</summary>
     public long HeldBytes => _arenas.Bytes;
 
     /// <summary>Streams whose state is resident.</summary>
@@ -298,10 +302,15 @@ public sealed class AdaptiveModel : IDisposable
             return;
         }
 
+        Tighten(sparse);
+    }
+
+    private void Tighten(DeviceArena arena)
+    {
         // An arena may hold rows of both kinds.
-        StreamState[] states = [.. _resident.Where(state => state.Runtime!.Arena == sparse)];
-        StreamState[] observed = Observed?.Arena == sparse ? [.. _resident] : [];
-        sparse.Compact([.. states.Select(state => state.Row), .. observed.Select(state => state.ObservedRow)]);
+        StreamState[] states = [.. _resident.Where(state => state.Runtime!.Arena == arena)];
+        StreamState[] observed = Observed?.Arena == arena ? [.. _resident] : [];
+        arena.Compact([.. states.Select(state => state.Row), .. observed.Select(state => state.ObservedRow)]);
         var place = 0;
         Array.ForEach(states, state => state.Row = place++);
         Array.ForEach(observed, state => state.ObservedRow = place++);
@@ -363,11 +372,25 @@ public sealed class AdaptiveModel : IDisposable
 
     /// <summary>Runs steps of different streams in one forward pass, and one more when a step mixes frames that teach with frames that do not. Frames must share C, H, W. A step's state is committed only when the whole pass and its own statistics are finite.</summary>
     /// <param name="steps">At most one step of a stream.</param>
+    /// <param name="between">Called on the CPU between the operators of a pass, so that a long one need not keep short ones waiting: may run steps of other streams that are resident, and must not throw. Null for nothing.</param>
     /// <returns>A result a step, in the order given.</returns>
-    public IReadOnlyList<StepResult> Run(IReadOnlyList<StreamStep> steps)
+    public IReadOnlyList<StepResult> Run(IReadOnlyList<StreamStep> steps, Action? between = null)
     {
         Check(steps);
         RunTimes = default;
+        _between = between;
+        try
+        {
+            return RunSteps(steps);
+        }
+        finally
+        {
+            _between = null;
+        }
+    }
+
+    private StepResult[] RunSteps(IReadOnlyList<StreamStep> steps)
+    {
         var results = new StepResult[steps.Count];
         var marked = new MarkedSteps(steps);
         for (var i = 0; i < steps.Count; i++)
@@ -552,13 +575,21 @@ public sealed class AdaptiveModel : IDisposable
             throw new ArenaFullException(ResidentStreams, ResidentBytes, ArenaBytes);
         }
 
+        // What is held is what counts: free rows of other sizes make room.
+        if (Growth(runtime.Arena, runtime.Arena == Observed?.Arena ? 2 : 1) + (runtime.Arena == Observed?.Arena || Observed is null ? 0 : Growth(Observed.Arena, 1)) > _arenas.Room)
+        {
+            _arenas.Trim(Tighten);
+        }
+
         _runtimes[state.Method] = runtime;
-        (state.Runtime, state.Row) = (runtime, runtime.Arena.Rent());
+        (state.Runtime, state.Row) = (runtime, runtime.Arena.Rent(alsoNeeded: ObservedBytes));
         runtime.Streams++;
         state.ObservedRow = Observed?.Arena.Rent() ?? -1;
         _resident.Add(state);
         ResidentBytes += runtime.RowBytes + ObservedBytes;
     }
+
+    private static long Growth(StateArena arena, int rows) => Math.Max(0, rows - arena.FreeRows) * arena.RowBytes;
 
     private void Initialize(StreamState state)
     {
@@ -644,7 +675,7 @@ public sealed class AdaptiveModel : IDisposable
         var began = Stopwatch.GetTimestamp();
         var input = _upload.Upload(blocks, frames);
         var uploaded = Stopwatch.GetTimestamp();
-        var outputs = _graph.Run([input], pass);
+        var outputs = _graph.Run([input], pass, _between is null || _runner is not HostRunner ? null : GiveWay);
         var read = new OutputTensor[outputs.Length];
         for (var i = 0; i < read.Length; i++)
         {
@@ -656,6 +687,15 @@ public sealed class AdaptiveModel : IDisposable
 
         RunTimes += new PassTimes(Stopwatch.GetElapsedTime(began, uploaded), Stopwatch.GetElapsedTime(uploaded), TimeSpan.Zero);
         return read;
+    }
+
+    // Others run in here: what is the running pass's own is put back behind them.
+    private void GiveWay()
+    {
+        var (between, times) = (_between!, RunTimes);
+        _between = null;
+        _threads.Aside(between);
+        (_between, RunTimes) = (between, times);
     }
 
     /// <summary>Frames that fill a pass of so many up.</summary>

@@ -27,7 +27,7 @@ public sealed record AdaptiveModelOptions
     /// <summary>Most threads of a pass; short passes run on one. Default 0: torch's, one a physical core.</summary>
     public int Threads { get; init; }
 
-    /// <summary>Most bytes of state that resident streams may take. Default: a quarter of the memory that the process may use, or on a GPU of what is free there once the model is loaded.</summary>
+    /// <summary>Most bytes of memory that are held for the states of resident streams, free rows included. Default: a quarter of the memory that the process may use, or on a GPU of what is free there once the model is loaded.</summary>
     public long? ArenaBytes { get; init; }
 
     /// <summary>A quarter of the memory that the process may use.</summary>

@@ -250,7 +250,8 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
             }
             catch
             {
-                written.ForEach(rows => rows.Undo());
+                // Each for itself: a device that fails may fail again.
+                written.ForEach(rows => rows.TryUndo());
                 throw;
             }
 
@@ -399,11 +400,18 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
             _arena.Scatter(places, values);
         }
 
-        public void Undo()
+        public void TryUndo()
         {
-            if (_before is { } before)
+            try
             {
-                _arena.Scatter(before.Places, before.Values);
+                if (_before is { } before)
+                {
+                    _arena.Scatter(before.Places, before.Values);
+                }
+            }
+            catch (Exception)
+            {
+                // What ended the commit is told.
             }
         }
     }

@@ -14,6 +14,8 @@ internal sealed class PassThreads(int maximum, bool ownsProcess)
 
     private readonly int _maximum = maximum > 0 ? maximum : Available.Value;
 
+    private TimeSpan _away;
+
     // By the power of two of the pass's input pixels.
     private readonly Choice?[] _choices = new Choice?[64];
 
@@ -24,10 +26,22 @@ internal sealed class PassThreads(int maximum, bool ownsProcess)
         var alone = _maximum == 1 || choice.NextAlone();
         var threads = alone ? 1 : _maximum;
         using var scope = Use(threads);
-        var began = Stopwatch.GetTimestamp();
+        var (began, away) = (Stopwatch.GetTimestamp(), _away);
         var result = pass(threads);
-        choice.Learn(alone, Stopwatch.GetElapsedTime(began).TotalSeconds / pixels);
+        choice.Learn(alone, (Stopwatch.GetElapsedTime(began) - (_away - away)).TotalSeconds / pixels);
         return result;
+    }
+
+    /// <summary>Does what is not the running pass's, which may be passes of others.</summary>
+    public void Aside(Action others)
+    {
+        var (began, away, threads) = (Stopwatch.GetTimestamp(), _away, torch.get_num_threads());
+        others();
+        _away = away + Stopwatch.GetElapsedTime(began);
+        if (torch.get_num_threads() != threads)
+        {
+            torch.set_num_threads(threads);
+        }
     }
 
     /// <summary>Torch gets one thread until this is disposed: for a few passes of any size, which teach nothing.</summary>

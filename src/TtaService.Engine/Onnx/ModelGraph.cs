@@ -98,15 +98,17 @@ public sealed class ModelGraph : IDisposable
     /// <summary>Runs the graph. The caller holds a dispose scope; outputs belong to it, intermediates die at their last use.</summary>
     /// <param name="inputs">In the order of <see cref="Inputs"/>.</param>
     /// <param name="sites">Decides at the sites; null runs the source statistics, folded into the convolutions.</param>
-    internal Tensor[] Run(IReadOnlyList<Tensor> inputs, ISiteNormalizer? sites)
+    /// <param name="between">Runs behind every instruction, and may run this graph.</param>
+    internal Tensor[] Run(IReadOnlyList<Tensor> inputs, ISiteNormalizer? sites, Action? between = null)
     {
         var program = sites is null ? _folded.Value : _adaptive;
-        if (_values.Length < program.Constants.Length)
+        // A run between two instructions of this one has slots of its own.
+        (var values, _values) = (_values, []);
+        if (values.Length < program.Constants.Length)
         {
-            _values = new Tensor?[program.Constants.Length];
+            values = new Tensor?[program.Constants.Length];
         }
 
-        var values = _values;
         program.Constants.CopyTo(values, 0);
         try
         {
@@ -123,6 +125,8 @@ public sealed class ModelGraph : IDisposable
                     values[slot]?.Dispose();
                     values[slot] = null;
                 }
+
+                between?.Invoke();
             }
 
             return [.. _outputs.Select(slot => values[slot]!.alias())];
@@ -138,6 +142,8 @@ public sealed class ModelGraph : IDisposable
 
                 values[slot] = null;
             }
+
+            _values = values;
         }
     }
 

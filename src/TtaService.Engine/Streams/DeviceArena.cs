@@ -5,7 +5,7 @@ namespace TtaService.Engine.Streams;
 
 /// <summary>Rows in one tensor on a device, so that a pass reads all its rows with one gather and commits them with one scatter.</summary>
 /// <remarks>A step's proposed state lies in a tensor of the pass's own; a failed step is left out of the scatter.</remarks>
-internal sealed class DeviceArena(int rowFloats, Device device) : StateArena(rowFloats)
+internal sealed class DeviceArena(int rowFloats, Device device, ArenaPool pool) : StateArena(rowFloats)
 {
     // Below this a smaller tensor would hardly save anything.
     private const int FewRows = 16;
@@ -15,7 +15,10 @@ internal sealed class DeviceArena(int rowFloats, Device device) : StateArena(row
     private int _capacity;
     private int _used;
 
-    public override long Bytes => _capacity * RowBytes;
+    public override int FreeRows => _capacity - Leased;
+
+    /// <summary>Runs before rows are written. Tests put a device here that fails at a chosen point.</summary>
+    internal Action? Scattering { get; set; }
 
     /// <summary>Whether most rows are free, so that <see cref="Compact"/> gives much of the memory back.</summary>
     public bool IsSparse => _capacity > FewRows && Leased < _capacity / 4;
@@ -26,6 +29,7 @@ internal sealed class DeviceArena(int rowFloats, Device device) : StateArena(row
     /// <summary>Writes rows, [rows, floats].</summary>
     public void Scatter(Tensor rows, Tensor values)
     {
+        Scattering?.Invoke();
         if (RowFloats > 0)
         {
             _rows!.index_copy_(0, rows, values);
@@ -58,7 +62,12 @@ internal sealed class DeviceArena(int rowFloats, Device device) : StateArena(row
         });
     }
 
-    public override void Dispose() => _rows?.Dispose();
+    public override void Dispose()
+    {
+        _rows?.Dispose();
+        pool.Held(-_capacity * RowBytes);
+        _capacity = 0;
+    }
 
     /// <summary>Moves the rows in use together, in the order given, to the places 0, 1, …; all others must be free.</summary>
     public void Compact(IReadOnlyList<int> rows)
@@ -69,7 +78,7 @@ internal sealed class DeviceArena(int rowFloats, Device device) : StateArena(row
         _used = rows.Count;
     }
 
-    protected override int Take()
+    protected override int Take(long alsoNeeded)
     {
         if (_free.TryPop(out var row))
         {
@@ -78,8 +87,9 @@ internal sealed class DeviceArena(int rowFloats, Device device) : StateArena(row
 
         if (_used == _capacity)
         {
-            // By a quarter, and copied on the device: a gather needs one tensor.
-            Hold(_capacity + Math.Max(1, _capacity / 4), () => _rows?.alias());
+            // By a quarter where there is room, and copied on the device: a gather needs one tensor.
+            var room = RowFloats == 0 ? long.MaxValue : (pool.Room - alsoNeeded) / RowBytes;
+            Hold(_capacity + (int)Math.Max(1, Math.Min(_capacity / 4, room)), () => _rows?.alias());
         }
 
         return _used++;
@@ -105,6 +115,7 @@ internal sealed class DeviceArena(int rowFloats, Device device) : StateArena(row
             _rows = held;
         }
 
+        pool.Held((capacity - _capacity) * RowBytes);
         _capacity = capacity;
     }
 }

@@ -5,7 +5,7 @@ namespace TtaService.Engine.Streams;
 
 /// <summary>Rows in native memory, each allocated when it is taken, so that what is held is what streams hold, plus a few spare rows for the next pass.</summary>
 /// <remarks>A step writes its proposed state to a row of its own; committing exchanges the two rows, so that nothing is copied and a failed step leaves the old row as it was.</remarks>
-internal sealed unsafe class HostArena(int rowFloats, SpareRows spares) : StateArena(rowFloats)
+internal sealed unsafe class HostArena(int rowFloats, ArenaPool pool) : StateArena(rowFloats)
 {
     // A cache line: rows can be read with aligned vectors.
     private const nuint Alignment = 64;
@@ -14,7 +14,7 @@ internal sealed unsafe class HostArena(int rowFloats, SpareRows spares) : StateA
     private readonly Stack<int> _spare = [];
     private readonly Stack<int> _unused = [];
 
-    public override long Bytes => (Leased + _spare.Count) * RowBytes;
+    public override int FreeRows => _spare.Count;
 
     public float* Pointer(int row) => (float*)_rows[row];
 
@@ -26,20 +26,31 @@ internal sealed unsafe class HostArena(int rowFloats, SpareRows spares) : StateA
 
     public override void Dispose()
     {
-        spares.Drop(_spare.Count * RowBytes);
-        foreach (var row in _rows)
+        DropSpares();
+        foreach (var row in _rows.Where(row => row != 0))
         {
+            pool.Held(-RowBytes);
             NativeMemory.AlignedFree((void*)row);
         }
 
         _rows.Clear();
     }
 
-    protected override int Take()
+    /// <summary>Gives the memory of the spare rows back.</summary>
+    public void DropSpares()
+    {
+        while (_spare.TryPop(out var row))
+        {
+            pool.Drop(RowBytes);
+            Free(row);
+        }
+    }
+
+    protected override int Take(long alsoNeeded)
     {
         if (_spare.TryPop(out var spare))
         {
-            spares.Drop(RowBytes);
+            pool.Drop(RowBytes);
             return spare;
         }
 
@@ -51,37 +62,27 @@ internal sealed unsafe class HostArena(int rowFloats, SpareRows spares) : StateA
         }
 
         _rows[row] = memory;
+        pool.Held(RowBytes);
         return row;
     }
 
     protected override void GiveBack(int row)
     {
-        if (spares.TryKeep(RowBytes))
+        if (pool.TryKeep(RowBytes))
         {
             _spare.Push(row);
-            return;
         }
+        else
+        {
+            Free(row);
+        }
+    }
 
+    private void Free(int row)
+    {
         NativeMemory.AlignedFree((void*)_rows[row]);
         _rows[row] = 0;
         _unused.Push(row);
+        pool.Held(-RowBytes);
     }
-}
-
-/// <summary>How much memory the host arenas of a model keep for the rows of the next pass, together.</summary>
-internal sealed class SpareRows
-{
-    // The rows that a batch proposes change hands with every pass; past this they go back to the heap.
-    private const long MostBytes = 32 << 20;
-
-    private long _bytes;
-
-    public bool TryKeep(long bytes)
-    {
-        var fits = _bytes + bytes <= MostBytes;
-        _bytes += fits ? bytes : 0;
-        return fits;
-    }
-
-    public void Drop(long bytes) => _bytes -= bytes;
 }

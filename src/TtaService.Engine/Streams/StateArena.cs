@@ -13,13 +13,14 @@ internal abstract class StateArena(int rowFloats) : IDisposable
     /// <summary>Rows in use.</summary>
     public int Leased { get; private set; }
 
-    /// <summary>Bytes that the arena holds, free rows included.</summary>
-    public abstract long Bytes { get; }
+    /// <summary>Rows that are held and free.</summary>
+    public abstract int FreeRows { get; }
 
     /// <summary>Takes a row; its content is undefined.</summary>
-    public int Rent()
+    /// <param name="alsoNeeded">Bytes of the pool's room that are meant for others.</param>
+    public int Rent(long alsoNeeded = 0)
     {
-        var row = Take();
+        var row = Take(alsoNeeded);
         Leased++;
         return row;
     }
@@ -40,7 +41,7 @@ internal abstract class StateArena(int rowFloats) : IDisposable
     public abstract void Dispose();
 
     /// <summary>A free row.</summary>
-    protected abstract int Take();
+    protected abstract int Take(long alsoNeeded);
 
     /// <summary>Frees a row.</summary>
     protected abstract void GiveBack(int row);

@@ -16,6 +16,8 @@ internal static class DashboardEndpoints
     private const string ActionHeader = "x-tta-action";
     private const int MaxRows = 1000;
 
+    private static readonly string[] ProxyHeaders = ["Forwarded", "X-Forwarded-For", "X-Real-IP", "Via"];
+
     /// <summary>Maps nothing when <see cref="DashboardOptions.Enabled"/> is false.</summary>
     public static IEndpointConventionBuilder MapDashboard(this IEndpointRouteBuilder endpoints)
     {
@@ -131,9 +133,12 @@ internal static class DashboardEndpoints
     private static bool MayAct(HttpContext context, DashboardOptions options) => options.AllowActions switch
     {
         DashboardActions.Always => true,
-        DashboardActions.Loopback => context.Connection.RemoteIpAddress is { } remote && IPAddress.IsLoopback(remote) && IsLoopbackName(context.Request.Host.Host),
+        DashboardActions.Loopback => context.Connection.RemoteIpAddress is { } remote && IPAddress.IsLoopback(remote) && IsLoopbackName(context.Request.Host.Host) && !WasForwarded(context.Request.Headers),
         _ => false,
     };
+
+    // A proxy on this machine brings requests of others.
+    private static bool WasForwarded(IHeaderDictionary headers) => Array.Exists(ProxyHeaders, headers.ContainsKey);
 
     private static bool IsLoopbackName(string host) => host == "localhost" || (IPAddress.TryParse(host.Trim('[', ']'), out var address) && IPAddress.IsLoopback(address));
 

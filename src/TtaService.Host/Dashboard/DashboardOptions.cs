@@ -6,7 +6,7 @@ public enum DashboardActions
     /// <summary>Who opens it on the server's own machine.</summary>
     Loopback,
 
-    /// <summary>Everybody who reaches the port, under whatever name.</summary>
+    /// <summary>Everybody who reaches the port under a name that it answers to.</summary>
     Always,
 
     /// <summary>Nobody.</summary>

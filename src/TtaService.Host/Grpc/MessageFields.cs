@@ -23,6 +23,7 @@ internal sealed class MessageFields
     /// <summary>Fields of a message and all messages in it, elements of repeated fields included: 4,096 frames with all that raw images have.</summary>
     public const int MaxFields = 65_536;
 
+    private const int MaxNumbers = 256 * 1024;
     private const int MaxUnknown = 64;
     private const int MaxVarint = 10;
 
@@ -37,7 +38,21 @@ internal sealed class MessageFields
         ["tta.v1.RawImage.data"] = int.MaxValue,
         ["tta.v1.FloatTensor.data"] = int.MaxValue,
         ["tta.v1.ImportStreamRequest.snapshot"] = int.MaxValue,
+        // As the frames of a step.
+        ["inference.ModelInferRequest.raw_input_contents"] = MaxEntries,
+        ["inference.InferTensorContents.bytes_contents"] = 4096,
+        // Such numbers take up to eight bytes for each byte on the wire; floating ones as many as they took there.
+        ["inference.InferTensorContents.bool_contents"] = MaxNumbers,
+        ["inference.InferTensorContents.int_contents"] = MaxNumbers,
+        ["inference.InferTensorContents.int64_contents"] = MaxNumbers,
+        ["inference.InferTensorContents.uint_contents"] = MaxNumbers,
+        ["inference.InferTensorContents.uint64_contents"] = MaxNumbers,
+        ["inference.InferTensorContents.fp32_contents"] = int.MaxValue,
+        ["inference.InferTensorContents.fp64_contents"] = int.MaxValue,
     };
+
+    // Repeated fields whose elements are bounded by the message alone.
+    private static readonly HashSet<string> Content = ["inference.ModelInferRequest.raw_input_contents", "inference.InferTensorContents.bytes_contents"];
 
     private static readonly ConcurrentDictionary<string, MessageFields> Known = new(StringComparer.Ordinal);
 
@@ -142,7 +157,8 @@ internal sealed class MessageFields
             // Packed numbers: as many as there are, whatever they take.
             var elements = Elements(reader.UnreadSequence.Slice(0, length), field.ElementBytes, path);
             field.Count(ref count, elements, path);
-            walk.Add(elements, path);
+            walk.Add(field.IsFree ? 0 : elements, field.IsNumbers, path);
+
             reader.Advance(length);
         }
     }
@@ -232,8 +248,21 @@ internal sealed class MessageFields
     private ref struct Walk
     {
         private int _fields;
+        private int _numbers;
 
         public int Unknown;
+
+        public void Add(int fields, bool areNumbers, string path)
+        {
+            if (areNumbers)
+            {
+                AddNumbers(fields, path);
+            }
+            else
+            {
+                Add(fields, path);
+            }
+        }
 
         public void Add(int fields, string path)
         {
@@ -244,6 +273,16 @@ internal sealed class MessageFields
 
             _fields += fields;
         }
+
+        private void AddNumbers(int numbers, string path)
+        {
+            if (numbers > MaxNumbers - _numbers)
+            {
+                throw new FailureException(Failure.Invalid("TOO_MANY_ENTRIES", path, $"the message has more than {MaxNumbers} numbers in typed contents, which is the limit; send raw_input_contents"));
+            }
+
+            _numbers += numbers;
+        }
     }
 
     private sealed class Field
@@ -252,9 +291,13 @@ internal sealed class MessageFields
         private readonly bool _isRepeated;
         private readonly bool _isString;
         private readonly int _limit;
+        private readonly int _maxText;
 
         public Field(FieldDescriptor field, int place)
         {
+            IsNumbers = field.IsRepeated && LimitOf(field) == MaxNumbers;
+            IsFree = field.IsRepeated && LimitOf(field) == int.MaxValue;
+            _maxText = Content.Contains(field.FullName) ? int.MaxValue : field.IsRepeated ? MaxText : LimitOf(field);
             (Number, Place, _name, _isRepeated, _limit) = (field.FieldNumber, place, field.Name, field.IsRepeated, LimitOf(field));
             _isString = field.FieldType == FieldType.String;
             IsText = field.FieldType is FieldType.String or FieldType.Bytes;
@@ -279,6 +322,12 @@ internal sealed class MessageFields
 
         public bool IsText { get; }
 
+        /// <summary>A tensor's whole numbers, which have a limit of their own.</summary>
+        public bool IsNumbers { get; }
+
+        /// <summary>A tensor's floating numbers, which the message bounds.</summary>
+        public bool IsFree { get; }
+
         /// <summary>Of a packed number; 0 when that differs.</summary>
         public int ElementBytes { get; }
 
@@ -298,9 +347,9 @@ internal sealed class MessageFields
 
         public void CheckText(in ReadOnlySequence<byte> text, string path)
         {
-            if (text.Length > (_isRepeated ? MaxText : _limit))
+            if (text.Length > _maxText)
             {
-                throw new FailureException(Failure.Invalid("FIELD_TOO_LONG", Below(path), $"{Below(path)} has {text.Length} bytes, the limit is {(_isRepeated ? MaxText : _limit)}"));
+                throw new FailureException(Failure.Invalid("FIELD_TOO_LONG", Below(path), $"{Below(path)} has {text.Length} bytes, the limit is {_maxText}"));
             }
 
             if (_isString)

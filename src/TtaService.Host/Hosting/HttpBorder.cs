@@ -2,7 +2,6 @@ using System.Diagnostics;
 using System.Net;
 using Microsoft.Extensions.Options;
 using TtaService.Engine;
-using TtaService.Host.Dashboard;
 using TtaService.Host.Grpc;
 using TtaService.Serving.Streams;
 
@@ -10,10 +9,9 @@ namespace TtaService.Host.Hosting;
 
 /// <summary>The border of the HTTP port: answers under the server's own names only, and says what went wrong as short JSON.</summary>
 /// <remarks>A page of another site whose name leads to this address (DNS rebinding) asks under that name. Addresses can't be a site's name.</remarks>
-internal sealed partial class HttpBorder(IOptions<ServerOptions> server, IOptions<DashboardOptions> dashboard, ILogger<HttpBorder> logger)
+internal sealed partial class HttpBorder(IOptions<ServerOptions> server, ILogger<HttpBorder> logger)
 {
-    // Who lets everybody act who reaches the port lets them look.
-    private readonly string[] _allowed = [.. AllowedHostsAttribute.Split(server.Value.AllowedHosts), "localhost", Environment.MachineName, .. dashboard.Value.AllowActions == DashboardActions.Always ? ["*"] : Array.Empty<string>()];
+    private readonly string[] _allowed = [.. AllowedHostsAttribute.Split(server.Value.AllowedHosts), "localhost", Environment.MachineName];
 
     /// <summary>Runs an HTTP/1.1 request inside of the border, others as they are.</summary>
     public async Task RunAsync(HttpContext context, RequestDelegate next)

@@ -31,6 +31,10 @@ public sealed class ServerOptions
     [Range(1024, long.MaxValue)]
     public long MaxTotalMessageBytes { get; set; } = 512L << 20;
 
+    /// <summary>Bytes that the calls of one connection may send before the server reads them (HTTP/2's window), beside the bytes of messages that are counted; a call alone has a sixteenth of it, 64 KiB at least. Default 4 MiB: 20 Mbit/s a call at 100 ms to the server, and 10 GiB if a peer fills it on each of its connections.</summary>
+    [Range(65_536, 1 << 30)]
+    public int MaxUnreadBytes { get; set; } = 4 << 20;
+
     /// <summary>A message that has begun, and the one message of a unary call, must be complete within this time. Default 10 s: 20 Mbit/s for the largest, 40 kbit/s for a camera's JPEG.</summary>
     [Range(typeof(TimeSpan), "00:00:00.010", "01:00:00")]
     public TimeSpan MessageTimeout { get; set; } = TimeSpan.FromSeconds(10);

@@ -3,6 +3,7 @@ using Microsoft.Extensions.Diagnostics.HealthChecks;
 using TtaService.Host.Dashboard;
 using TtaService.Host.Grpc;
 using TtaService.Host.Hosting;
+using TtaService.Host.Inference;
 
 namespace Microsoft.AspNetCore.Builder;
 
@@ -17,12 +18,14 @@ internal static class TtaEndpointRouteBuilderExtensions
         endpoints.MapGrpcService<StreamsService>();
         endpoints.MapGrpcService<ModelsService>();
         endpoints.MapGrpcService<DriftService>();
+        endpoints.MapGrpcService<InferenceService>();
         endpoints.MapGrpcHealthChecksService();
         endpoints.MapGrpcReflectionService();
         endpoints.MapHealthChecks("/health/live", new HealthCheckOptions { Predicate = check => check.Name == LivenessCheck.Name, ResponseWriter = Explain });
         endpoints.MapHealthChecks("/health/ready", new HealthCheckOptions { Predicate = check => check.Name == ReadinessCheck.Name, ResponseWriter = Explain });
         endpoints.MapPrometheusScrapingEndpoint("/metrics").DisableHttpMetrics().Add(NotOverHttp2);
         endpoints.MapDashboard().Add(NotOverHttp2);
+        endpoints.MapInference().Add(NotOverHttp2);
     }
 
     // The status, and what is wrong when something is.

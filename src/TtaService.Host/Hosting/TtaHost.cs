@@ -57,6 +57,12 @@ internal static partial class TtaHost
         }
     }
 
+    // HTTP/2's own.
+    private const int SmallestWindow = 65_535;
+
+    // Calls that nobody reads before the others of their connection stand still.
+    private const int CallsOfAWindow = 16;
+
     // Two listeners: without TLS a port speaks either HTTP/2 or HTTP/1.1.
     private static void Listen(KestrelServerOptions kestrel, ServerOptions server, PeerConnections peers)
     {
@@ -66,8 +72,9 @@ internal static partial class TtaHost
         kestrel.Limits.Http2.MaxStreamsPerConnection = server.MaxCallsPerConnection;
         kestrel.Limits.Http2.KeepAlivePingDelay = server.KeepAlivePingDelay;
         kestrel.Limits.Http2.KeepAlivePingTimeout = server.KeepAlivePingTimeout;
-        // A call that is not read fills its own window of 768 KiB; the connection's must hold several, or its other calls stand still too.
-        kestrel.Limits.Http2.InitialConnectionWindowSize = 16 * 1024 * 1024;
+        // A call that is not read fills its own window; the connection's must hold several, or its other calls stand still too.
+        kestrel.Limits.Http2.InitialConnectionWindowSize = server.MaxUnreadBytes;
+        kestrel.Limits.Http2.InitialStreamWindowSize = Math.Max(SmallestWindow, server.MaxUnreadBytes / CallsOfAWindow);
         // Of what is no gRPC call; those have limits of their own.
         kestrel.Limits.MaxRequestBodySize = 64 * 1024;
         kestrel.Listen(address, server.GrpcPort, listener => Serve(listener, HttpProtocols.Http2));

@@ -6,6 +6,7 @@ using Microsoft.Extensions.Options;
 using TtaService.Host.Dashboard;
 using TtaService.Host.Grpc;
 using TtaService.Host.Hosting;
+using TtaService.Host.Inference;
 using TtaService.Serving.Frames;
 using TtaService.Serving.Loops;
 using TtaService.Serving.Models;
@@ -17,7 +18,7 @@ namespace Microsoft.Extensions.DependencyInjection;
 
 internal static class TtaServiceCollectionExtensions
 {
-    /// <summary>Adds the engine with its models, the streams, and the gRPC services. Settings come from the sections Models, Batching, Streams, Store, Frames, Drift, Dashboard, Telemetry and Server.</summary>
+    /// <summary>Adds the engine with its models, the streams, and the gRPC services. Settings come from the sections Models, Batching, Streams, Store, Frames, Drift, Dashboard, Inference, Telemetry and Server.</summary>
     public static IServiceCollection AddTtaService(this IServiceCollection services)
     {
         services.TryAddSingleton(TimeProvider.System);
@@ -29,6 +30,7 @@ internal static class TtaServiceCollectionExtensions
         AddDrift(services);
         AddDashboard(services);
         AddGrpcServices(services);
+        AddInference(services);
         AddHealth(services);
         return services;
     }
@@ -46,6 +48,7 @@ internal static class TtaServiceCollectionExtensions
         services.AddSingleton<IValidateOptions<TelemetryOptions>, TelemetryOptionsValidator>();
         SettingsSection.Add<DriftOptions>(services, "Drift");
         SettingsSection.Add<DashboardOptions>(services, "Dashboard");
+        SettingsSection.Add<InferenceOptions>(services, "Inference");
     }
 
     private static void AddStreams(IServiceCollection services)
@@ -102,6 +105,14 @@ internal static class TtaServiceCollectionExtensions
         services.AddOptions<global::Grpc.AspNetCore.Server.GrpcServiceOptions>()
             .Configure<IOptions<ServerOptions>>((grpc, server) => SettingsSection.WhenValid(server, settings => grpc.MaxReceiveMessageSize = settings.MaxMessageBytes));
         services.AddGrpcReflection();
+    }
+
+    private static void AddInference(IServiceCollection services)
+    {
+        services.TryAddSingleton<NetworkModels>();
+        services.TryAddSingleton<InferenceModels>();
+        services.TryAddSingleton<InferenceServer>();
+        services.TryAddSingleton<RequestBodies>();
     }
 
     private static void AddHealth(IServiceCollection services)

@@ -46,7 +46,7 @@ internal sealed class DeviceWatch(ModelCatalog models, LoopWatch loops, IOptions
         try
         {
             await model.Engine.InvokeAsync(static _ => true).ConfigureAwait(false);
-            if (model.Batcher.FailuresInARow < FailuresToTry)
+            if (model.Batcher.Runner.FailuresInARow < FailuresToTry)
             {
                 beat.Troubled(null);
                 return;
@@ -55,7 +55,7 @@ internal sealed class DeviceWatch(ModelCatalog models, LoopWatch loops, IOptions
             var frames = model.Frames;
             var blank = FrameBlock.FromPixels(new byte[frames.FrameBytes], 1, frames.Channels, frames.Height, frames.Width);
             await model.Engine.InvokeAsync(engine => engine.RunSource([blank])).ConfigureAwait(false);
-            model.Batcher.FailuresInARow = 0;
+            model.Batcher.Runner.FailuresInARow = 0;
             beat.Troubled(null);
         }
         catch (Exception) when (stop.IsCancellationRequested)

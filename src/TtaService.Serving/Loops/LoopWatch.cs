@@ -18,7 +18,7 @@ internal sealed class LoopWatch
     public LoopWatch(TtaMetrics metrics, TimeProvider clock, ILogger<LoopWatch> logger)
     {
         (_metrics, _clock, _logger) = (metrics, clock, logger);
-        metrics.ReadLoops = () => _loops.GroupBy(loop => loop.Kind).Select(alike => (alike.Key, alike.Max(loop => loop.Age)));
+        metrics.ReadLoops = () => _loops.GroupBy(loop => loop.Kind).Select(alike => (alike.Key, alike.Max(loop => loop.Age), alike.Count(loop => loop.WhyUnwell is not null)));
     }
 
     /// <summary>All of them.</summary>

@@ -121,11 +121,37 @@ internal sealed partial class ModelLoading(
 
     private ServedModel Assemble(ModelFolder folder, string device, InferenceEngine engine, Preprocessing preprocessing, FramePipeline pipeline)
     {
-        var method = folder.DefaultMethod(engine.Model);
-        var watched = ModelDrift.Open(folder, engine.Model, drift.Value);
         var residency = new StreamResidency(folder.Name, metrics, clock, logger);
-        var batcher = new StepBatcher(engine, residency, batching.Value, streams.Value, decoding, new PictureGuard(frames.Value), new AnswerWriter(folder.Labels, engine.Model.Scores), metrics, activities, loops.Add(LoopKind.Batcher, $"the batcher of {folder.Name} on {device}", batching.Value.StuckAfter, isVital: true), clock, logger);
-        return new ServedModel(folder, device, preprocessing, pipeline, engine, residency, batcher, method, watched, new ShadowQueue(folder.Name, engine, metrics, loops.Add(LoopKind.Shadow, $"the frames of {folder.Name} that run through source", batching.Value.StuckAfter)));
+        var shadow = loops.Add(LoopKind.Shadow, $"the frames of {folder.Name} that run through source", batching.Value.StuckAfter);
+        return new ServedModel(
+            folder,
+            device,
+            preprocessing,
+            pipeline,
+            engine,
+            residency,
+            Batcher(folder, device, engine, residency),
+            folder.DefaultMethod(engine.Model),
+            ModelDrift.Open(folder, engine.Model, drift.Value),
+            new ShadowQueue(folder.Name, engine, metrics, shadow));
+    }
+
+    private StepBatcher Batcher(ModelFolder folder, string device, InferenceEngine engine, StreamResidency residency)
+    {
+        var beat = loops.Add(LoopKind.Batcher, $"the batcher of {folder.Name} on {device}", batching.Value.StuckAfter, isVital: true);
+        var (defects, guard) = (new StepDefects(logger), new PictureGuard(frames.Value));
+        return new StepBatcher(
+            engine,
+            new PassRunner(engine, residency, defects, clock),
+            new StepAdmission(batching.Value, streams.Value),
+            new StepPreparation(decoding, guard, defects),
+            new BatchAnswers(new AnswerWriter(folder.Labels, engine.Model.Scores), defects, metrics, clock),
+            new StepReports(metrics, activities, beat, clock, logger),
+            guard,
+            defects,
+            batching.Value,
+            beat,
+            clock);
     }
 
     private void Refuse(BrokenModel broken)

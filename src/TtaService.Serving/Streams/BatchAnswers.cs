@@ -4,10 +4,35 @@ using TtaService.Serving.Telemetry;
 namespace TtaService.Serving.Streams;
 
 /// <summary>Makes the outcomes of a pass, and shows the streams' watches what the model answered.</summary>
-internal sealed class BatchAnswers(AnswerWriter writer, TtaMetrics metrics, TimeProvider clock)
+internal sealed class BatchAnswers(AnswerWriter writer, StepDefects defects, TtaMetrics metrics, TimeProvider clock)
 {
-    /// <summary>An outcome a step.</summary>
-    public StepOutcome[] Outcomes(BatchEntry entry, StepResult result, BatchPass pass, int batchFrames)
+    /// <summary>An outcome a step of each entry. Does not throw: what was committed and can't be answered becomes a lost answer in the results.</summary>
+    public StepOutcome[][] Outcomes(List<BatchEntry> batch, EntryResult[] results, BatchPass pass)
+    {
+        var frames = batch.Sum(entry => entry.Block.Count);
+        var outcomes = new StepOutcome[batch.Count][];
+        for (var i = 0; i < batch.Count; i++)
+        {
+            try
+            {
+                outcomes[i] = results[i].Result is { } result ? Outcomes(batch[i], result, pass, frames) : batch[i].Fail(results[i].Lost?.Failure ?? results[i].Failure!);
+            }
+            catch (Exception defect)
+            {
+                var failure = defects.Explain(defect);
+                if (results[i].Result is { Status: StepStatus.Ok } committed)
+                {
+                    results[i] = new EntryResult(new LostAnswer(committed.Steps, committed.Frames, failure));
+                }
+
+                outcomes[i] = batch[i].Fail(results[i].Lost?.Failure ?? failure);
+            }
+        }
+
+        return outcomes;
+    }
+
+    private StepOutcome[] Outcomes(BatchEntry entry, StepResult result, BatchPass pass, int batchFrames)
     {
         if (result.Status != StepStatus.Ok)
         {

@@ -16,7 +16,7 @@ internal sealed class DecodeShare
 /// <summary>Bounds how many frames are decoded at a time, so that decoding leaves processors to the device thread and the network, and gives the turns to streams fairly, frame by frame.</summary>
 /// <remarks>
 /// A frame is decoded in one go, and a hostile one takes a second. So frames that cost more than a camera's wait in a line of their own: cheap ones never wait for them.
-/// While cheap frames come, the dear ones leave a processor free.
+/// While cheap frames come, the dear ones leave a processor free. They are decoded on threads that give way to all others, and take none of the pool's, on which everything else waits.
 /// </remarks>
 internal sealed class DecodeTurns
 {
@@ -28,6 +28,7 @@ internal sealed class DecodeTurns
     private readonly Lock _gate = new();
     private readonly Lane _light = new();
     private readonly Lane _heavy = new();
+    private readonly YieldingThreads _heavyThreads = new("tta-decode");
     private readonly int _places;
     private long _lightSeen;
 
@@ -149,42 +150,18 @@ internal sealed class DecodeTurns
             lane.Line.Charge(turn, turn.Cost);
             lane.Running++;
             job.Running++;
-            ThreadPool.UnsafeQueueUserWorkItem(static work => work.Turns.Have(work.Lane, work.Job, work.Turn), (Turns: this, Lane: lane, Job: job, Turn: job.Next++), preferLocal: false);
+            var next = new Turn(this, lane, job, job.Next++);
+            if (lane == _heavy)
+            {
+                _heavyThreads.Run(next.Have, next.End);
+            }
+            else
+            {
+                ThreadPool.UnsafeQueueUserWorkItem(next, preferLocal: false);
+            }
         }
 
         StandInLine(share);
-    }
-
-    private void Have(Lane lane, Job job, int turn)
-    {
-        var began = Stopwatch.GetTimestamp();
-        Exception? failure = null;
-        try
-        {
-            if (!Volatile.Read(ref job.GivenUp))
-            {
-                job.Decoding!.Decode(turn);
-            }
-        }
-        catch (Exception bad)
-        {
-            failure = bad;
-        }
-
-        lock (_gate)
-        {
-            lane.Running--;
-            job.Running--;
-            job.BusyTicks += Stopwatch.GetTimestamp() - began;
-            if (failure is not null)
-            {
-                job.Failure ??= failure;
-                job.GivenUp = true;
-            }
-
-            CompleteWhenDone(job);
-            GiveTurns();
-        }
     }
 
     private static void CompleteWhenDone(Job job)
@@ -233,6 +210,55 @@ internal sealed class DecodeTurns
         public Exception? Failure { get; set; }
 
         public TaskCompletionSource Done { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    }
+
+    /// <summary>A turn that was given.</summary>
+    private sealed class Turn(DecodeTurns turns, Lane lane, Job job, int turn) : IThreadPoolWorkItem
+    {
+        private long _ticks;
+        private Exception? _failure;
+
+        public void Execute()
+        {
+            Have();
+            End();
+        }
+
+        public void Have()
+        {
+            var began = Stopwatch.GetTimestamp();
+            try
+            {
+                if (!Volatile.Read(ref job.GivenUp))
+                {
+                    job.Decoding!.Decode(turn);
+                }
+            }
+            catch (Exception bad)
+            {
+                _failure = bad;
+            }
+
+            _ticks = Stopwatch.GetTimestamp() - began;
+        }
+
+        public void End()
+        {
+            lock (turns._gate)
+            {
+                lane.Running--;
+                job.Running--;
+                job.BusyTicks += _ticks;
+                if (_failure is not null)
+                {
+                    job.Failure ??= _failure;
+                    job.GivenUp = true;
+                }
+
+                CompleteWhenDone(job);
+                turns.GiveTurns();
+            }
+        }
     }
 
     private sealed class Lane

@@ -11,13 +11,13 @@ internal static class JoinedFrames
 
     public static FrameBlock Join(List<QueuedStep> steps)
     {
-        var first = steps[0].Frames!.Block;
+        var first = steps[0].Decoded!.Block;
         if (steps.Count == 1)
         {
             return first;
         }
 
-        var blocks = steps.ConvertAll(step => step.Frames!.Block);
+        var blocks = steps.ConvertAll(step => step.Decoded!.Block);
         var count = blocks.Sum(block => block.Count);
         return first.Pixels.IsEmpty
             ? FrameBlock.FromValues(Concatenate(blocks.ConvertAll(block => block.Values)), count, first.Channels, first.Height, first.Width)

@@ -4,21 +4,11 @@ using TtaService.Serving.Frames;
 
 namespace TtaService.Serving.Streams;
 
-/// <summary>What waits for its turn in a stream. Guarded by the batcher's gate.</summary>
-internal abstract class QueuedWork(StreamSession session)
+/// <summary>Work on a stream's state between two of its steps: creation, reset, export, release.</summary>
+internal sealed class QueuedOperation(StreamSession session, Func<InferenceEngine, Task> run) : QueuedWork(session.Waiting)
 {
     public StreamSession Session { get; } = session;
 
-    /// <summary>Its place in the stream's queue; null once it has left.</summary>
-    public LinkedListNode<QueuedWork>? Place { get; set; }
-
-    /// <summary>May run as soon as it is the first.</summary>
-    public abstract bool Ready { get; }
-}
-
-/// <summary>Work on a stream's state between two of its steps: creation, reset, export, release.</summary>
-internal sealed class QueuedOperation(StreamSession session, Func<InferenceEngine, Task> run) : QueuedWork(session)
-{
     /// <summary>Runs it; does not throw.</summary>
     public Func<InferenceEngine, Task> Run { get; } = run;
 
@@ -68,8 +58,10 @@ internal sealed record StepSubmission
 }
 
 /// <summary>A step from its admission to its outcome.</summary>
-internal sealed class QueuedStep(StreamSession session, StepSubmission submission, long submitted) : QueuedWork(session)
+internal sealed class QueuedStep(StreamSession session, StepSubmission submission, long submitted) : QueuedWork(session.Waiting)
 {
+    public StreamSession Session { get; } = session;
+
     public StepSubmission Submission { get; } = submission;
 
     /// <summary>When it was submitted, a timestamp of the batcher's clock.</summary>
@@ -81,7 +73,8 @@ internal sealed class QueuedStep(StreamSession session, StepSubmission submissio
     /// <summary>Of its frames; null while it was not taken, and for a step without a number.</summary>
     public ulong? Digest { get; set; }
 
-    public DecodedFrames? Frames { get; set; }
+    /// <summary>Its frames once they are decoded.</summary>
+    public DecodedFrames? Decoded { get; set; }
 
     /// <summary>What the frames show.</summary>
     public PictureFacts[] Pictures { get; set; } = [];
@@ -94,5 +87,7 @@ internal sealed class QueuedStep(StreamSession session, StepSubmission submissio
 
     public CancellationTokenRegistration Cancellation { get; set; }
 
-    public override bool Ready => Frames is not null || DecodeFailure is not null;
+    public override bool Ready => Decoded is not null || DecodeFailure is not null;
+
+    public override int Frames => Submission.Frames;
 }

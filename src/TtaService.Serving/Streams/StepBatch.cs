@@ -34,6 +34,28 @@ internal sealed record LostAnswer(long Steps, long Frames, Failure Failure)
     public Failure Failure { get; } = Failure with { Reason = "ANSWER_LOST", Message = $"the step was committed, its answer was lost: {Failure.Message}; go on with the next number" };
 }
 
+/// <summary>What became of an entry of a batch: one of the three is set.</summary>
+/// <param name="Result">It ran.</param>
+/// <param name="Lost">It counts, and has no answer.</param>
+/// <param name="Failure">It does not count.</param>
+internal readonly record struct EntryResult(StepResult? Result, LostAnswer? Lost, Failure? Failure)
+{
+    public EntryResult(StepResult result)
+        : this(result, null, null)
+    {
+    }
+
+    public EntryResult(LostAnswer lost)
+        : this(null, lost, null)
+    {
+    }
+
+    public EntryResult(Failure failure)
+        : this(null, null, failure)
+    {
+    }
+}
+
 /// <summary>A forward pass that is over.</summary>
 /// <param name="Started">When the engine was asked, a timestamp of the batcher's clock.</param>
 /// <param name="Run">Time until it answered.</param>

@@ -1,13 +1,18 @@
+using System.Diagnostics;
 using TtaService.Engine.Execution;
+using TtaService.Serving.Loops;
 using TtaService.Serving.Telemetry;
 
 namespace TtaService.Serving.Streams;
 
-/// <summary>Tells metrics, traces and logs what became of steps.</summary>
-internal sealed partial class StepReports(TtaMetrics metrics, TimeProvider clock, ILogger logger)
+/// <summary>Tells metrics, traces and logs what became of steps. Who listens to them may fail; the steps must not for it. Thread-safe.</summary>
+internal sealed partial class StepReports(TtaMetrics metrics, TtaActivities activities, LoopBeat beat, TimeProvider clock, ILogger logger)
 {
+    /// <summary>A step came. Returns its span when it is traced.</summary>
+    public Activity? Began(StreamSession session, int frames) => Guarded(() => activities.StepBegan(session, frames));
+
     /// <summary>A step that never ran.</summary>
-    public void NotRun(QueuedStep step, StepOutcome outcome)
+    public void NotRun(QueuedStep step, StepOutcome outcome) => Guarded(() =>
     {
         if (outcome.Answer is not null)
         {
@@ -20,10 +25,34 @@ internal sealed partial class StepReports(TtaMetrics metrics, TimeProvider clock
         }
 
         TtaActivities.StepEnded(step.Span, outcome);
+        return true;
+    });
+
+    /// <summary>A pass begins. Returns its span when it is traced.</summary>
+    public Activity? BatchBegan(List<BatchEntry> batch) => Guarded(() =>
+        activities.Source.HasListeners() ? activities.BatchBegan(batch[0].Session.Model.Name, batch.SelectMany(entry => entry.Steps).Select(step => step.Span)) : null);
+
+    /// <summary>A pass is over.</summary>
+    public void BatchEnded(Activity? span, List<BatchEntry> batch, BatchPass pass)
+    {
+        if (span is not null)
+        {
+            Guarded(() =>
+            {
+                TtaActivities.BatchEnded(span, batch.Count, batch.Sum(entry => entry.Block.Count), pass.Times);
+                return true;
+            });
+        }
     }
 
     /// <summary>A pass and the steps that ran in it.</summary>
-    public void Ran(List<BatchEntry> batch, object[] results, StepOutcome[][] outcomes, BatchPass pass, int frames)
+    public void Ran(List<BatchEntry> batch, EntryResult[] results, StepOutcome[][] outcomes, BatchPass pass) => Guarded(() =>
+    {
+        Report(batch, results, outcomes, pass);
+        return true;
+    });
+
+    private void Report(List<BatchEntry> batch, EntryResult[] results, StepOutcome[][] outcomes, BatchPass pass)
     {
         var model = batch[0].Session.Model.Name;
         var (steps, decode, queue) = (0, TimeSpan.Zero, TimeSpan.Zero);
@@ -37,7 +66,7 @@ internal sealed partial class StepReports(TtaMetrics metrics, TimeProvider clock
                 queue += pass.QueueTime(step, clock);
                 StepCompleted(step, outcomes[i][j]);
                 TtaActivities.StepEnded(step.Span, outcomes[i][j]);
-                if (results[i] is StepResult { Status: var status } && (status == StepStatus.NotFinite || (status == StepStatus.Ok && batch[i].Freeze)))
+                if (results[i].Result is { Status: var status } && (status == StepStatus.NotFinite || (status == StepStatus.Ok && batch[i].Freeze)))
                 {
                     metrics.AdaptationSkipped(model, status == StepStatus.Ok ? SkipCause.Frozen : SkipCause.NotFinite);
                 }
@@ -46,7 +75,7 @@ internal sealed partial class StepReports(TtaMetrics metrics, TimeProvider clock
 
         for (var i = 0; i < batch.Count; i++)
         {
-            if (results[i] is StepResult { NotLearned: { Count: > 0 } reasons })
+            if (results[i].Result is { NotLearned: { Count: > 0 } reasons })
             {
                 NotLearned(batch[i].Session, reasons);
             }
@@ -54,7 +83,9 @@ internal sealed partial class StepReports(TtaMetrics metrics, TimeProvider clock
 
         // The device's own queue holds operations of other streams; that is waiting, too.
         var waited = pass.Run - pass.Times.Transfer - pass.Times.Forward - pass.Times.Commit;
-        metrics.BatchCompleted(model, batch.Count, frames, decode / steps, (queue / steps) + (waited < TimeSpan.Zero ? TimeSpan.Zero : waited), pass.Times, clock.GetElapsedTime(pass.Started) - pass.Run);
+        var frames = batch.Sum(entry => entry.Block.Count);
+        var postprocess = clock.GetElapsedTime(pass.Started) - pass.Run;
+        metrics.BatchCompleted(model, batch.Count, frames, decode / steps, (queue / steps) + (waited < TimeSpan.Zero ? TimeSpan.Zero : waited), pass.Times, postprocess);
     }
 
     private void NotLearned(StreamSession session, IReadOnlyList<NotLearnedReason> reasons)
@@ -78,6 +109,19 @@ internal sealed partial class StepReports(TtaMetrics metrics, TimeProvider clock
     {
         var session = step.Session;
         metrics.StepCompleted(session.Model.Name, session.Method.Name, session.Name, clock.GetElapsedTime(step.Submitted), outcome.Failure?.Kind);
+    }
+
+    private T? Guarded<T>(Func<T?> report)
+    {
+        try
+        {
+            return report();
+        }
+        catch (Exception defect)
+        {
+            beat.Failed("a report of steps", defect);
+            return default;
+        }
     }
 
     private static partial class Log

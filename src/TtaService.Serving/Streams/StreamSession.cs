@@ -15,22 +15,6 @@ internal enum StateOrigin
     Reset,
 }
 
-/// <summary>Where a stream stands with its batcher.</summary>
-internal enum StreamPhase
-{
-    /// <summary>Nothing to do.</summary>
-    Idle,
-
-    /// <summary>Its first step is being decoded.</summary>
-    Decoding,
-
-    /// <summary>Its first step or operation may run.</summary>
-    Ready,
-
-    /// <summary>A step or an operation runs.</summary>
-    Running,
-}
-
 /// <summary>What may be set on a stream while its state stays.</summary>
 internal sealed record StreamSettings
 {
@@ -164,7 +148,7 @@ internal sealed class StreamSession
     }
 
     /// <summary>No work waits or runs.</summary>
-    public bool NothingWaits => Queue.Count == 0 && PendingSteps == 0 && Phase == StreamPhase.Idle;
+    public bool NothingWaits => Waiting.IsEmpty;
 
     /// <summary>Null after release. Its content belongs to the engine's thread.</summary>
     public StreamState? State { get; private set; }
@@ -185,18 +169,18 @@ internal sealed class StreamSession
 
     public AnsweredSteps Answered { get; }
 
-    public LinkedList<QueuedWork> Queue { get; } = new();
+    /// <summary>Its work in its order.</summary>
+    public StreamQueue Waiting { get; } = new();
 
-    public StreamPhase Phase { get; set; }
+    public LinkedList<QueuedWork> Queue => Waiting.Work;
 
-    /// <summary>Its share of the passes.</summary>
-    public FairShare Passes { get; } = new();
+    public StreamPhase Phase => Waiting.Phase;
 
     /// <summary>Its share of the decoding.</summary>
     public DecodeShare Decoding { get; } = new();
 
     /// <summary>Steps that were admitted and have no outcome yet.</summary>
-    public int PendingSteps { get; set; }
+    public int PendingSteps => Waiting.PendingSteps;
 
     public long Steps { get; private set; }
 

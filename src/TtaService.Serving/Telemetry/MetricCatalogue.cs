@@ -79,6 +79,7 @@ internal static class MetricCatalogue
     public static readonly MetricDefinition StoreDropped = new("tta.store.dropped", "{stream}", "Stored streams that were dropped to make room for others", [], 1);
 
     public static readonly MetricDefinition LoopLastTurn = new("tta.loop.last_turn", "s", "Time since a loop of the server got on; 0 while it has nothing to do", [Loop], 16);
+    public static readonly MetricDefinition LoopUnwell = new("tta.loop.unwell", "{loop}", "Loops of the server that stand still, or turn to no use", [Loop], 16);
     public static readonly MetricDefinition LoopFailure = new("tta.loop.failure", "{failure}", "Items on which a loop of the server failed, and went on", [Loop], 16);
 
     public static readonly MetricDefinition DriftScore = new("tta.drift.score", "1", "How far a stream's observed statistics are from the reference, 1 is the edge of normal; at each sweep", [Model, Method], ModelsAndMethods, Scores);
@@ -106,7 +107,7 @@ internal static class MetricCatalogue
     [
         StepDuration, StepPhaseDuration, StepReplayed, BatchSize, BatchSteps, QueueUsage, QueueLimit, FrameSize, FrameRejected, FrameNotLearned,
         StreamResident, StreamCold, StreamUtilization, ArenaUsage, ArenaLimit, StreamTransition, StreamReset, StreamStateAge,
-        CheckpointDuration, CheckpointSize, CheckpointLag, CheckpointDirty, StoreFailure, StoreDropped, LoopLastTurn, LoopFailure,
+        CheckpointDuration, CheckpointSize, CheckpointLag, CheckpointDirty, StoreFailure, StoreDropped, LoopLastTurn, LoopUnwell, LoopFailure,
         DriftScore, DriftStream, DriftRank, DriftGaussianKl, DriftWasserstein, OccupancyEntropy, AlphaEffective, FeatureSpread, DriftSweepDuration, WatchedDriftScore,
         PredictionEntropy, LabelShift, Diversity, ShadowFrame, ShadowEntropy, AdaptationSkipped, RpcDuration,
     ];

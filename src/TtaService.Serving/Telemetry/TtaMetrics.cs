@@ -118,7 +118,7 @@ internal sealed class TtaMetrics
     public Func<double>? ReadUtilization { get; set; }
 
     /// <summary>Reads how long ago the loops of the server got on, the longest of a kind.</summary>
-    public Func<IEnumerable<(LoopKind Kind, TimeSpan Age)>> ReadLoops { get; set; } = static () => [];
+    public Func<IEnumerable<(LoopKind Kind, TimeSpan Age, int Unwell)>> ReadLoops { get; set; } = static () => [];
 
     /// <summary>A step was answered or failed; <paramref name="failure"/> is null for an answer.</summary>
     public void StepCompleted(string model, string method, string stream, TimeSpan elapsed, FailureKind? failure)
@@ -360,11 +360,17 @@ internal sealed class TtaMetrics
             MetricCatalogue.CheckpointLag.Description);
     }
 
-    private void ObserveLoops() => _meter.CreateObservableGauge(
-        MetricCatalogue.LoopLastTurn.Name,
-        () => ReadLoops().Select(loop => new Measurement<double>(loop.Age.TotalSeconds, new KeyValuePair<string, object?>(MetricCatalogue.Loop, Label<LoopKind>.Of(loop.Kind)))),
-        MetricCatalogue.LoopLastTurn.Unit,
-        MetricCatalogue.LoopLastTurn.Description);
+    private void ObserveLoops()
+    {
+        _meter.CreateObservableGauge(
+            MetricCatalogue.LoopLastTurn.Name,
+            () => ReadLoops().Select(loop => new Measurement<double>(loop.Age.TotalSeconds, Of(loop.Kind))),
+            MetricCatalogue.LoopLastTurn.Unit,
+            MetricCatalogue.LoopLastTurn.Description);
+        Observe(MetricCatalogue.LoopUnwell, () => ReadLoops().Select(loop => new Measurement<long>(loop.Unwell, Of(loop.Kind))));
+
+        static KeyValuePair<string, object?> Of(LoopKind kind) => new(MetricCatalogue.Loop, Label<LoopKind>.Of(kind));
+    }
 
     private IEnumerable<Measurement<long>> DriftLevels()
     {

@@ -186,6 +186,43 @@ public abstract class AdaptiveModelTests : IDisposable
     }
 
     [Fact]
+    public void Run_WithStepsOfOthersBetweenItsOperators_AnswersEachAsAlone()
+    {
+        string[] methods = [.. NormalizationMethods.All.Select(method => method.Name)];
+        var (random, turns) = (new Random(12), 0);
+        foreach (var large in methods)
+        {
+            var (alone, among) = (_model.CreateState(Settings(large)), _model.CreateState(Settings(large)));
+            var others = methods.Select(method => (Alone: _model.CreateState(Settings(method)), Between: _model.CreateState(Settings(method)))).ToList();
+            var frames = Frames(random, 24);
+            FrameBlock[] small = [.. Enumerable.Range(0, 7).Select(_ => Frames(random, 4))];
+            var answers = new List<(int Other, StepResult Result)>();
+
+            var expected = Run(alone, frames);
+            var result = _model.Run([new StreamStep(among, frames)], () =>
+            {
+                var other = turns++ % others.Count;
+                answers.Add((other, Run(others[other].Between, small[answers.Count % small.Length])));
+            })[0];
+
+            Close.Assert(expected.Outputs[0].Values, result.Outputs[0].Values, 1e-5, large);
+            Assert.Equal((expected.Steps, expected.Frames), (result.Steps, result.Frames));
+            // A device is handed all operators at once.
+            Assert.Equal(_options.UsesTorchOperators, answers.Count == 0);
+            for (var i = 0; i < answers.Count; i++)
+            {
+                var (other, actual) = answers[i];
+                Close.Assert(Run(others[other].Alone, small[i % small.Length]).Outputs[0].Values, actual.Outputs[0].Values, 1e-5, $"{methods[other]} within {large}");
+            }
+
+            foreach (var state in others.SelectMany(other => new[] { other.Alone, other.Between }).Append(alone).Append(among))
+            {
+                _model.Release(state);
+            }
+        }
+    }
+
+    [Fact]
     public void Run_TbnWithTooFewFrames_IsRefusedAndSaysWhatToDo()
     {
         var state = _model.CreateState(Settings("tbn"));

@@ -50,6 +50,34 @@ public sealed class DevicePathTests : IDisposable
         }
     }
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Run_WhenTheDeviceFailsOnceRowsAreWritten_LeavesEveryStateAsItWas(bool atTheObservations)
+    {
+        // The rows are of several sizes, so that there are several writes.
+        StreamState[] states = [.. new[] { "adaptive", "ema", "unmix_tns" }.Select(method => _device.CreateState(MethodSettings.Create(method)))];
+        var (random, failing) = (new Random(5), (DeviceArena)(atTheObservations ? _device.Observed!.Arena : states[^1].Runtime!.Arena));
+        StreamStep[] Steps(Random frames) => [.. states.Select(state => new StreamStep(state, Frames(frames, 4)))];
+        _device.Run(Steps(random));
+        byte[][] before = [.. states.Select(state => _device.Export(state, default))];
+        var written = 0;
+        foreach (var arena in states.Select(state => (DeviceArena)state.Runtime!.Arena).Append((DeviceArena)_device.Observed!.Arena).Distinct())
+        {
+            arena.Scattering = () => written++;
+        }
+
+        // A device that fails at this write, and at the undoing of it.
+        failing.Scattering = () => throw new IOException($"after {written} writes");
+        var thrown = Assert.Throws<IOException>(() => _device.Run(Steps(new Random(6))));
+        failing.Scattering = null;
+
+        Assert.NotEqual("after 0 writes", thrown.Message);
+        Assert.Equal(before, states.Select(state => _device.Export(state, default)));
+        Assert.All(states, state => Assert.Equal((1, 4), (state.Steps, state.Frames)));
+        Assert.All(_device.Run(Steps(new Random(6))), result => Assert.Equal((StepStatus.Ok, 2), (result.Status, result.Steps)));
+    }
+
     [Fact]
     public void Export_FromOnePath_ContinuesOnTheOther()
     {

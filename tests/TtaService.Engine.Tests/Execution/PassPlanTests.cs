@@ -293,6 +293,41 @@ public abstract class PassPlanTests(bool usesTorchOperators) : IDisposable
     }
 
     [Fact]
+    public void CreateState_OfManySettingsAndSizes_HoldsNoMoreThanTheBudget()
+    {
+        static MethodSettings Settings(int components, int i) => MethodSettings.Create("unmix_tns", new JsonObject { ["components"] = components, ["temperature"] = 0.05 + (i * 1e-4) });
+        var graph = Graph(0, Norm("c", "n"), Mean("n", "y", 2, 3));
+        var bytes = Load(graph).StateBytes(Settings(64, 0));
+        var model = Load(graph, new AdaptiveModelOptions { ArenaBytes = (500 * bytes) + (bytes / 2) });
+
+        // As many temperatures as the budget says, and what is held is counted.
+        var states = Enumerable.Range(0, 500).Select(i => model.CreateState(Settings(64, i))).ToList();
+        Assert.Throws<ArenaFullException>(() => model.CreateState(Settings(64, 500)));
+        Assert.InRange(model.HeldBytes, model.ResidentBytes, model.ArenaBytes);
+        var results = model.Run([.. states[..64].Select(state => new StreamStep(state, Frames(1)))]);
+        Assert.All(results, result => Assert.Equal(StepStatus.Ok, result.Status));
+        Assert.InRange(model.HeldBytes, model.ResidentBytes, model.ArenaBytes);
+
+        // Rows of another size come in for some, whose free rows lie between those that stay.
+        var kept = states.Where((_, i) => i % 4 != 0).ToList();
+        var before = kept.ConvertAll(state => model.Export(state, default));
+        states.Except(kept).ToList().ForEach(model.Release);
+        var larger = new List<StreamState>();
+        while (model.ResidentBytes + model.StateBytes(Settings(128, 0)) <= model.ArenaBytes)
+        {
+            larger.Add(model.CreateState(Settings(128, larger.Count)));
+            Assert.InRange(model.HeldBytes, model.ResidentBytes, model.ArenaBytes);
+        }
+
+        Assert.InRange(larger.Count, 50, 125);
+        Assert.Equal(before, kept.ConvertAll(state => model.Export(state, default)));
+        Assert.Equal(StepStatus.Ok, Run(model, larger[^1], Frames(1)).Status);
+        kept.ForEach(model.Release);
+        larger.ForEach(model.Release);
+        Assert.Equal(0, model.ResidentBytes);
+    }
+
+    [Fact]
     public void Run_InAProcessOfOthers_LeavesTorchsThreadsAsTheyWere()
     {
         var model = Load(Graph(0, Norm("c", "n"), Mean("n", "y", 2, 3)), new AdaptiveModelOptions { Threads = 1 });

@@ -107,15 +107,34 @@ public sealed class DashboardApiTests
     [InlineData("loopback", "evil.example", true, false)]
     [InlineData("always", "tta.example", true, true)]
     [InlineData("always", "tta.example", false, false)]
+    [InlineData("always", "evil.example", true, false)]
     [InlineData("never", "localhost", true, false)]
     public async Task Actions_OfOthers_AreRefused(string allow, string name, bool header, bool allowed)
     {
-        await using var host = await TestHost.StartAsync($"--Dashboard:AllowActions={allow}");
+        await using var host = await TestHost.StartAsync($"--Dashboard:AllowActions={allow}", "--Server:AllowedHosts=tta.example");
         await host.StepAsync("camera", TestFrames.Tensor(1));
 
         Assert.Equal(allowed ? HttpStatusCode.OK : HttpStatusCode.Forbidden, await ActAsync(host, "streams/camera/reset", new { }, name, header));
 
         Assert.Equal(allowed ? 0 : 1, (await host.GetAsync("camera")).Age.Steps);
+    }
+
+    [Theory]
+    [InlineData("Forwarded", "for=8.8.8.8")]
+    [InlineData("X-Forwarded-For", "8.8.8.8")]
+    [InlineData("X-Real-IP", "8.8.8.8")]
+    [InlineData("Via", "1.1 proxy")]
+    public async Task Actions_ThroughAProxyOnTheServersMachine_AreRefused(string header, string value)
+    {
+        await using var host = await TestHost.StartAsync();
+        await host.StepAsync("camera", TestFrames.Tensor(1));
+        using var http = Http(host);
+        using var request = new HttpRequestMessage(HttpMethod.Post, "api/v1/streams/camera/reset") { Headers = { { "x-tta-action", "1" }, { header, value } } };
+
+        using var answer = await http.SendAsync(request, TestContext.Current.CancellationToken);
+
+        Assert.Equal(HttpStatusCode.Forbidden, answer.StatusCode);
+        Assert.Equal(1, (await host.GetAsync("camera")).Age.Steps);
     }
 
     [Fact]

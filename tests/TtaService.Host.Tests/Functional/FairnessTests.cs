@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using Grpc.Core;
 using SkiaSharp;
 using TtaService.Host.Tests.Infrastructure;
+using TtaService.Serving.Streams;
 using TtaService.V1;
 
 namespace TtaService.Host.Tests.Functional;
@@ -28,15 +29,41 @@ public sealed class FairnessTests
             foreach (var stream in large)
             {
                 steps.Add(StepAsync(host, stream, Many, order));
-                await host.UntilAsync(stream, session => session.Phase == TtaService.Serving.Streams.StreamPhase.Ready);
+                await host.UntilAsync(stream, session => session.Phase == StreamPhase.Ready);
             }
 
             steps.Add(StepAsync(host, "camera", [TestFrames.Tensor(1)], order));
-            await host.UntilAsync("camera", session => session.Phase == TtaService.Serving.Streams.StreamPhase.Ready);
+            await host.UntilAsync("camera", session => session.Phase == StreamPhase.Ready);
         }
 
         await Task.WhenAll(steps);
         Assert.Equal("camera", order.First());
+    }
+
+    [Fact]
+    public async Task SmallStep_WhileALargePassRuns_IsAnsweredWithinIt()
+    {
+        await using var host = await TestHost.StartAsync();
+        await host.StepAsync("large", TestFrames.Tensor(0));
+        await host.StepAsync("camera", TestFrames.Tensor(0));
+        var (begun, sent, answered, within) = (new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously), new ManualResetEventSlim(), new ManualResetEventSlim(), false);
+        host.Part<ModelCatalog>().Find(TestHost.Model).Batcher.Runner.Gap = () =>
+        {
+            begun.TrySetResult();
+            within |= sent.Wait(TimeSpan.FromSeconds(60)) && (within || answered.Wait(TimeSpan.FromSeconds(5)));
+        };
+
+        var large = StepAsync(host, "large", Many, []);
+        await begun.Task.WaitAsync(TimeSpan.FromSeconds(60));
+        var small = host.StepAsync("camera", TestFrames.Tensor(1));
+        sent.Set();
+        var reply = await small;
+        answered.Set();
+
+        await large;
+        Assert.Equal(2, reply.Step);
+        Assert.Equal(2, (await host.GetAsync("large")).Age.Steps);
+        Assert.True(within);
     }
 
     [Fact]

@@ -19,8 +19,8 @@ public sealed class BatcherBorderTests
         var batcher = host.Part<ModelCatalog>().Find(TestHost.Model).Batcher;
         using var first = await DuplexClient.OpenAsync(host, "first");
         using var second = await DuplexClient.OpenAsync(host, "second");
-        var run = batcher.RunPass;
-        batcher.RunPass = (model, steps) =>
+        var run = batcher.Runner.RunPass;
+        batcher.Runner.RunPass = (model, steps) =>
         {
             if (steps.Count < 2)
             {
@@ -111,11 +111,11 @@ public sealed class BatcherBorderTests
         host.ExpectsDefects = true;
         var batcher = host.Part<ModelCatalog>().Find(TestHost.Model).Batcher;
         using var call = await DuplexClient.OpenAsync(host, "camera");
-        var run = batcher.RunPass;
-        batcher.RunPass = (model, steps) => [.. run(model, steps).Select(result => result with { Outputs = null! })];
+        var run = batcher.Runner.RunPass;
+        batcher.Runner.RunPass = (model, steps) => [.. run(model, steps).Select(result => result with { Outputs = null! })];
         Assert.Equal("ANSWER_LOST", (await call.StepAsync(1, TestFrames.Tensor(1))).Error.Reason);
 
-        batcher.RunPass = run;
+        batcher.Runner.RunPass = run;
         Assert.Equal("STEP_ALREADY_PASSED", (await call.StepAsync(1, TestFrames.Tensor(1))).Error.Reason);
         Assert.Equal(2, (await call.StepAsync(2, TestFrames.Tensor(2))).Step.Step);
         await host.UntilAsync("camera", session => session is { Phase: StreamPhase.Idle, PendingSteps: 0 });

@@ -72,13 +72,13 @@ public sealed class LivenessTests
         await using var host = await TestHost.StartAsync();
         host.ExpectsDefects = true;
         var model = host.Part<ModelCatalog>().Find(TestHost.Model);
-        var run = model.Batcher.RunPass;
-        model.Batcher.RunPass = (_, _) => throw new InvalidOperationException("these frames");
+        var run = model.Batcher.Runner.RunPass;
+        model.Batcher.Runner.RunPass = (_, _) => throw new InvalidOperationException("these frames");
         await FailAsync(host);
         await host.Part<DeviceWatch>().LookAsync();
         Assert.Equal((HttpStatusCode.OK, HttpStatusCode.OK), await ProbeAsync(host));
 
-        model.Batcher.RunPass = run;
+        model.Batcher.Runner.RunPass = run;
         Assert.Equal(1, (await host.StepAsync("camera", TestFrames.Tensor(1))).Step);
     }
 

@@ -1,3 +1,5 @@
+using System.Diagnostics;
+using System.Globalization;
 using TtaService.Serving.Store;
 
 namespace TtaService.Host.Tests.Store;
@@ -45,6 +47,41 @@ public sealed class StreamStateStoreTests
         Assert.Equal(WriteStatus.Fenced, lateClose.Status);
         Assert.Equal([new FencedClaim(stale, current.Epoch, "b")], await any.Store.RenewAsync([stale, current], CancellationToken.None));
         Assert.Equal([5, 1], (await any.Store.CheckpointsAsync("s", CancellationToken.None)).Select(checkpoint => checkpoint.Step));
+    }
+
+    /// <summary>TTA_CLAIMS sets how many streams there are; the test's output says how long a turn of the renewal takes.</summary>
+    [Theory]
+    [InlineData("memory")]
+    [InlineData("file")]
+    [InlineData("redis")]
+    public async Task Renew_ClaimsOfManyStreams_ConfirmsEachAndNamesTheOneThatIsLost(string kind)
+    {
+        var streams = int.TryParse(Environment.GetEnvironmentVariable("TTA_CLAIMS"), CultureInfo.InvariantCulture, out var wanted) ? wanted : 1200;
+        await using var any = await StoreTestParts.Any.StartAsync(kind, options => options.MaxStreams = streams);
+        var claims = new List<StreamClaim>();
+        foreach (var names in Enumerable.Range(0, streams).Select(i => $"camera-{i}").Chunk(100))
+        {
+            claims.AddRange(await Task.WhenAll(names.Select(name => any.Store.ClaimAsync(name))));
+            await Task.WhenAll(claims.TakeLast(names.Length).Select(claim => any.Store.WriteAsync(claim, 1)));
+        }
+
+        var taken = await any.Store.ClaimAsync("camera-700", "b");
+        List<double> turns = [];
+        for (var turn = 0; turn < 3; turn++)
+        {
+            var began = Stopwatch.GetTimestamp();
+            var fenced = new List<FencedClaim>();
+            foreach (var some in claims.Chunk(500))
+            {
+                fenced.AddRange(await any.Store.RenewAsync(some, CancellationToken.None));
+            }
+
+            turns.Add(Stopwatch.GetElapsedTime(began).TotalSeconds);
+            Assert.Equal([new FencedClaim(claims[700], taken.Epoch, "b")], fenced);
+        }
+
+        TestContext.Current.SendDiagnosticMessage("{0}: {1} claims are renewed in {2:0.000} s", kind, streams, turns.Order().ElementAt(1));
+        TestContext.Current.TestOutputHelper?.WriteLine($"{kind}: {streams} claims are renewed in {turns.Order().ElementAt(1):0.000} s");
     }
 
     [Theory]

@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Globalization;
 using TtaService.Engine.Execution;
 using TtaService.Serving.Streams;
 
@@ -113,7 +114,40 @@ public sealed class DecodeTurnsTests
         Assert.All(shares, share => Assert.Empty(share.Jobs));
     }
 
+    [Fact]
+    public async Task DearFrames_AreDecodedOnThreadsThatGiveWay_AndNothingElseIs()
+    {
+        var turns = new DecodeTurns(new BatchingOptions { DecodeConcurrency = 2 });
+        var usual = Niceness.OfThisThread();
+        var decoded = new ConcurrentBag<(bool IsPools, int Nice)>();
+        var cheap = new ConcurrentBag<(bool IsPools, int Nice)>();
+        for (var i = 0; i < 20; i++)
+        {
+            var both = new[] { Decode(turns, new DecodeShare(), Noting(Dear, decoded)), Decode(turns, new DecodeShare(), Noting(1000, cheap)) };
+            Assert.All(await Task.WhenAll(both).WaitAsync(Enough), step => Assert.NotNull(step.Frames));
+            // What goes on behind a dear frame, and every thread that the pool grew by meanwhile.
+            Assert.Equal(usual, Niceness.OfThisThread());
+        }
+
+        Assert.All(cheap, thread => Assert.Equal((true, usual), thread));
+        Assert.All(decoded, thread => Assert.False(thread.IsPools));
+        if (OperatingSystem.IsLinux())
+        {
+            Assert.All(decoded, thread => Assert.Equal(Math.Min(usual + 5, 19), thread.Nice));
+        }
+
+        static Frames Noting(long cost, ConcurrentBag<(bool IsPools, int Nice)> notes) => new(3, cost, _ => notes.Add((Thread.CurrentThread.IsThreadPoolThread, Niceness.OfThisThread())));
+    }
+
     private static Task<(DecodedFrames? Frames, TimeSpan Busy)> Decode(DecodeTurns turns, DecodeShare share, Frames frames) => turns.DecodeAsync(share, frames, () => true, new TaskCompletionSource().Task);
+
+    private static class Niceness
+    {
+        // The 19th field of the line; the name of the thread, which may hold spaces, is in brackets before the third.
+        public static int OfThisThread() => OperatingSystem.IsLinux()
+            ? int.Parse(File.ReadAllText("/proc/thread-self/stat").Split(") ")[^1].Split(' ')[16], CultureInfo.InvariantCulture)
+            : 0;
+    }
 
     private sealed class Frames(int count, long cost, Action<int> decode) : StepDecoding
     {

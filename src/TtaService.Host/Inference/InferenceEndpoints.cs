@@ -1,0 +1,90 @@
+using System.Globalization;
+using System.Text;
+using Google.Protobuf;
+using TtaService.Serving.Streams;
+
+namespace TtaService.Host.Inference;
+
+/// <summary>The Open Inference Protocol over REST, on the HTTP port.</summary>
+internal static class InferenceEndpoints
+{
+    private const string HeaderLength = "Inference-Header-Content-Length";
+
+    // Protobuf's JSON names fields as the .proto file does, which is how Triton's REST names them.
+    private static readonly JsonFormatter Json = new(JsonFormatter.Settings.Default.WithPreserveProtoFieldNames(true).WithFormatDefaultValues(true));
+
+    public static IEndpointConventionBuilder MapInference(this IEndpointRouteBuilder endpoints)
+    {
+        var v2 = endpoints.MapGroup("/v2");
+        v2.MapGet("", (InferenceServer server) => new { name = server.Name, version = server.Version, extensions = InferenceServer.Extensions });
+        v2.MapGet("/health/live", () => Results.Ok());
+        v2.MapGet("/health/ready", async (InferenceServer server, CancellationToken cancel) => await server.IsReadyAsync(cancel).ConfigureAwait(false) ? Results.Ok() : Results.StatusCode(StatusCodes.Status503ServiceUnavailable));
+        v2.MapPost("/repository/index", (InferenceModels models) => models.Index().Select(model => new { name = model.Name, version = InferenceModels.Version, state = model.Reason.Length == 0 ? "READY" : "UNAVAILABLE", reason = model.Reason }));
+        v2.MapGet("/models/stats", (InferenceModels models) => Statistics(models, string.Empty, string.Empty));
+        foreach (var model in new[] { "/models/{model}", "/models/{model}/versions/{version}" })
+        {
+            v2.MapGet(model, (InferenceModels models, string model, string? version) => Describe(models.Find(model, version ?? string.Empty).Description));
+            v2.MapGet(model + "/ready", (InferenceModels models, string model, string? version) => models.IsReady(model, version ?? string.Empty) ? Results.Ok() : Results.BadRequest());
+            v2.MapGet(model + "/config", (InferenceModels models, string model, string? version) => Results.Text(Json.Format(ModelConfigs.Of(models.Find(model, version ?? string.Empty).Description)), "application/json"));
+            v2.MapGet(model + "/stats", (InferenceModels models, string model, string? version) => Statistics(models, model, version ?? string.Empty));
+            v2.MapPost(model + "/infer", InferAsync);
+        }
+
+        return v2;
+    }
+
+    private static async Task InferAsync(HttpContext context, InferenceModels models, RequestBodies bodies, string model, string? version)
+    {
+        RefuseOtherSites(context.Request);
+        using var body = await bodies.ReadAsync(context).ConfigureAwait(false);
+        var request = JsonTensors.Read(body.Bytes, LengthOf(context.Request, body.Bytes.Length), model, version ?? string.Empty, context.Connection.RemoteIpAddress?.ToString() ?? string.Empty, out var binary);
+        var response = await models.InferOnceAsync(request, context.RequestAborted).ConfigureAwait(false);
+        var (json, tail) = JsonTensors.Write(request, response, binary);
+        context.Response.ContentType = "application/json";
+        context.Response.ContentLength = json.Length + tail.Sum(part => (long)part.Length);
+        if (tail.Count > 0)
+        {
+            context.Response.ContentType = "application/octet-stream";
+            context.Response.Headers[HeaderLength] = json.Length.ToString(CultureInfo.InvariantCulture);
+        }
+
+        await context.Response.Body.WriteAsync(json, context.RequestAborted).ConfigureAwait(false);
+        foreach (var part in tail)
+        {
+            await context.Response.Body.WriteAsync(part, context.RequestAborted).ConfigureAwait(false);
+        }
+    }
+
+    // A page of another site can send a request here from a browser on this machine, and would have it learned.
+    private static void RefuseOtherSites(HttpRequest request)
+    {
+        if (request.Headers.Origin.ToString() is { Length: > 0 } origin && !(Uri.TryCreate(origin, UriKind.Absolute, out var site) && site.Authority.Equals(request.Host.Value, StringComparison.OrdinalIgnoreCase)))
+        {
+            throw new FailureException(Failure.Invalid("ORIGIN_FOREIGN", "Origin", "pages of other sites may not send frames; ask from a page of this server, or not from a browser"));
+        }
+    }
+
+    private static int LengthOf(HttpRequest request, int body) => !request.Headers.TryGetValue(HeaderLength, out var text)
+        ? body
+        : int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var length)
+            ? length
+            : throw new FailureException(Failure.Invalid("REQUEST_UNREADABLE", HeaderLength, $"the header {HeaderLength} must be a whole number of bytes"));
+
+    private static object Describe(InferenceModelDescription model) => new
+    {
+        name = model.Name,
+        versions = new[] { InferenceModels.Version },
+        platform = model.Platform,
+        inputs = model.Inputs.Select(Describe),
+        outputs = model.Outputs.Select(Describe),
+    };
+
+    private static object Describe(TensorDescription tensor) => new { name = tensor.Name, datatype = tensor.Datatype.Name(), shape = tensor.Shape };
+
+    private static IResult Statistics(InferenceModels models, string model, string version)
+    {
+        var text = new StringBuilder("{\"model_stats\":[");
+        text.AppendJoin(',', models.Statistics(model, version).Select(one => Json.Format(one)));
+        return Results.Text(text.Append("]}").ToString(), "application/json");
+    }
+}
