@@ -289,7 +289,7 @@ public sealed class OperatorParityTests : IDisposable
         graph.Input.Add(inputs.Select(input => new ValueInfoProto
         {
             Name = input,
-            Type = new TypeProto { TensorType = new TypeProto.Types.Tensor { ElemType = (int)(input switch { "go" => DataType.Bool, "i" => DataType.Int64, _ => DataType.Float }) } },
+            Type = new TypeProto { TensorType = new TypeProto.Types.Tensor { ElemType = (int)(input switch { "go" => DataType.Bool, "i" => DataType.Int64, _ => DataType.Float }), Shape = input is "go" or "i" ? new TensorShapeProto() : null } },
         }));
         graph.Output.Add(outputs.Select(output => new ValueInfoProto { Name = output }));
         return new AttributeProto { Name = name, G = graph, Type = AttributeProto.Types.AttributeType.Graph };
