@@ -267,7 +267,12 @@ public sealed class OperatorParityTests : IDisposable
 
     private static FunctionProto Function(string name, string[] attributes, params NodeProto[] nodes) => new()
     {
-        Name = name, Domain = "own", Input = { "in" }, Output = { "out" }, Attribute = { attributes }, Node = { nodes },
+        Name = name,
+        Domain = "own",
+        Input = { "in" },
+        Output = { "out" },
+        Attribute = { attributes },
+        Node = { nodes },
         OpsetImport = { new OperatorSetIdProto { Domain = "", Version = 18 }, new OperatorSetIdProto { Domain = "own", Version = 1 } },
     };
 
