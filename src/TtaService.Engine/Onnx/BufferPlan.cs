@@ -8,7 +8,7 @@ internal static class BufferPlan
     // Operators whose results never share memory with an input. All others count as views: most are (Slice, Reshape, Transpose, Identity, Expand, Split), the rest can be (Clip without bounds, Cast to the same type).
     private static readonly HashSet<string> Makers =
     [
-        "Conv", "ConvTranspose", "Gemm", "MatMul", "Concat", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool",
+        "Conv", "ConvTranspose", "QuantizeLinear", "DequantizeLinear", "Gemm", "MatMul", "Concat", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool",
         "Relu", "LeakyRelu", "Elu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Erf", "Exp", "Sqrt", "Neg", "Add", "Sub", "Mul", "Div",
     ];
 

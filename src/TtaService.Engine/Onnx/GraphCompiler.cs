@@ -68,6 +68,7 @@ internal sealed class GraphCompiler : IDisposable
         Sites = [.. _nodes.Where(node => node.Site is not null).Select(node => node.Site!)];
         InputSlots = [.. Inputs.Select(input => Slot(input.Name))];
         OutputSlots = [.. Outputs.Select(output => Slot(output.Name))];
+        DropUnread();
         foreach (var constant in _constants.Values)
         {
             Own(constant);
@@ -150,6 +151,16 @@ internal sealed class GraphCompiler : IDisposable
         _convolutions.Dispose();
     }
 
+    // What was folded into other constants dies with the scope: quantized weights are held eightfold until then.
+    private void DropUnread()
+    {
+        var read = _nodes.SelectMany(node => node.Proto.Input).Concat(_graph.Output.Select(output => output.Name)).ToHashSet(StringComparer.Ordinal);
+        foreach (var name in _constants.Keys.Where(name => !read.Contains(name)).ToList())
+        {
+            _constants.Remove(name);
+        }
+    }
+
     private void ReadConstants(string path)
     {
         var decoder = new TensorDecoder(Path.GetDirectoryName(Path.GetFullPath(path))!);
@@ -188,14 +199,8 @@ internal sealed class GraphCompiler : IDisposable
             node.Refuse($"writes '{output}', which exists already");
         }
 
-        if (proto.Domain is not ("" or "ai.onnx"))
-        {
-            node.Refuse($"operators of domain '{proto.Domain}' are not supported");
-            return;
-        }
-
         var before = _problems.Count;
-        if (proto.OpType == "BatchNormalization" && Enumerable.Range(1, 4).All(input => node.Constant(input) is not null))
+        if (proto.OpType == "BatchNormalization" && node.Int("spatial", 1) != 0 && Enumerable.Range(1, 4).All(input => node.Constant(input) is not null))
         {
             if (Trained(node) && Site(node, proto) is { } site)
             {
@@ -205,18 +210,11 @@ internal sealed class GraphCompiler : IDisposable
             return;
         }
 
-        if (OperatorRegistry.Find(proto.OpType) is not { } op)
+        if (OperatorRegistry.Compile(node) is not { } kernel)
         {
-            node.Refuse("the operator is not supported");
             return;
         }
 
-        foreach (var attribute in node.AttributeNames.Where(attribute => !op.Attributes.Contains(attribute)))
-        {
-            node.Refuse($"attribute '{attribute}' is not supported");
-        }
-
-        var kernel = SizeLimit.Guard(node, op.Compile(node));
         if (_problems.Count == before && _problems.Count == 0 && proto.Input.All(input => input.Length == 0 || _constants.ContainsKey(input)))
         {
             Fold(proto, node, kernel);
@@ -256,12 +254,6 @@ internal sealed class GraphCompiler : IDisposable
         if (node.Int("training_mode", 0) != 0 || node.Outputs > 1)
         {
             node.Refuse("is in training mode; export with model.eval() and training=torch.onnx.TrainingMode.PRESERVE");
-            return false;
-        }
-
-        if (node.Int("spatial", 1) == 0)
-        {
-            node.Refuse("spatial=0 is not supported");
             return false;
         }
 

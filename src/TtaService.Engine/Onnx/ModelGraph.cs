@@ -1,5 +1,6 @@
 using TorchSharp;
 using TtaService.Engine.Normalization;
+using TtaService.Engine.Onnx.Rewriting;
 using TtaService.Engine.Onnx.Wire;
 using static TorchSharp.torch;
 
@@ -79,6 +80,7 @@ public sealed class ModelGraph : IDisposable
     public static ModelGraph Load(string path, Device device, ScalarType precision = ScalarType.Float32, Func<NormalizationSite, NormalizationSite?>? chooseVirtual = null)
     {
         var (model, opset, digest) = OnnxReader.Read(path);
+        GraphRewriter.Rewrite(path, model, opset);
         // What compiling leaves behind besides the constants goes with the scope.
         using var scope = NewDisposeScope();
         using var mode = no_grad();

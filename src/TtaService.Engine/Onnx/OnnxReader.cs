@@ -8,7 +8,7 @@ namespace TtaService.Engine.Onnx;
 internal static class OnnxReader
 {
     /// <summary>Opsets of the ai.onnx domain that the operators are written for.</summary>
-    public const long FirstOpset = 9;
+    public const long FirstOpset = 7;
 
     public const long LastOpset = 21;
 
@@ -44,18 +44,13 @@ internal static class OnnxReader
             throw new ModelLoadException($"{path} holds no graph; it is not an ONNX model, or it is cut short");
         }
 
-        if (model.Functions.Count > 0)
-        {
-            throw new ModelLoadException($"{path} holds local functions ({model.Functions[0].Name}); export without them");
-        }
-
         if (model.Graph.SparseInitializer.Count > 0)
         {
             throw new ModelLoadException($"{path} holds sparse initializers, which are not supported");
         }
 
         var opset = model.OpsetImport.FirstOrDefault(import => import.Domain is "" or "ai.onnx")?.Version ?? 0;
-        return opset is >= FirstOpset and <= LastOpset
+        return opset <= LastOpset && (opset >= FirstOpset || EarlyOpsets.CanRead(model.Graph, opset))
             ? (model, opset, Convert.ToHexStringLower(SHA256.HashData(bytes)))
             : throw new ModelLoadException($"{path} uses opset {opset}; opsets {FirstOpset} to {LastOpset} are supported: export with opset_version=17");
     }

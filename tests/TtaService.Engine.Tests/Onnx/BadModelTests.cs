@@ -51,17 +51,17 @@ public sealed class BadModelTests : IDisposable
     public void Load_SeveralProblems_NamesAllWithTheirNodes()
     {
         var message = Refusal(Model(
-            Node("NonMaxSuppression", ["x"], "a"),
+            Node("StringNormalizer", ["x"], "a"),
             Node("Conv", ["a", "w"], "b", new AttributeProto { Name = "speed", I = 1 }),
             Node("Relu", ["nowhere"], "c")));
 
-        Assert.Contains("node 'NonMaxSuppression_a'", message, StringComparison.Ordinal);
+        Assert.Contains("node 'StringNormalizer_a'", message, StringComparison.Ordinal);
         Assert.Contains("attribute 'speed'", message, StringComparison.Ordinal);
         Assert.Contains("reads 'nowhere'", message, StringComparison.Ordinal);
     }
 
     [Theory]
-    [InlineData(8)]
+    [InlineData(5)]
     [InlineData(22)]
     [InlineData(0)]
     public void Load_OpsetOutOfRange_NamesTheRange(long opset)
@@ -69,7 +69,7 @@ public sealed class BadModelTests : IDisposable
         var model = Model(Node("Relu", ["x"], "y"));
         model.OpsetImport[0].Version = opset;
 
-        Assert.Contains("opsets 9 to 21 are supported", Refusal(model), StringComparison.Ordinal);
+        Assert.Contains("opsets 7 to 21 are supported", Refusal(model), StringComparison.Ordinal);
     }
 
     [Fact]

@@ -13,6 +13,8 @@ internal sealed class Node(NodeProto proto, long opset, IReadOnlyDictionary<stri
 
     public string Type => proto.OpType;
 
+    public string Domain => proto.Domain;
+
     public string Name => proto.Name.Length > 0 ? proto.Name : proto.Output[0];
 
     public long Opset => opset;
@@ -35,12 +37,22 @@ internal sealed class Node(NodeProto proto, long opset, IReadOnlyDictionary<stri
 
     public float[]? Floats(string attribute) => _attributes.TryGetValue(attribute, out var a) ? [.. a.Floats] : null;
 
+    public string[]? Texts(string attribute) => _attributes.TryGetValue(attribute, out var a) ? [.. a.Strings.Select(text => text.ToStringUtf8())] : null;
+
+    public GraphProto? Graph(string attribute) => _attributes.TryGetValue(attribute, out var a) ? a.G : null;
+
     public TensorProto? TensorValue(string attribute) => _attributes.TryGetValue(attribute, out var a) ? a.T : null;
 
     public bool HasInput(int input) => input < proto.Input.Count && proto.Input[input].Length > 0;
 
     /// <summary>An input that is known at load time, or null.</summary>
     public Tensor? Constant(int input) => input < proto.Input.Count ? constants.GetValueOrDefault(proto.Input[input]) : null;
+
+    /// <summary>Name of an input.</summary>
+    public string InputName(int input) => proto.Input[input];
+
+    /// <summary>A node of a subgraph of this one.</summary>
+    public Node Inner(NodeProto inner, IReadOnlyDictionary<string, Tensor> known) => new(inner, opset, known, problems);
 
     /// <summary>Notes what can't be run; loading ends with all problems together.</summary>
     public void Refuse(string problem) => problems.Add($"node '{Name}' ({Type}, opset {opset}): {problem}");

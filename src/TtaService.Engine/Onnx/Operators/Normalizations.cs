@@ -23,6 +23,12 @@ internal static class Normalizations
             }
 
             var epsilon = node.Float("epsilon", 1e-5f);
+            if (node.Int("spatial", 1) == 0)
+            {
+                // Until opset 8: statistics for each place of a channel.
+                return inputs => [((inputs[0]! - inputs[3]!) / inputs[4]!.Plus(epsilon).sqrt_() * inputs[1]!).AddInPlace(inputs[2]!)];
+            }
+
             return inputs => [nn.functional.batch_norm(inputs[0]!, inputs[3]!, inputs[4]!, inputs[1], inputs[2], training: false, eps: epsilon)];
         }),
         new("LayerNormalization", ["axis", "epsilon", "stash_type"], node =>
@@ -59,6 +65,26 @@ internal static class Normalizations
                 return [nn.functional.group_norm(x, groups, weight, bias, epsilon)];
             };
         }),
+        new("MeanVarianceNormalization", ["axes"], node =>
+        {
+            var axes = node.Ints("axes") ?? [0, 2, 3];
+            return inputs =>
+            {
+                using var mean = inputs[0]!.mean(axes, keepdim: true);
+                var centered = inputs[0]! - mean;
+                using var deviation = centered.Squared().mean(axes, keepdim: true).sqrt_();
+                return [centered.div_(deviation.Plus(1e-9))];
+            };
+        }),
+        new("LpNormalization", ["axis", "p"], node =>
+        {
+            var (axis, p) = (node.Int("axis", -1), node.Int("p", 2));
+            return inputs =>
+            {
+                using var norm = p == 1 ? inputs[0]!.abs().sum([axis], keepdim: true) : inputs[0]!.Squared().sum([axis], keepdim: true).sqrt_();
+                return [inputs[0]! / norm];
+            };
+        }),
         new("LRN", ["alpha", "beta", "bias", "size"], node =>
         {
             var (alpha, beta, bias, size) = (node.Float("alpha", 1e-4f), node.Float("beta", 0.75f), node.Float("bias", 1), node.Int("size", 1));
@@ -74,17 +100,15 @@ internal static class Normalizations
         }),
         new("Dropout", ["ratio", "seed"], node =>
         {
-            if (node.Outputs > 1)
-            {
-                node.Refuse("the Mask output is not supported");
-            }
-
-            if (node.HasInput(2) && (node.Constant(2) is not { } training || training.to_type(ScalarType.Int64).item<long>() != 0))
+            var dropsNothing = node.HasInput(1) && node.Constant(1) is { } ratio && ratio.Singles() is [0];
+            if (!dropsNothing && node.HasInput(2) && (node.Constant(2) is not { } training || training.Longs() is not [0]))
             {
                 node.Refuse("training_mode is set, or known only at run time; export the model in evaluation mode");
             }
 
-            return inputs => [inputs[0]!.alias()];
+            // The mask tells that all was kept.
+            var masks = node.Outputs > 1;
+            return inputs => masks ? [inputs[0]!.alias(), ones(inputs[0]!.shape, ScalarType.Bool, inputs[0]!.device)] : [inputs[0]!.alias()];
         }),
     ];
 }

@@ -12,6 +12,7 @@ internal static class Pooling
     public static IEnumerable<Operator> All { get; } =
     [
         new("MaxPool", [.. Shared, "storage_order"], MaxPool),
+        new("MaxUnpool", ["kernel_shape", "pads", "strides"], MaxUnpool),
         new("AveragePool", [.. Shared, "count_include_pad"], AveragePool),
         new("LpPool", [.. Shared, "p"], LpPool),
         new("GlobalAveragePool", [], _ => inputs => [inputs[0]!.mean(Spatial(inputs[0]!), keepdim: true)]),
@@ -27,13 +28,14 @@ internal static class Pooling
 
     private static Kernel MaxPool(Node node)
     {
-        if (node.Outputs > 1)
-        {
-            node.Refuse("the Indices output is not supported");
-        }
-
         var window = new Window(node, null);
         var ceil = node.Int("ceil_mode", 0) != 0;
+        var byColumns = node.Int("storage_order", 0) != 0;
+        if (node.Outputs > 1)
+        {
+            return inputs => WithIndices(inputs[0]!, window, ceil, byColumns);
+        }
+
         return inputs =>
         {
             using var x = inputs[0]!.is_floating_point() ? inputs[0]!.alias() : inputs[0]!.to_type(ScalarType.Float64);
@@ -47,6 +49,68 @@ internal static class Pooling
                 _ => nn.functional.max_pool3d(padded, window.Kernel!, plan.Strides, [0, 0, 0], plan.Dilations),
             };
             return [inputs[0]!.is_floating_point() ? pooled.alias() : pooled.to_type(inputs[0]!.dtype)];
+        };
+    }
+
+    // The second output counts in the whole of the input, by rows or by columns of a map.
+    private static Tensor[] WithIndices(Tensor given, Window window, bool ceil, bool byColumns)
+    {
+        using var x = given.is_floating_point() ? given.alias() : given.to_type(ScalarType.Float64);
+        var rank = (int)x.dim() - 2;
+        var plan = Plan(window, x, ceil);
+        using var padded = plan.Padded(x, double.NegativeInfinity);
+        var (pooled, places) = rank switch
+        {
+            1 => nn.functional.max_pool1d_with_indices(padded, window.Kernel![0], plan.Strides[0], 0, plan.Dilations[0]),
+            2 => nn.functional.max_pool2d_with_indices(padded, window.Kernel!, plan.Strides, [0, 0], plan.Dilations),
+            _ => nn.functional.max_pool3d_with_indices(padded, window.Kernel!, plan.Strides, [0, 0, 0], plan.Dilations),
+        };
+        var (input, at, values) = (x.shape[2..], padded.shape[2..], places.Longs());
+        var (map, maps) = (input.Aggregate(1L, (product, extent) => product * extent), values.LongLength / Math.Max(1, x.shape[0] * x.shape[1]));
+        for (var i = 0L; i < values.LongLength; i++)
+        {
+            var (rest, place) = (values[i], 0L);
+            for (var (axis, stride) = (rank - 1, byColumns ? map : 1L); axis >= 0; axis--)
+            {
+                stride = byColumns ? stride / input[axis] : stride;
+                place += ((rest % at[axis]) - plan.Pads[axis]) * stride;
+                stride = byColumns ? stride : stride * input[axis];
+                rest /= at[axis];
+            }
+
+            values[i] = (i / maps * map) + place;
+        }
+
+        return [pooled.to_type(given.dtype), tensor(values, places.shape).to(given.device)];
+    }
+
+    private static Kernel MaxUnpool(Node node)
+    {
+        var window = new Window(node, null);
+        return inputs =>
+        {
+            var x = inputs[0]!;
+            var rank = (int)x.dim() - 2;
+            var (strides, pads) = (window.Strides(rank), window.Pads(x.shape[2..], window.Kernel!));
+            long[] shape = [x.shape[0], x.shape[1], .. Enumerable.Range(0, rank).Select(i => ((x.shape[i + 2] - 1) * strides[i]) - pads[i] - pads[i + rank] + window.Kernel![i])];
+            using var flat = zeros([shape.Aggregate(1L, (product, extent) => product * extent)], x.dtype, x.device);
+            using var places = inputs[1]!.reshape(-1).to(x.device);
+            using var values = x.reshape(-1);
+            using var y = flat.scatter(0, places, values).reshape(shape);
+            if (inputs.Length < 3 || inputs[2] is not { } wanted)
+            {
+                return [y.alias()];
+            }
+
+            // The places count in the smallest output that can be; a larger one has zeros behind it.
+            var whole = wanted.Longs();
+            long[] more = new long[2 * whole.Length];
+            for (var i = 0; i < whole.Length; i++)
+            {
+                more[(2 * (whole.Length - 1 - i)) + 1] = whole[i] - shape[i];
+            }
+
+            return [nn.functional.pad(y, more)];
         };
     }
 

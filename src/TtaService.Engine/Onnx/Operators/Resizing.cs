@@ -25,19 +25,18 @@ internal static class Resizing
             node.Refuse($"mode '{mode}' is not supported");
         }
 
-        if (coordinates is not ("half_pixel" or "asymmetric" or "align_corners" or "pytorch_half_pixel" or "half_pixel_symmetric"))
+        if (coordinates is not ("half_pixel" or "asymmetric" or "align_corners" or "pytorch_half_pixel" or "half_pixel_symmetric" or "tf_half_pixel_for_nn" or "tf_crop_and_resize"))
         {
             node.Refuse($"coordinate_transformation_mode '{coordinates}' is not supported");
         }
 
-        if (node.Int("antialias", 0) != 0)
+        var antialias = node.Int("antialias", 0) != 0;
+        var policy = node.Text("keep_aspect_ratio_policy", "stretch");
+        var crops = coordinates == "tf_crop_and_resize";
+        var beyond = node.Float("extrapolation_value", 0);
+        if (policy is not ("stretch" or "not_larger" or "not_smaller"))
         {
-            node.Refuse("antialias is not supported");
-        }
-
-        if (node.Text("keep_aspect_ratio_policy", "stretch") != "stretch")
-        {
-            node.Refuse("keep_aspect_ratio_policy other than stretch is not supported");
+            node.Refuse($"keep_aspect_ratio_policy '{policy}' is not known");
         }
 
         return inputs =>
@@ -48,6 +47,14 @@ internal static class Resizing
             var scales = node.Floats("scales") ?? (inputs.Length > scalesAt && inputs[scalesAt] is { } s && s.numel() > 0 ? s.Singles() : null);
             var sizes = !upsample && inputs.Length > 3 ? inputs[3]?.Longs() : null;
             var axes = node.Ints("axes") ?? [.. Enumerable.Range(0, rank).Select(axis => (long)axis)];
+            var region = crops ? inputs[1]!.Singles() : null;
+            if (sizes is not null && policy != "stretch")
+            {
+                var ratios = axes.Select((axis, i) => (double)sizes[i] / x.shape[(int)HostValues.Axis(axis, rank)]);
+                var common = policy == "not_larger" ? ratios.Min() : ratios.Max();
+                sizes = [.. axes.Select(axis => (long)Math.Floor((common * x.shape[(int)HostValues.Axis(axis, rank)]) + 0.5))];
+            }
+
             var y = x.alias();
             for (var i = 0; i < axes.Length; i++)
             {
@@ -57,7 +64,8 @@ internal static class Resizing
                 var scale = sizes is not null ? (double)output / input : scales![i];
                 // The published formulas take the length before it is rounded down.
                 var length = sizes is not null ? output : input * scale;
-                if (output == input && scale == 1)
+                (double From, double To)? part = region is null ? null : (region[i], region[i + axes.Length]);
+                if (output == input && scale == 1 && part is null or (0, 1))
                 {
                     continue;
                 }
@@ -65,20 +73,46 @@ internal static class Resizing
                 using var old = y;
                 if (mode == "nearest")
                 {
-                    long[] rows = [.. Enumerable.Range(0, (int)output).Select(o => Nearest(Position(o, input, length, scale, coordinates), input, nearest))];
+                    long[] rows = [.. Enumerable.Range(0, (int)output).Select(o => Nearest(At(o), input, nearest))];
                     using var index = tensor(rows).to(x.device);
                     y = old.index_select(axis, index);
-                    continue;
+                }
+                else
+                {
+                    using var weights = tensor(Weights(mode, input, output, At, antialias ? Math.Min(1, scale) : 1, a, excludeOutside), [input, output]).to(x.dtype, x.device);
+                    using var last = old.transpose(axis, -1);
+                    using var product = matmul(last, weights);
+                    y = product.transpose(axis, -1);
                 }
 
-                using var weights = tensor(Weights(mode, input, output, length, scale, coordinates, a, excludeOutside), [input, output]).to(x.device);
-                using var last = old.transpose(axis, -1);
-                using var product = matmul(last, weights);
-                y = product.transpose(axis, -1);
+                if (part is not null)
+                {
+                    y = Extrapolated(y, axis, [.. Enumerable.Range(0, (int)output).Select(o => !(At(o) >= 0 && At(o) <= input - 1))], beyond);
+                }
+
+                double At(long o) => part is { } crop ? Cropped(o, input, output, crop.From, crop.To) : Position(o, input, length, scale, coordinates);
             }
 
             return [y];
         };
+    }
+
+    private static double Cropped(long o, long input, long output, double from, double to) =>
+        output > 1 ? (from * (input - 1)) + (o * (to - from) * (input - 1) / (output - 1)) : 0.5 * (from + to) * (input - 1);
+
+    private static Tensor Extrapolated(Tensor y, long axis, bool[] outside, float value)
+    {
+        if (!outside.Contains(true))
+        {
+            return y;
+        }
+
+        using var inner = y;
+        long[] along = [.. Enumerable.Repeat(1L, (int)y.dim())];
+        along[axis] = outside.Length;
+        using var mask = tensor(outside, along).to(y.device);
+        using var fill = tensor(value).to(y.dtype, y.device);
+        return where(mask, fill, inner);
     }
 
     private static double Position(long o, long input, double length, double scale, string coordinates) => coordinates switch
@@ -86,6 +120,7 @@ internal static class Resizing
         "asymmetric" => o / scale,
         "align_corners" => length == 1 ? 0 : o * (input - 1.0) / (length - 1),
         "pytorch_half_pixel" => length > 1 ? ((o + 0.5) / scale) - 0.5 : 0,
+        "tf_half_pixel_for_nn" => (o + 0.5) / scale,
         "half_pixel_symmetric" => ((o + 0.5) / scale) - 0.5 + (input / 2.0 * (1 - (Math.Floor(length) / length))),
         _ => ((o + 0.5) / scale) - 0.5,
     };
@@ -101,19 +136,21 @@ internal static class Resizing
         0,
         input - 1);
 
-    // [input, output]
-    private static float[] Weights(string mode, long input, long output, double length, double scale, string coordinates, double a, bool excludeOutside)
+    // [input, output]. A shrinking antialiased axis takes a filter that is wider by 1 / narrowing.
+    private static float[] Weights(string mode, long input, long output, Func<long, double> positions, double narrowing, double a, bool excludeOutside)
     {
         var weights = new float[input * output];
-        var reach = mode == "cubic" ? 2 : 1;
+        var reach = (long)Math.Ceiling((mode == "cubic" ? 2 : 1) / narrowing);
+        var filtered = narrowing < 1;
         for (var o = 0L; o < output; o++)
         {
-            var position = Position(o, input, length, scale, coordinates);
+            // What lies so far outside has the weights of the border, or is extrapolated.
+            var position = Math.Clamp(positions(o), -1e15, 1e15);
             var origin = (long)Math.Floor(position);
             var taps = new List<(long At, double Weight)>();
             for (var k = origin - reach + 1; k <= origin + reach; k++)
             {
-                var distance = Math.Abs(position - k);
+                var distance = Math.Abs(position - k) * narrowing;
                 var weight = mode == "cubic" ? Cubic(distance, a) : Math.Max(0, 1 - distance);
                 if (!excludeOutside || (k >= 0 && k < input))
                 {
@@ -121,7 +158,7 @@ internal static class Resizing
                 }
             }
 
-            var total = excludeOutside ? taps.Sum(tap => tap.Weight) : 1;
+            var total = excludeOutside || filtered ? taps.Sum(tap => tap.Weight) : 1;
             foreach (var (at, weight) in taps)
             {
                 weights[(at * output) + o] += (float)(weight / total);

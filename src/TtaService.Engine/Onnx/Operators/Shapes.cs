@@ -239,7 +239,7 @@ internal static class Shapes
         return _ => [value.alias()];
     }
 
-    private static ScalarType ElementType(Node node, DataType type)
+    public static ScalarType ElementType(Node node, DataType type)
     {
         switch (type)
         {

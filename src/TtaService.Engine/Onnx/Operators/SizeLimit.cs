@@ -23,10 +23,8 @@ internal static class SizeLimit
 
         return inputs =>
         {
-            var elements = size(node, inputs);
-            return elements <= MostElements
-                ? kernel(inputs)
-                : throw new PassException($"node '{node.Name}' ({node.Type}) would make {elements:0.##e+0} values; {MostElements:0.##e+0} are half of the memory that the process may use");
+            Check(node, size(node, inputs));
+            return kernel(inputs);
         };
     }
 
@@ -51,6 +49,13 @@ internal static class SizeLimit
             ["Concat"] = (_, inputs) => inputs.Sum(input => (double)(input?.numel() ?? 0)),
             ["Gemm"] = (node, inputs) => (double)inputs[0]!.shape[node.Int("transA", 0) == 0 ? 0 : 1] * inputs[1]!.shape[node.Int("transB", 0) == 0 ? 1 : 0],
             ["Einsum"] = Einsum,
+            ["OneHot"] = (_, inputs) => inputs[0]!.numel() * Value(inputs[1]!),
+            ["GridSample"] = (_, inputs) => (double)inputs[0]!.shape[0] * inputs[0]!.shape[1] * inputs[1]!.numel() / Math.Max(1, inputs[1]!.shape[^1]),
+            ["RoiAlign"] = (node, inputs) => (double)inputs[1]!.shape[0] * inputs[0]!.shape[1] * node.Int("output_height", 1) * node.Int("output_width", 1),
+            ["MaxUnpool"] = (node, inputs) => inputs.Length > 2 && inputs[2] is { } shape ? Product(shape.Longs()) : inputs[0]!.numel() * Product((node.Ints("strides") ?? []).Concat(node.Ints("kernel_shape") ?? [])),
+            ["LSTM"] = Recurrent,
+            ["GRU"] = Recurrent,
+            ["RNN"] = Recurrent,
         };
         foreach (var type in new[] { "Conv", "MaxPool", "AveragePool", "LpPool" })
         {
@@ -68,6 +73,18 @@ internal static class SizeLimit
 
         return table;
     }
+
+    /// <summary>Refuses a number of values that no node may make.</summary>
+    public static void Check(Node node, double elements)
+    {
+        if (!(elements <= MostElements))
+        {
+            throw new PassException($"node '{node.Name}' ({node.Type}) would make {elements:0.##e+0} values; {MostElements:0.##e+0} are half of the memory that the process may use");
+        }
+    }
+
+    // The gates of all steps are made at once.
+    private static double Recurrent(Node node, Tensor?[] inputs) => (double)inputs[0]!.shape[0] * inputs[0]!.shape[1] * inputs[1]!.shape[0] * inputs[1]!.shape[1];
 
     private static double Product(IEnumerable<long> extents) => extents.Aggregate(1.0, (product, extent) => product * extent);
 
