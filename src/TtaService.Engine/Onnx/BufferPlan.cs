@@ -5,7 +5,8 @@ namespace TtaService.Engine.Onnx;
 /// <summary>Decides where a site may overwrite its input: where the memory was made by the node before it and no other value that may be a view of it is read later.</summary>
 internal static class BufferPlan
 {
-    // Operators whose results never share memory with an input. All others count as views: most are (Slice, Reshape, Transpose, Identity, Expand, Split), the rest can be (Clip without bounds, Cast to the same type).
+    // Operators whose results never share memory with an input. All others count as views: most are (Slice, Reshape, Transpose, Identity, Expand, Split), the rest can be (Clip
+    // without bounds, Cast to the same type).
     private static readonly HashSet<string> Makers =
     [
         "Conv", "ConvTranspose", "QuantizeLinear", "DequantizeLinear", "Gemm", "MatMul", "Concat", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool",

@@ -125,7 +125,11 @@ internal sealed class GraphCompiler : IDisposable
             }
             else if (!swallowed.Contains(node) && !foldedConvolutions.ContainsKey(node))
             {
-                instructions.Add(Packed(node) ?? new KernelInstruction(node.Kernel!, Relaid(node, constants), [.. node.Proto.Output.Select(OutputSlot)], BufferPlan.MakesMemory(node.Proto)));
+                instructions.Add(Packed(node) ?? new KernelInstruction(
+                    node.Kernel!,
+                    Relaid(node, constants),
+                    [.. node.Proto.Output.Select(OutputSlot)],
+                    BufferPlan.MakesMemory(node.Proto)));
             }
         }
 
@@ -289,7 +293,15 @@ internal sealed class GraphCompiler : IDisposable
 
         // PyTorch's name of the module; exporters without names leave the node's.
         var name = proto.Input[1].EndsWith(".weight", StringComparison.Ordinal) ? proto.Input[1][..^".weight".Length] : node.Name;
-        return new NormalizationSite(index, Unique(name), node.Float("epsilon", 1e-5f), 1 - node.Float("momentum", 0.9f), parameters[0], parameters[1], parameters[2], parameters[3]);
+        return new NormalizationSite(
+            index,
+            Unique(name),
+            node.Float("epsilon", 1e-5f),
+            1 - node.Float("momentum", 0.9f),
+            parameters[0],
+            parameters[1],
+            parameters[2],
+            parameters[3]);
     }
 
     private string Unique(string name)
@@ -322,7 +334,12 @@ internal sealed class GraphCompiler : IDisposable
                 continue;
             }
 
-            var place = NormalizationSite.Virtual(places.Count, Unique(node.View.Name), new float[channels], [.. Enumerable.Repeat(1f, (int)channels)], Bias(node.View, (int)channels));
+            var place = NormalizationSite.Virtual(
+                places.Count,
+                Unique(node.View.Name),
+                new float[channels],
+                [.. Enumerable.Repeat(1f, (int)channels)],
+                Bias(node.View, (int)channels));
             places.Add(place);
             if (choose?.Invoke(place) is not { } chosen)
             {
@@ -335,7 +352,11 @@ internal sealed class GraphCompiler : IDisposable
             split.Output[0] = $"{output}\nas convolved";
             _uses[split.Output[0]] = 1;
             nodes.Add(node with { Proto = split });
-            nodes.Add(new CompiledNode(new NodeProto { OpType = "VirtualSite", Name = place.Name, Input = { split.Output[0] }, Output = { output } }, node.View, null, chosen with { Index = sites++ }));
+            nodes.Add(new CompiledNode(
+                new NodeProto { OpType = "VirtualSite", Name = place.Name, Input = { split.Output[0] }, Output = { output } },
+                node.View,
+                null,
+                chosen with { Index = sites++ }));
         }
 
         _nodes.Clear();
@@ -465,7 +486,13 @@ internal sealed class GraphCompiler : IDisposable
             var (weight, bias) = FoldInto(convolution, site);
             if (Pack(convolution, weight, bias) is { } packed)
             {
-                return new KernelInstruction(arguments => [packed.Run(arguments[0]!)], [Slot(convolution.Proto.Input[0]), .. sources], [output], makesMemory: true, residual, chain.Epilogue);
+                return new KernelInstruction(
+                    arguments => [packed.Run(arguments[0]!)],
+                    [Slot(convolution.Proto.Input[0]), .. sources],
+                    [output],
+                    makesMemory: true,
+                    residual,
+                    chain.Epilogue);
             }
 
             var kernel = convolution.Kernel!;

@@ -62,7 +62,8 @@ public sealed class ModelGraph : IDisposable
     /// <summary>The BatchNormalization nodes, and the virtual sites that were chosen, in execution order.</summary>
     public IReadOnlyList<NormalizationSite> Sites { get; }
 
-    /// <summary>Where virtual sites can be, chosen or not, with no statistics of their own (mean 0, variance 1), counted by themselves. See <see cref="VirtualSiteFinder"/>.</summary>
+    /// <summary>Where virtual sites can be, chosen or not, with no statistics of their own (mean 0, variance 1), counted by themselves. See
+    /// <see cref="VirtualSiteFinder"/>.</summary>
     public IReadOnlyList<NormalizationSite> VirtualSites { get; }
 
     /// <summary>While set, frames are of no size that will come again, so that nothing is laid out for it.</summary>
@@ -75,7 +76,8 @@ public sealed class ModelGraph : IDisposable
     /// <param name="path">The ONNX file.</param>
     /// <param name="device">Where it runs.</param>
     /// <param name="precision">Of weights and activations.</param>
-    /// <param name="chooseVirtual">Given a place where a virtual site can be, the site with its source statistics, or null to leave the graph as it is there; null leaves all out.</param>
+    /// <param name="chooseVirtual">Given a place where a virtual site can be, the site with its source statistics, or null to leave the graph as it is there; null leaves all
+    /// out.</param>
     /// <exception cref="ModelLoadException">The message lists everything that can't be run, with node names.</exception>
     public static ModelGraph Load(string path, Device device, ScalarType precision = ScalarType.Float32, Func<NormalizationSite, NormalizationSite?>? chooseVirtual = null)
     {

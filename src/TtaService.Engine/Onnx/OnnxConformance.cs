@@ -26,7 +26,8 @@ public enum OnnxTestOutcome
 public sealed record OnnxTestResult(string Name, OnnxTestOutcome Outcome, string Message);
 
 /// <summary>How far an answer may be from what is expected: |a - b| at most Absolute + Relative * |b| + Scale * the largest |b| of the output.</summary>
-/// <remarks>Relative and absolute as in ONNX's own test runner, with room for float32 sums near zero. In a large network an element near 0 is a sum of large ones, whose rounding it carries: hence the output's scale.</remarks>
+/// <remarks>Relative and absolute as in ONNX's own test runner, with room for float32 sums near zero. In a large network an element near 0 is a sum of large ones, whose rounding
+/// it carries: hence the output's scale.</remarks>
 /// <param name="Relative">To the element.</param>
 /// <param name="Absolute">In the output's unit.</param>
 /// <param name="Scale">To the output's largest element; for floating point only.</param>

@@ -52,7 +52,7 @@ public sealed class DashboardApiTests
         await using var host = await StartAsync();
         for (var step = 0; step < 30; step++)
         {
-            await FashionCamera.SendAsync(host, "camera", step, step < 16 ? null : "contrast");
+            await FashionCamera.SendAsync(host, "camera", step, step < 16 ? null : "contrast", "adaptive");
             if (step % 4 == 3)
             {
                 await host.Host.Services.GetRequiredService<DriftPublisher>().SweepAsync();

@@ -93,7 +93,11 @@ internal static class Boxes
 
     private static Kernel RoiAlign(Node node)
     {
-        var (height, width, ratio, scale) = ((int)node.Int("output_height", 1), (int)node.Int("output_width", 1), node.Int("sampling_ratio", 0), (double)node.Float("spatial_scale", 1));
+        var (height, width, ratio, scale) = (
+            (int)node.Int("output_height", 1),
+            (int)node.Int("output_width", 1),
+            node.Int("sampling_ratio", 0),
+            (double)node.Float("spatial_scale", 1));
         var shifted = node.Text("coordinate_transformation_mode", node.Opset < 16 ? "output_half_pixel" : "half_pixel") == "half_pixel";
         if (height is < 1 or > MostSamples || width is < 1 or > MostSamples)
         {

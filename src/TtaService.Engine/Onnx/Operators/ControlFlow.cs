@@ -83,7 +83,9 @@ internal static class ControlFlow
             for (var turn = 0L; turn < turns; turn++)
             {
                 CheckTurns(node, turn);
-                Tensor[] slices = [.. sequences.Select((sequence, i) => sequence.select(HostValues.Axis(inputAxes[i], sequence.dim()), inputBack[i] != 0 ? turns - 1 - turn : turn))];
+                Tensor[] slices = [.. sequences.Select((sequence, i) => sequence.select(
+                    HostValues.Axis(inputAxes[i], sequence.dim()),
+                    inputBack[i] != 0 ? turns - 1 - turn : turn))];
                 var results = body!.Run(inputs, [.. state, .. slices]);
                 state = results[..carried];
                 made += Collect(node, collected, results.AsSpan(carried), made);

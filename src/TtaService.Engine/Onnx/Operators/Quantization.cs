@@ -5,7 +5,8 @@ using DataType = TtaService.Engine.Onnx.Wire.TensorProto.Types.DataType;
 
 namespace TtaService.Engine.Onnx.Operators;
 
-/// <summary>QuantizeLinear, DequantizeLinear and DynamicQuantizeLinear. Quantized activations are whole numbers in the type of the activations, which holds all of 8 bits exactly.</summary>
+/// <summary>QuantizeLinear, DequantizeLinear and DynamicQuantizeLinear. Quantized activations are whole numbers in the type of the activations, which holds all of 8 bits
+/// exactly.</summary>
 internal static class Quantization
 {
     public static IEnumerable<Operator> All { get; } =

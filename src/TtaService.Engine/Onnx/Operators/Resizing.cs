@@ -8,7 +8,10 @@ internal static class Resizing
 {
     public static IEnumerable<Operator> All { get; } =
     [
-        new("Resize", ["coordinate_transformation_mode", "cubic_coeff_a", "exclude_outside", "mode", "nearest_mode", "antialias", "axes", "extrapolation_value", "keep_aspect_ratio_policy"], Resize),
+        new(
+            "Resize",
+            ["coordinate_transformation_mode", "cubic_coeff_a", "exclude_outside", "mode", "nearest_mode", "antialias", "axes", "extrapolation_value", "keep_aspect_ratio_policy"],
+            Resize),
         new("Upsample", ["mode", "scales"], Resize),
     ];
 

@@ -101,7 +101,9 @@ internal static class Selecting
 
                 long[] first = [.. groups.Select(group => (long)group[0])];
                 using var chosen = tensor(first, [first.Length]).to(x.device);
-                return [x.index_select(at, chosen), tensor(first, [first.Length]), tensor(inverse, [count]), tensor([.. groups.Select(group => (long)group.Count)], [first.Length])];
+                return [x.index_select(at, chosen), tensor(first, [first.Length]), tensor(inverse, [count]), tensor(
+                    [.. groups.Select(group => (long)group.Count)],
+                    [first.Length])];
             };
         }),
     ];

@@ -44,7 +44,9 @@ internal static class SizeLimit
             ["Resize"] = Resized,
             ["Upsample"] = Resized,
             ["MatMul"] = (_, inputs) => Matrix(inputs[0]!.shape, inputs[1]!.shape),
-            ["Gather"] = (node, inputs) => (double)inputs[0]!.numel() * inputs[1]!.numel() / Math.Max(1, inputs[0]!.shape[(int)HostValues.Axis(node.Int("axis", 0), inputs[0]!.dim())]),
+            ["Gather"] = (node, inputs) => (double)inputs[0]!.numel() * inputs[1]!.numel() / Math.Max(
+                1,
+                inputs[0]!.shape[(int)HostValues.Axis(node.Int("axis", 0), inputs[0]!.dim())]),
             ["GatherND"] = (_, inputs) => (double)inputs[1]!.numel() / Math.Max(1, inputs[1]!.shape[^1]) * Product(inputs[0]!.shape.Skip((int)inputs[1]!.shape[^1])),
             ["Concat"] = (_, inputs) => inputs.Sum(input => (double)(input?.numel() ?? 0)),
             ["Gemm"] = (node, inputs) => (double)inputs[0]!.shape[node.Int("transA", 0) == 0 ? 0 : 1] * inputs[1]!.shape[node.Int("transB", 0) == 0 ? 1 : 0],
@@ -52,7 +54,9 @@ internal static class SizeLimit
             ["OneHot"] = (_, inputs) => inputs[0]!.numel() * Value(inputs[1]!),
             ["GridSample"] = (_, inputs) => (double)inputs[0]!.shape[0] * inputs[0]!.shape[1] * inputs[1]!.numel() / Math.Max(1, inputs[1]!.shape[^1]),
             ["RoiAlign"] = (node, inputs) => (double)inputs[1]!.shape[0] * inputs[0]!.shape[1] * node.Int("output_height", 1) * node.Int("output_width", 1),
-            ["MaxUnpool"] = (node, inputs) => inputs.Length > 2 && inputs[2] is { } shape ? Product(shape.Longs()) : inputs[0]!.numel() * Product((node.Ints("strides") ?? []).Concat(node.Ints("kernel_shape") ?? [])),
+            ["MaxUnpool"] = (node, inputs) => inputs.Length > 2 && inputs[2] is { } shape
+                ? Product(shape.Longs())
+                : inputs[0]!.numel() * Product((node.Ints("strides") ?? []).Concat(node.Ints("kernel_shape") ?? [])),
             ["LSTM"] = Recurrent,
             ["GRU"] = Recurrent,
             ["RNN"] = Recurrent,
@@ -79,7 +83,8 @@ internal static class SizeLimit
     {
         if (!(elements <= MostElements))
         {
-            throw new PassException($"node '{node.Name}' ({node.Type}) would make {elements:0.##e+0} values; {MostElements:0.##e+0} are half of the memory that the process may use");
+            throw new PassException($"node '{node.Name}' ({node.Type}) would make {elements:0.##e+0} values; "
+                + $"{MostElements:0.##e+0} are half of the memory that the process may use");
         }
     }
 

@@ -21,7 +21,8 @@ internal sealed class FunctionInliner
             var own = function.OpsetImport.FirstOrDefault(import => import.Domain is "" or "ai.onnx")?.Version ?? opset;
             if (own != opset)
             {
-                throw new ModelLoadException($"{path}: function '{function.Name}' is written for opset {own}, the model for {opset}; export with one opset, or inline the functions with onnx.inliner");
+                throw new ModelLoadException($"{path}: function '{function.Name}' is written for opset {own}, the model for {opset}; "
+                    + $"export with one opset, or inline the functions with onnx.inliner");
             }
 
             _functions[(function.Domain, function.Name)] = function;

@@ -2,7 +2,8 @@ using TtaService.Engine.Onnx.Wire;
 
 namespace TtaService.Engine.Onnx.Rewriting;
 
-/// <summary>Brings a graph into the form that the compiler takes: functions and decided branches inlined, quantized layers in parts, what subgraphs read from outside among their node's inputs.</summary>
+/// <summary>Brings a graph into the form that the compiler takes: functions and decided branches inlined, quantized layers in parts, what subgraphs read from outside among their
+/// node's inputs.</summary>
 internal static class GraphRewriter
 {
     /// <summary>Of a node with subgraphs: how many of its last inputs are values that the subgraphs capture.</summary>

@@ -3,8 +3,10 @@ using DataType = TtaService.Engine.Onnx.Wire.TensorProto.Types.DataType;
 
 namespace TtaService.Engine.Onnx.Rewriting;
 
-/// <summary>Layers on quantized values (QLinearConv, MatMulInteger, …, and what ONNX Runtime's optimizer makes in its own domain) as DequantizeLinear, the layer in floating point, and QuantizeLinear.</summary>
-/// <remarks>Weights are dequantized at load. A sum of products of 8-bit integers is exact in float32 up to 2^24 and off by less than 1e-6 of it beyond: within one quantization step.</remarks>
+/// <summary>Layers on quantized values (QLinearConv, MatMulInteger, …, and what ONNX Runtime's optimizer makes in its own domain) as DequantizeLinear, the layer in floating point,
+/// and QuantizeLinear.</summary>
+/// <remarks>Weights are dequantized at load. A sum of products of 8-bit integers is exact in float32 up to 2^24 and off by less than 1e-6 of it beyond: within one quantization
+/// step.</remarks>
 internal sealed class QuantizedForms
 {
     private readonly Dictionary<string, DataType> _types = new(StringComparer.Ordinal);
@@ -96,10 +98,22 @@ internal sealed class QuantizedForms
                 Layer(node, "MatMul", [Dequantize(node, 0, One(node), In(node, 2), -2), Dequantize(node, 1, One(node), In(node, 3), -1)], [], node.Output[0]);
                 return;
             case ("com.microsoft", "QLinearAdd" or "QLinearMul"):
-                Quantize(node, Layer(node, node.OpType["QLinear".Length..], [Dequantize(node, 0, In(node, 1), In(node, 2), 1), Dequantize(node, 3, In(node, 4), In(node, 5), 1)], []), 6, 7);
+                Quantize(
+                    node,
+                    Layer(node, node.OpType["QLinear".Length..], [Dequantize(node, 0, In(node, 1), In(node, 2), 1), Dequantize(node, 3, In(node, 4), In(node, 5), 1)], []),
+                    6,
+                    7);
                 return;
             case ("com.microsoft", "QLinearSigmoid" or "QLinearLeakyRelu" or "QLinearSoftmax" or "QLinearAveragePool" or "QLinearGlobalAveragePool") when Attribute(node, "channels_last") is null or { I: 0 }:
-                Quantize(node, Layer(node, node.OpType["QLinear".Length..], [Dequantize(node, 0, In(node, 1), In(node, 2), 1)], node.Attribute.Where(attribute => attribute.Name is not ("channels_last" or "opset"))), 3, 4);
+                Quantize(
+                    node,
+                    Layer(
+                        node,
+                        node.OpType["QLinear".Length..],
+                        [Dequantize(node, 0, In(node, 1), In(node, 2), 1)],
+                        node.Attribute.Where(attribute => attribute.Name is not ("channels_last" or "opset"))),
+                    3,
+                    4);
                 return;
             case ("com.microsoft", "QLinearConcat"):
                 var parts = Enumerable.Range(0, (node.Input.Count - 2) / 3).Select(i => Dequantize(node, (3 * i) + 2, In(node, (3 * i) + 3), In(node, (3 * i) + 4), 1)).ToArray();
@@ -174,7 +188,12 @@ internal sealed class QuantizedForms
 
         var attributes = node.Attribute.Where(attribute => attribute.Name is not ("activation" or "activation_params"));
         var last = activation.Length == 0;
-        var y = Layer(node, "Conv", In(node, 2).Length > 0 ? [In(node, 0), In(node, 1), In(node, 2)] : [In(node, 0), In(node, 1)], attributes, last && In(node, 3).Length == 0 ? node.Output[0] : null);
+        var y = Layer(
+            node,
+            "Conv",
+            In(node, 2).Length > 0 ? [In(node, 0), In(node, 1), In(node, 2)] : [In(node, 0), In(node, 1)],
+            attributes,
+            last && In(node, 3).Length == 0 ? node.Output[0] : null);
         if (In(node, 3).Length > 0)
         {
             y = Layer(node, "Add", [y, In(node, 3)], [], last ? node.Output[0] : null);
@@ -203,7 +222,12 @@ internal sealed class QuantizedForms
     {
         var zero = In(node, zeroPoint);
         var type = _types.TryGetValue(zero, out var known) ? known : _types.GetValueOrDefault(In(node, 0), DataType.Uint8);
-        Layer(node, "QuantizeLinear", zero.Length > 0 ? [value, In(node, scale), zero] : [value, In(node, scale)], [new AttributeProto { Name = "output_dtype", I = (long)type }], node.Output[0]);
+        Layer(
+            node,
+            "QuantizeLinear",
+            zero.Length > 0 ? [value, In(node, scale), zero] : [value, In(node, scale)],
+            [new AttributeProto { Name = "output_dtype", I = (long)type }],
+            node.Output[0]);
     }
 
     private string One(NodeProto node) => Number(node, 1);
