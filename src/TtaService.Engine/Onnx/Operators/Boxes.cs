@@ -1,4 +1,5 @@
 using TorchSharp;
+using TtaService.Engine.Tensors;
 using static TorchSharp.torch;
 
 namespace TtaService.Engine.Onnx.Operators;
@@ -121,8 +122,8 @@ internal static class Boxes
                 using var rows = tensor(down.Weights, [height, down.Extent]).to(x.dtype, x.device);
                 using var columns = tensor(across.Weights, [width, across.Extent]).to(x.dtype, x.device);
                 using var right = columns.t();
-                using var narrow = matmul(map, right);
-                pooled[i] = matmul(rows, narrow);
+                using var narrow = MatrixProduct.Of(map, right);
+                pooled[i] = MatrixProduct.Of(rows, narrow);
             }
 
             return [frames.Length == 0 ? zeros([0, x.shape[1], height, width], x.dtype, x.device) : stack(pooled)];

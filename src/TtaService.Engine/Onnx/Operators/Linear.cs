@@ -9,7 +9,7 @@ internal static class Linear
 {
     public static IEnumerable<Operator> All { get; } =
     [
-        new("MatMul", [], _ => inputs => [matmul(inputs[0]!, inputs[1]!)]),
+        new("MatMul", [], _ => inputs => [MatrixProduct.Of(inputs[0]!, inputs[1]!)]),
         new("Einsum", ["equation"], node =>
         {
             var equation = node.Text("equation", "");

@@ -65,7 +65,7 @@ internal static class Recurrent
                     functions[(d * usual.Length)..((d + 1) * usual.Length)],
                     size);
                 using var weight = inputs[1]!.select(0, d).t();
-                using var product = matmul(x, weight);
+                using var product = MatrixProduct.Of(x, weight);
                 using var projected = bias is null ? product.alias() : product.Plus(bias.narrow(0, 0, gates * size));
                 var (hidden, cell) = (Initial(inputs, 5, d), Initial(inputs, 6, d));
                 var outputs = new Tensor[steps];
@@ -120,7 +120,7 @@ internal static class Recurrent
     // Gates in the order input, output, forget, cell; peepholes input, output, forget.
     private static (Tensor Hidden, Tensor Cell) Lstm(Tensor gates, Tensor hidden, Tensor cell, Direction d)
     {
-        using var sum = matmul(hidden, d.Weight).AddInPlace(d.Bias).AddInPlace(gates);
+        using var sum = MatrixProduct.Of(hidden, d.Weight).AddInPlace(d.Bias).AddInPlace(gates);
         var (i, o, f, c) = (d.Gate(sum, 0), d.Gate(sum, 1), d.Gate(sum, 2), d.Gate(sum, 3));
         if (d.Peepholes is { } p)
         {
@@ -136,7 +136,7 @@ internal static class Recurrent
     // Gates in the order update, reset, hidden.
     private static (Tensor Hidden, Tensor Cell) GruResettingLast(Tensor gates, Tensor hidden, Tensor cell, Direction d)
     {
-        using var own = matmul(hidden, d.Weight).AddInPlace(d.Bias);
+        using var own = MatrixProduct.Of(hidden, d.Weight).AddInPlace(d.Bias);
         var update = d.Functions[0](d.Gate(gates, 0).Plus(d.Gate(own, 0)));
         var reset = d.Functions[0](d.Gate(gates, 1).Plus(d.Gate(own, 1)));
         var candidate = d.Functions[1](d.Gate(gates, 2).Plus(reset * d.Gate(own, 2)));
@@ -146,16 +146,16 @@ internal static class Recurrent
     private static (Tensor Hidden, Tensor Cell) GruResettingFirst(Tensor gates, Tensor hidden, Tensor cell, Direction d)
     {
         var size = d.Size;
-        using var own = matmul(hidden, d.Weight.narrow(1, 0, 2 * size)).AddInPlace(d.Bias.narrow(0, 0, 2 * size));
+        using var own = MatrixProduct.Of(hidden, d.Weight.narrow(1, 0, 2 * size)).AddInPlace(d.Bias.narrow(0, 0, 2 * size));
         var update = d.Functions[0](d.Gate(gates, 0).Plus(d.Gate(own, 0)));
         var reset = d.Functions[0](d.Gate(gates, 1).Plus(d.Gate(own, 1)));
-        using var last = matmul(reset * hidden, d.Weight.narrow(1, 2 * size, size)).AddInPlace(d.Bias.narrow(0, 2 * size, size));
+        using var last = MatrixProduct.Of(reset * hidden, d.Weight.narrow(1, 2 * size, size)).AddInPlace(d.Bias.narrow(0, 2 * size, size));
         var candidate = d.Functions[1](d.Gate(gates, 2).Plus(last));
         return (candidate.Plus(update * (hidden - candidate)), cell);
     }
 
     private static (Tensor Hidden, Tensor Cell) Simple(Tensor gates, Tensor hidden, Tensor cell, Direction d) =>
-        (d.Functions[0](matmul(hidden, d.Weight).AddInPlace(d.Bias).AddInPlace(gates)), cell);
+        (d.Functions[0](MatrixProduct.Of(hidden, d.Weight).AddInPlace(d.Bias).AddInPlace(gates)), cell);
 
     /// <summary>One direction's parameters: weights of the state [hidden, gates * hidden], their bias, an LSTM's peepholes.</summary>
     private sealed record Direction(Tensor Weight, Tensor Bias, Tensor? Peepholes, Func<Tensor, Tensor>[] Functions, long Size)

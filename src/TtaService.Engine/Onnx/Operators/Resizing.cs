@@ -1,4 +1,5 @@
 using TorchSharp;
+using TtaService.Engine.Tensors;
 using static TorchSharp.torch;
 
 namespace TtaService.Engine.Onnx.Operators;
@@ -84,7 +85,7 @@ internal static class Resizing
                 {
                     using var weights = tensor(Weights(mode, input, output, At, antialias ? Math.Min(1, scale) : 1, a, excludeOutside), [input, output]).to(x.dtype, x.device);
                     using var last = old.transpose(axis, -1);
-                    using var product = matmul(last, weights);
+                    using var product = MatrixProduct.Of(last, weights);
                     y = product.transpose(axis, -1);
                 }
 
