@@ -53,11 +53,11 @@ internal sealed class NetworkModel : IInferenceModel
 
     private static IReadOnlyList<long> Batched(IReadOnlyList<long> shape) => shape.Count == 0 ? [-1] : [-1, .. shape.Skip(1)];
 
-    private static MethodChoice? MethodOf(RequestParameters parameters, MethodChoice? otherwise)
+    private static MethodChoice? MethodOf(RequestParameters parameters)
     {
         if (parameters.Method is not { Length: > 0 } expression)
         {
-            return otherwise;
+            return null;
         }
 
         try
@@ -99,13 +99,20 @@ internal sealed class NetworkModel : IInferenceModel
 
     private async Task<InferenceResponse> RunAloneAsync(InferenceRequest request, SentStep step, IReadOnlyList<RequestedOutput> outputs)
     {
-        var opening = new StreamRequest { Key = default, Model = Description.Name, Method = MethodOf(request.Parameters, new MethodChoice("source", null)) };
-        var answer = (await _streams.StepAsync(opening, step).ConfigureAwait(false)).OrThrow().Answer;
+        var answer = MethodOf(request.Parameters) is { } method
+            ? (await _streams.StepAsync(new StreamRequest { Key = default, Model = Description.Name, Method = method }, step).ConfigureAwait(false)).OrThrow().Answer
+            : await AsTrainedAsync(step).ConfigureAwait(false);
         return new InferenceResponse
         {
             Outputs = Write(answer, outputs, step.Frames.Count),
             Parameters = new Dictionary<string, object> { ["tta_method"] = answer.Method, ["tta_learned"] = false },
         };
+    }
+
+    private async Task<StepAnswer> AsTrainedAsync(SentStep step)
+    {
+        var outcome = await _streams.AnswerAsync(Description.Name, step).ConfigureAwait(false);
+        return outcome.Answer ?? throw new FailureException(outcome.Failure!);
     }
 
     private async Task<InferenceResponse> RunInStreamAsync(StreamKey stream, InferenceRequest request, SentStep step, IReadOnlyList<RequestedOutput> outputs)
@@ -115,7 +122,7 @@ internal sealed class NetworkModel : IInferenceModel
         {
             Key = stream,
             Model = Description.Name,
-            Method = MethodOf(parameters, null),
+            Method = MethodOf(parameters),
             Mode = parameters.Reset || parameters is { Start: true, Resume: false } ? ResumeMode.Reset : parameters.Start ? ResumeMode.ContinueOrCreate : ResumeMode.MustExist,
             Client = request.Client,
             Root = "parameters",
