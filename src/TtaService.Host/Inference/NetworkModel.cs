@@ -134,10 +134,10 @@ internal sealed class NetworkModel : IInferenceModel
         }
 
         var (opened, answer) = stepped.OrThrow();
-        return new InferenceResponse { Outputs = Write(answer, outputs, step.Frames.Count), Parameters = Told(opened, answer) };
+        return new InferenceResponse { Outputs = Write(answer, outputs, step.Frames.Count), Parameters = Told(opened, answer, step.Freeze) };
     }
 
-    private static Dictionary<string, object> Told(OpenedStream opened, StepAnswer answer)
+    private static Dictionary<string, object> Told(OpenedStream opened, StepAnswer answer, bool? freeze)
     {
         var told = new Dictionary<string, object>
         {
@@ -145,7 +145,7 @@ internal sealed class NetworkModel : IInferenceModel
             ["tta_method"] = answer.Method,
             ["tta_state"] = Label<StateOrigin>.Of(opened.Origin),
             ["tta_step"] = answer.Steps,
-            ["tta_learned"] = answer.NotLearned.Count == 0 && !opened.Stream.Settings.Frozen,
+            ["tta_learned"] = answer.NotLearned.Count == 0 && !(freeze ?? opened.Stream.Settings.Frozen),
             ["tta_drift_level"] = Label<Engine.Drift.DriftLevel>.Of(opened.DriftLevel),
         };
         if (opened.DriftScore is { } score)

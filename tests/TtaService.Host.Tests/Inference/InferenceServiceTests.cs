@@ -102,6 +102,16 @@ public sealed class InferenceServiceTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task Infer_FrozenStep_SaysThatNothingWasLearned()
+    {
+        await _client.ModelInferAsync(await RequestAsync(TestFrames.Tensor(1), ("sequence_id", Text("camera")), ("sequence_start", Flag(true))));
+
+        var frozen = await _client.ModelInferAsync(await RequestAsync(TestFrames.Tensor(2), ("sequence_id", Text("camera")), ("tta_freeze", Flag(true))));
+
+        Assert.Equal((1L, false), (frozen.Parameters["tta_step"].Int64Param, frozen.Parameters["tta_learned"].BoolParam));
+    }
+
+    [Fact]
     public async Task Infer_Method_IsTheStreams()
     {
         var reply = await _client.ModelInferAsync(await RequestAsync(TestFrames.Tensor(1), ("sequence_id", Text("camera")), ("sequence_start", Flag(true)), ("tta_method", Text("ema{momentum=0.2}"))));
