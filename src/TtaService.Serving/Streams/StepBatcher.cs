@@ -23,6 +23,7 @@ internal sealed class StepBatcher : IAsyncDisposable
     private readonly LoopBeat _beat;
     private readonly TimeProvider _clock;
     private readonly WorkLine _line;
+    private readonly PassPace _pace;
     private readonly SignalledLoop _loop;
     private readonly Task _running;
     private int _queuedOperations;
@@ -54,7 +55,8 @@ internal sealed class StepBatcher : IAsyncDisposable
         _clock = clock;
         _loop = new SignalledLoop(beat);
         _line = new WorkLine(Ready);
-        (Runner.FormSmall, Runner.SmallEnded) = (most => Join(Form(most, isSmall: true)), Ran);
+        _pace = new PassPace(options);
+        (Runner.FormSmall, Runner.SmallEnded) = (most => Join(Form(most)), Ran);
         _running = Task.Run(() => _loop.RunAsync(TurnAsync, IsOver));
     }
 
@@ -229,7 +231,7 @@ internal sealed class StepBatcher : IAsyncDisposable
     private async Task<bool> TurnAsync()
     {
         await WaitForCompanyAsync().ConfigureAwait(false);
-        var taken = Form(_options.MaxFrames, isSmall: false);
+        var taken = Form(mostOfSmall: null);
         if (taken.Count == 0)
         {
             return false;
@@ -274,17 +276,19 @@ internal sealed class StepBatcher : IAsyncDisposable
     {
         lock (Gate)
         {
-            return !_stopping && _line.CompanyIsComing(_options.MaxFrames);
+            return !_stopping && _line.CompanyIsComing(_pace.MaxFrames);
         }
     }
 
-    // A small batch is of what can run at once: steps of streams that are in the arena, and nothing larger.
-    private List<TakenSteps> Form(int most, bool isSmall)
+    // A small batch is of what is owed and can run at once: steps of streams that are in the arena, and nothing larger.
+    private List<TakenSteps> Form(int? mostOfSmall)
     {
         var taken = new List<TakenSteps>();
+        var isSmall = mostOfSmall is not null;
         lock (Gate)
         {
-            _line.Form(most, NextOf, (work, frames) =>
+            var most = mostOfSmall ?? _pace.MaxFrames;
+            _line.Form(most, onlyOwed: isSmall, NextOf, (work, frames) =>
             {
                 if (isSmall && (work is not QueuedStep { Session.State.IsResident: true } || frames + work.Frames > most))
                 {
@@ -299,12 +303,12 @@ internal sealed class StepBatcher : IAsyncDisposable
                 }
 
                 var step = (QueuedStep)work;
-                if (taken.Count > 0 && !Fits(taken[0].Steps[0].Decoded!.Block, step.Decoded!.Block, frames))
+                if (taken.Count > 0 && !Fits(taken[0].Steps[0].Decoded!.Block, step.Decoded!.Block, frames, most))
                 {
                     return null;
                 }
 
-                var steps = Take(step, most);
+                var steps = Take(step, isSmall ? most : _options.MaxFrames);
                 taken.Add(steps);
                 return steps.Frames;
             });
@@ -337,8 +341,8 @@ internal sealed class StepBatcher : IAsyncDisposable
         return batch;
     }
 
-    private bool Fits(FrameBlock first, FrameBlock next, int frames) =>
-        frames + next.Count <= _options.MaxFrames && (first.Channels, first.Height, first.Width) == (next.Channels, next.Height, next.Width);
+    private static bool Fits(FrameBlock first, FrameBlock next, int frames, int most) =>
+        frames + next.Count <= most && (first.Channels, first.Height, first.Width) == (next.Channels, next.Height, next.Width);
 
     // The stream's first work that may run; what may not run any more gets its outcome here.
     private QueuedWork? NextOf(StreamQueue queue)
@@ -436,6 +440,7 @@ internal sealed class StepBatcher : IAsyncDisposable
         lock (Gate)
         {
             _admission.Ran(pass.Run, batch.Count);
+            _pace.Ran(batch.Sum(entry => entry.Block.Count), pass.Run);
         }
 
         Finish(batch, results, pass);
