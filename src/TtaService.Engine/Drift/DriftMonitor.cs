@@ -24,7 +24,7 @@ public sealed class DriftMonitor
     public DriftMonitor(AdaptiveModel model, DriftReference? reference)
     {
         _model = model;
-        _observed = model.Observed ?? throw new ArgumentException("the model does not observe its streams", nameof(model));
+        _observed = model.Pass.Observed ?? throw new ArgumentException("the model does not observe its streams", nameof(model));
         _sources = [.. model.Sites.Select(site => new SourceStatistics(site))];
         _reference = reference;
         if (reference is not null && WhyUnfit(model, reference) is { } reason)

@@ -273,7 +273,7 @@ internal sealed class PassProbe
     {
         using var scope = NewDisposeScope();
         using var mode = inference_mode();
-        return Array.ConvertAll(_model.Trial(frames, sites), Values.Of);
+        return Array.ConvertAll(_model.Pass.Trial(frames, sites), Values.Of);
     }
 
     private IEnumerable<string> Describe(PassPlan plan)
