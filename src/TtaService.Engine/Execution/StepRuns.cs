@@ -22,7 +22,8 @@ internal sealed class StepRuns(ModelPass pass, StreamStates states, IBatchRunner
             if (steps[i].State.Runtime!.Method.Refuses(together) is { } reason)
             {
                 var parts = together == frames ? reason
-                    : $"the model takes {pass.Plan.FramesPerPass} frame(s) a pass ({pass.Plan.Reason}), so that of {frames} frames only {together} are normalized together: {reason}";
+                    : $"the model takes {pass.Plan.FramesPerPass} frame(s) a pass ({pass.Plan.Reason}), so that of {frames} frames only {together} are normalized "
+                        + $"together: {reason}";
                 results[i] = StepAnswers.Unchanged(steps[i].State, StepStatus.Refused, parts);
             }
         }

@@ -25,7 +25,8 @@ internal sealed class Convolutions(GraphConstants constants, PackedConvolutions 
     public KernelInstruction? Packed(CompiledNode node, ProgramSlots slots) =>
         PackedAsItIs(node) is { } packed ? Run(packed, node, slots, SiteTail.None(slots.Of(node.Proto.Output[0]))) : null;
 
-    /// <summary>A convolution and what was fused behind the site that follows it. A virtual site is the identity at its source statistics; another one's are folded into the weights.</summary>
+    /// <summary>A convolution and what was fused behind the site that follows it. A virtual site is the identity at its source statistics; another one's are folded into
+    /// the weights.</summary>
     public KernelInstruction With(CompiledNode convolution, NormalizationSite site, ProgramSlots slots, SiteTail tail)
     {
         if (site.Kind == SiteKind.Virtual)
