@@ -23,12 +23,19 @@ public sealed class DriftCalibration(AdaptiveModel model, EvaluationFrames frame
     /// <param name="progress">Hears of the frames of each stream that has ended.</param>
     /// <param name="cancel">Stops between two steps.</param>
     /// <exception cref="DriftReferenceException">The streams are too short, or a method did not run on them.</exception>
-    public DriftReference Run(IReadOnlyList<IReadOnlyList<EvaluationSample>> streams, IReadOnlyList<MethodSettings> methods, int batchSize, DateTimeOffset created, IProgress<int>? progress = null, CancellationToken cancel = default)
+    public DriftReference Run(
+        IReadOnlyList<IReadOnlyList<EvaluationSample>> streams,
+        IReadOnlyList<MethodSettings> methods,
+        int batchSize,
+        DateTimeOffset created,
+        IProgress<int>? progress = null,
+        CancellationToken cancel = default)
     {
         var longest = streams.Max(stream => stream.Count);
         if (longest < 2 * model.Observation!.Tau)
         {
-            throw new DriftReferenceException($"the longest stream has {longest} frames, a calibration needs {2 * model.Observation.Tau} and more (twice the window); give more data, or fewer and longer streams");
+            throw new DriftReferenceException($"the longest stream has {longest} frames, a calibration needs {2 * model.Observation.Tau} and more (twice the window); give "
+                + "more data, or fewer and longer streams");
         }
 
         return new DriftReference
@@ -72,7 +79,16 @@ public sealed class DriftCalibration(AdaptiveModel model, EvaluationFrames frame
 
     /// <summary>Runs one stream from a fresh state and reads it now and then.</summary>
     /// <remarks>Every <paramref name="interval"/> observed frames; of a <c>source</c> stream, not every frame is observed.</remarks>
-    public static IEnumerable<DriftReading> Follow(AdaptiveModel model, EvaluationFrames frames, DriftMonitor monitor, MethodSettings method, IReadOnlyList<EvaluationSample> stream, int batchSize, PredictionStatistics? predictions = null, int interval = ReadingInterval, CancellationToken cancel = default)
+    public static IEnumerable<DriftReading> Follow(
+        AdaptiveModel model,
+        EvaluationFrames frames,
+        DriftMonitor monitor,
+        MethodSettings method,
+        IReadOnlyList<EvaluationSample> stream,
+        int batchSize,
+        PredictionStatistics? predictions = null,
+        int interval = ReadingInterval,
+        CancellationToken cancel = default)
     {
         var state = model.CreateState(method);
         try

@@ -35,8 +35,8 @@ internal static class PassBenchmark
         var variants = new Interleaved();
         variants.Add("unmix_tns", () => model.Run([new StreamStep(unmix, frames)]));
         variants.Add("source", () => model.Run([new StreamStep(source, frames)]));
-        variants.Add("eval BN", () => model.Forward([frames], batch, evalBatchNorm));
-        variants.Add("plain layer", () => model.Forward([frames], batch, plain));
+        variants.Add("eval BN", () => model.Pass.Forward([frames], batch, evalBatchNorm));
+        variants.Add("plain layer", () => model.Pass.Forward([frames], batch, plain));
         variants.Add("ONNX Runtime", () => session.Run(run, ["image"], [input], ["logits"]).Dispose());
         variants.Run(options.Rounds, options.Sample);
 

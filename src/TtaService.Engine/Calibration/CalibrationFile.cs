@@ -6,7 +6,8 @@ using TtaService.Engine.Streams;
 
 namespace TtaService.Engine.Calibration;
 
-/// <summary>A calibration as a safetensors file, format <c>tta.calibration.v1</c>: <c>&lt;site&gt;.&lt;name&gt;</c> and <c>stream.&lt;name&gt;</c> tensors, and a checksum over the whole file.</summary>
+/// <summary>A calibration as a safetensors file, format <c>tta.calibration.v1</c>: <c>&lt;site&gt;.&lt;name&gt;</c> and <c>stream.&lt;name&gt;</c> tensors, and a
+/// checksum over the whole file.</summary>
 internal static class CalibrationFile
 {
     private const string Format = "tta.calibration.v1";

@@ -43,7 +43,7 @@ public sealed class Calibrator(AdaptiveModel model)
             throw new CalibrationException(reason);
         }
 
-        foreach (var parts in PassSchedule.Of([frames.Count], model.Plan.FramesPerPass))
+        foreach (var parts in PassSchedule.Of([frames.Count], model.Pass.Plan.FramesPerPass))
         {
             ObservePart(frames.Slice(parts[0].First, parts[0].Count));
         }
@@ -51,13 +51,13 @@ public sealed class Calibrator(AdaptiveModel model)
 
     private void ObservePart(FrameBlock frames)
     {
-        var filling = Enumerable.Repeat(frames.Slice(frames.Count - 1, 1), model.Filled(frames.Count));
-        var computed = model.Plan.Computed(frames.Count);
-        var pass = new CalibrationPass(computed, model.Plan.AtSource);
+        var filling = Enumerable.Repeat(frames.Slice(frames.Count - 1, 1), model.Pass.Filled(frames.Count));
+        var computed = model.Pass.Plan.Computed(frames.Count);
+        var pass = new CalibrationPass(computed, model.Pass.Plan.AtSource);
         OutputTensor[] outputs;
         try
         {
-            outputs = model.Forward([frames, .. filling], computed, _ => pass);
+            outputs = model.Pass.Forward([frames, .. filling], computed, _ => pass);
         }
         catch (PassException impossible)
         {

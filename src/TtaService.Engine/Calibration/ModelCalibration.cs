@@ -2,7 +2,8 @@ using TtaService.Engine.Normalization;
 
 namespace TtaService.Engine.Calibration;
 
-/// <summary>Calibration of a model: source statistics and what else is normal for it, measured from unlabelled frames by <see cref="Calibrator"/> and kept beside it. Immutable.</summary>
+/// <summary>Calibration of a model: source statistics and what else is normal for it, measured from unlabelled frames by <see cref="Calibrator"/> and kept beside it.
+/// Immutable.</summary>
 public sealed record ModelCalibration
 {
     /// <summary>The file beside model.onnx.</summary>

@@ -3,7 +3,8 @@ using System.Numerics.Tensors;
 namespace TtaService.Engine.Drift;
 
 /// <summary>Notices that a stream's state answers whatever it sees with one class. Not thread-safe.</summary>
-/// <remarks>One class for hundreds of frames is no collapse: cameras show such runs. So a run only makes the stream a suspect, which is then compared with the source model, now and then as long as the two agree.
+/// <remarks>One class for hundreds of frames is no collapse: cameras show such runs. So a run only makes the stream a suspect, which is then compared with the source
+/// model, now and then as long as the two agree.
 /// It has collapsed when the source names other classes in nearly all compared frames and the state describes the frames worse than the one that the stream would go back to:
 /// where a stream is right and the source is not, as under a corruption, its statistics describe the frames better.</remarks>
 /// <param name="frames">Frames of a run that make a suspect, and compared frames that decide; 0 never suspects.</param>

@@ -8,7 +8,8 @@ namespace TtaService.Engine.Drift;
 /// <summary>Compares the observed statistics of streams with the source's. Used on the model's thread.</summary>
 /// <remarks>Per site, over live channels (source variance above 1e-5 of the site's median), variances + the site's epsilon, d = M_o - M_s:
 /// gaussian_kl = mean_c[((V_o + d^2)/V_s + (V_s + d^2)/V_o)/4 - 1/2]; wasserstein = mean_c[sqrt(d^2 + (S_o - S_s)^2) / S_s];
-/// score = the largest gaussian_kl / limit of the sites, over what that reaches on normal frames with the same method: what a site sees depends on how the sites before it adapt.</remarks>
+/// score = the largest gaussian_kl / limit of the sites, over what that reaches on normal frames with the same method: what a site sees depends on how the sites before
+/// it adapt.</remarks>
 public sealed class DriftMonitor
 {
     private const float DeadShare = 1e-5f;
@@ -24,7 +25,7 @@ public sealed class DriftMonitor
     public DriftMonitor(AdaptiveModel model, DriftReference? reference)
     {
         _model = model;
-        _observed = model.Observed ?? throw new ArgumentException("the model does not observe its streams", nameof(model));
+        _observed = model.Pass.Observed ?? throw new ArgumentException("the model does not observe its streams", nameof(model));
         _sources = [.. model.Sites.Select(site => new SourceStatistics(site))];
         _reference = reference;
         if (reference is not null && WhyUnfit(model, reference) is { } reason)

@@ -3,7 +3,8 @@ using System.Text.Json.Serialization;
 
 namespace TtaService.Engine.Drift;
 
-/// <summary>What is normal for a model: how far the observed statistics of in-distribution streams are from the source's, and what the model answers there. Made by <c>tta calibrate</c>, stored beside the model.</summary>
+/// <summary>What is normal for a model: how far the observed statistics of in-distribution streams are from the source's, and what the model answers there. Made by
+/// <c>tta calibrate</c>, stored beside the model.</summary>
 public sealed record DriftReference
 {
     /// <summary>The file beside model.onnx.</summary>

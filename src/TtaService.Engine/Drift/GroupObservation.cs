@@ -8,7 +8,8 @@ namespace TtaService.Engine.Drift;
 
 /// <summary>The moving average of <see cref="ObservedStatistics"/> in torch operators, for S steps of n frames at once.</summary>
 /// <remarks>The weights of a step's frames follow from its frame count alone, so that the recursion over frames is a product with a triangular matrix:
-/// row t of it, [n+1], weighs the old average and the first t frames. Sums of squares are taken around the old mean (the first frame's, where there is none), so that they do not cancel.</remarks>
+/// row t of it, [n+1], weighs the old average and the first t frames. Sums of squares are taken around the old mean (the first frame's, where there is none), so that
+/// they do not cancel.</remarks>
 internal sealed class GroupObservation
 {
     private readonly ObservedStatistics _observed;

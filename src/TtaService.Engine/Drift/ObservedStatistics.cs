@@ -76,7 +76,14 @@ internal sealed class ObservedStatistics : IDisposable
     /// <param name="row">The observation before the step.</param>
     /// <param name="next">The proposed one.</param>
     /// <param name="novelty">[n]; gains how far each frame is from what was observed before it, at the sites near the input: mean over channels of d^2 / V.</param>
-    public void Observe(NormalizationSite site, long framesBefore, ReadOnlySpan<float> instanceMean, ReadOnlySpan<float> instanceVariance, ReadOnlySpan<float> row, Span<float> next, Span<float> novelty)
+    public void Observe(
+        NormalizationSite site,
+        long framesBefore,
+        ReadOnlySpan<float> instanceMean,
+        ReadOnlySpan<float> instanceVariance,
+        ReadOnlySpan<float> row,
+        Span<float> next,
+        Span<float> novelty)
     {
         var channels = site.Channels;
         var (offset, length) = Layout.At(site);

@@ -12,7 +12,8 @@ public sealed record AdaptiveModelOptions
     /// <summary>Of weights and activations. Default fp32.</summary>
     public Precision Precision { get; init; }
 
-    /// <summary>How pixels become input values. Default null: ImageNet's for a graph that takes floating point, the pixels themselves for one that takes integers. Not used for float frames.</summary>
+    /// <summary>How pixels become input values. Default null: ImageNet's for a graph that takes floating point, the pixels themselves for one that takes integers. Not
+    /// used for float frames.</summary>
     public InputNormalization? InputNormalization { get; init; }
 
     /// <summary>How the input's axes lie. Default null: by its shape, [N,H,W,C] where only the last axis has 1 or 3 extents.</summary>
@@ -27,7 +28,8 @@ public sealed record AdaptiveModelOptions
     /// <summary>Most threads of a pass; short passes run on one. Default 0: torch's, one a physical core.</summary>
     public int Threads { get; init; }
 
-    /// <summary>Most bytes of memory that are held for the states of resident streams, free rows included. Default: a quarter of the memory that the process may use, or on a GPU of what is free there once the model is loaded.</summary>
+    /// <summary>Most bytes of memory that are held for the states of resident streams, free rows included. Default: a quarter of the memory that the process may use, or
+    /// on a GPU of what is free there once the model is loaded.</summary>
     public long? ArenaBytes { get; init; }
 
     /// <summary>A quarter of the memory that the process may use.</summary>
@@ -42,13 +44,16 @@ public sealed record AdaptiveModelOptions
     /// <summary>The file that <see cref="Calibration"/> is read from when it is null.</summary>
     public string? CalibrationPath { get; init; }
 
-    /// <summary>Load the model to be measured by <see cref="Calibrator"/>: sites at the source, virtual ones at every convolution where one can be, no calibration; only <c>source</c> runs. Default false.</summary>
+    /// <summary>Load the model to be measured by <see cref="Calibrator"/>: sites at the source, virtual ones at every convolution where one can be, no calibration; only
+    /// <c>source</c> runs. Default false.</summary>
     public bool ForCalibration { get; init; }
 
-    /// <summary>Height and width of the frames that will come, for a model that leaves them open: what it can do with several frames in a pass is tried with frames of this size. Default null: usual sizes are tried.</summary>
+    /// <summary>Height and width of the frames that will come, for a model that leaves them open: what it can do with several frames in a pass is tried with frames of
+    /// this size. Default null: usual sizes are tried.</summary>
     public (int Height, int Width)? FrameSize { get; init; }
 
-    /// <summary>The process serves models and nothing else: freed activations stay with it (glibc's mallopt), and torch's number of threads stays as the last pass had it. Default false: both belong to whoever embeds the engine.</summary>
+    /// <summary>The process serves models and nothing else: freed activations stay with it (glibc's mallopt), and torch's number of threads stays as the last pass had
+    /// it. Default false: both belong to whoever embeds the engine.</summary>
     public bool OwnsProcess { get; init; }
 
     /// <summary>What streams may learn from, and when they go back to the source by themselves; null learns everything that is finite, as published code does.</summary>

@@ -9,7 +9,11 @@ namespace TtaService.Engine.Execution;
 
 /// <summary>A forward pass on any device and in any precision: statistics and the methods' algebra in float32 torch operators, a group of like steps at a time.</summary>
 /// <remarks>Nothing here waits for the device: it is read once, behind the pass.</remarks>
-internal sealed class DevicePass(IReadOnlyList<StepGroup> groups, IReadOnlyList<SiteParameters> parameters, bool[]? atSource = null, IReadOnlyList<SiteRangeTensors>? ranges = null) : ISiteNormalizer
+internal sealed class DevicePass(
+    IReadOnlyList<StepGroup> groups,
+    IReadOnlyList<SiteParameters> parameters,
+    bool[]? atSource = null,
+    IReadOnlyList<SiteRangeTensors>? ranges = null) : ISiteNormalizer
 {
     private readonly int _frames = groups[^1].FirstFrame + (groups[^1].Steps * groups[^1].Frames);
 

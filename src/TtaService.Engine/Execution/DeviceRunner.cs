@@ -12,31 +12,31 @@ namespace TtaService.Engine.Execution;
 /// <remarks>The device is waited for once a pass, when the outputs are read.</remarks>
 internal sealed class DeviceRunner : IBatchRunner, IDisposable
 {
-    private readonly AdaptiveModel _model;
+    private readonly ModelPass _pass;
     private readonly Device _device;
     private readonly SiteParameters[] _parameters;
     private readonly SiteRangeTensors[]? _ranges;
 
-    public DeviceRunner(AdaptiveModel model, Device device)
+    public DeviceRunner(ModelPass pass, Device device)
     {
-        (_model, _device) = (model, device);
-        _parameters = [.. model.Sites.Select(site => new SiteParameters(site, device))];
-        _ranges = model.Ranges is { } ranges ? [.. ranges.Select(range => new SiteRangeTensors(range, device))] : null;
+        (_pass, _device) = (pass, device);
+        _parameters = [.. pass.Sites.Select(site => new SiteParameters(site, device))];
+        _ranges = pass.Ranges is { } ranges ? [.. ranges.Select(range => new SiteRangeTensors(range, device))] : null;
     }
 
     public IProposedSteps Run(IReadOnlyList<StreamStep> steps, IReadOnlyList<int> indices, StepResult[] results, bool adapts)
     {
         var scope = NewDisposeScope();
-        var batch = new Batch([.. indices.Select(index => new ProposedStep(steps[index], index))], results, adapts ? _model.Observed : null, _model.Scores, scope);
+        var batch = new Batch([.. indices.Select(index => new ProposedStep(steps[index], index))], results, adapts ? _pass.Observed : null, _pass.Scores, scope);
         try
         {
             using var mode = inference_mode();
-            foreach (var parts in PassSchedule.Of([.. indices.Select(index => steps[index].Frames.Count)], _model.Plan.FramesPerPass))
+            foreach (var parts in PassSchedule.Of([.. indices.Select(index => steps[index].Frames.Count)], _pass.Plan.FramesPerPass))
             {
                 Run(batch, parts, adapts);
             }
 
-            using var judging = _model.TimeCommit();
+            using var judging = _pass.TimeCommit();
             batch.Judge();
             return batch;
         }
@@ -96,17 +96,17 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
         }
 
         var blocks = order.Select(part => batch.Steps[part.Step].Step.Frames.Slice(part.First, part.Count)).ToList();
-        var filled = _model.Filled(frames);
+        var filled = _pass.Filled(frames);
         if (filled > 0)
         {
             blocks.AddRange(Enumerable.Repeat(blocks[^1].Slice(blocks[^1].Count - 1, 1), filled));
-            groups.Add(_model.Filler.InGroup(frames, filled));
+            groups.Add(_pass.Filler.InGroup(frames, filled));
         }
 
         try
         {
-            var outputs = _model.Forward([.. blocks], frames + filled, _ => adapts ? new DevicePass(groups, _parameters, _model.Plan.AtSource, _ranges) : null);
-            var source = PassMemory.Source(_model, memories, i => blocks[i]);
+            var outputs = _pass.Forward([.. blocks], frames + filled, _ => adapts ? new DevicePass(groups, _parameters, _pass.Plan.AtSource, _ranges) : null);
+            var source = PassMemory.Source(_pass, memories, i => blocks[i]);
             foreach (var wholeParts in whole)
             {
                 wholeParts.Complete(outputs, frames + filled, source);

@@ -10,7 +10,8 @@ using Tensor = TorchSharp.torch.Tensor;
 
 namespace TtaService.Engine.Execution;
 
-/// <summary>One forward pass of a batch on the CPU in float32: at every site each frame is normalized with the statistics of its own stream, and each stream's next state is proposed.</summary>
+/// <summary>One forward pass of a batch on the CPU in float32: at every site each frame is normalized with the statistics of its own stream, and each stream's next state
+/// is proposed.</summary>
 /// <remarks>Frames lie in the order of their steps. Nothing is committed here: proposals go to rows of their own.</remarks>
 internal sealed unsafe class ForwardPass : ISiteNormalizer
 {

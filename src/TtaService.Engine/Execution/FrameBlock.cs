@@ -99,7 +99,8 @@ public sealed class FrameBlock
 /// <param name="Std">Per channel, positive.</param>
 public sealed record InputNormalization(float[] Mean, float[] Std)
 {
-    /// <summary>Per channel; set together with <see cref="Offset"/>: the input is then pixel * Scale[c] + Offset[c], which <see cref="Mean"/> and <see cref="Std"/> say in their way.</summary>
+    /// <summary>Per channel; set together with <see cref="Offset"/>: the input is then pixel * Scale[c] + Offset[c], which <see cref="Mean"/> and <see cref="Std"/> say
+    /// in their way.</summary>
     public float[]? Scale { get; private init; }
 
     /// <summary>Per channel; see <see cref="Scale"/>.</summary>

@@ -4,7 +4,8 @@ namespace TtaService.Engine.Execution;
 
 /// <summary>What the sites found of the frames of one step, while a pass goes over them.</summary>
 /// <remarks>
-/// Whether a frame lies outside is asked at the first site whose statistics are read: all before it is normalized as in training, so the answer depends on the frame and the model alone.
+/// Whether a frame lies outside is asked at the first site whose statistics are read: all before it is normalized as in training, so the answer depends on the frame and
+/// the model alone.
 /// Deeper sites see what the stream's own statistics made of the frame, and those of a camera of one class can lie far from the source where every frame is in order.
 /// </remarks>
 internal sealed class FrameVerdicts

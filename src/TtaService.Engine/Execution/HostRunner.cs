@@ -6,19 +6,19 @@ using TtaService.Engine.Streams;
 namespace TtaService.Engine.Execution;
 
 /// <summary>Runs batches on the CPU in float32: states in native memory, sites by the SIMD kernels.</summary>
-internal sealed class HostRunner(AdaptiveModel model) : IBatchRunner
+internal sealed class HostRunner(ModelPass pass) : IBatchRunner
 {
     public IProposedSteps Run(IReadOnlyList<StreamStep> steps, IReadOnlyList<int> indices, StepResult[] results, bool adapts)
     {
-        var batch = new Batch(steps, indices, results, adapts ? model.Observed : null, model.Scores, adapts, judges: adapts && model.Ranges is not null);
+        var batch = new Batch(steps, indices, results, adapts ? pass.Observed : null, pass.Scores, adapts, judges: adapts && pass.Ranges is not null);
         try
         {
-            foreach (var parts in PassSchedule.Of([.. indices.Select(index => steps[index].Frames.Count)], model.Plan.FramesPerPass))
+            foreach (var parts in PassSchedule.Of([.. indices.Select(index => steps[index].Frames.Count)], pass.Plan.FramesPerPass))
             {
                 Run(batch, parts);
             }
 
-            using var judging = model.TimeCommit();
+            using var judging = pass.TimeCommit();
             batch.Judge();
             return batch;
         }
@@ -31,7 +31,7 @@ internal sealed class HostRunner(AdaptiveModel model) : IBatchRunner
 
     private void Run(Batch batch, StepPart[] parts)
     {
-        var filled = model.Filled(parts.Sum(part => part.Count));
+        var filled = pass.Filled(parts.Sum(part => part.Count));
         var blocks = new List<FrameBlock>(parts.Length + filled);
         var passes = new List<StepInPass>(parts.Length + 1);
         var at = 0;
@@ -49,14 +49,14 @@ internal sealed class HostRunner(AdaptiveModel model) : IBatchRunner
         if (filled > 0)
         {
             blocks.AddRange(Enumerable.Repeat(blocks[^1].Slice(blocks[^1].Count - 1, 1), filled));
-            passes.Add(model.Filler.InPass(at, filled));
+            passes.Add(pass.Filler.InPass(at, filled));
         }
 
         try
         {
             var frames = at + filled;
-            var outputs = model.Forward([.. blocks], frames, threads => batch.Adapts ? new ForwardPass(passes, threads, model.Plan.AtSource, model.Ranges) : null);
-            var source = PassMemory.Source(model, [.. passes.Select(pass => pass.Memory)], i => blocks[i]);
+            var outputs = pass.Forward([.. blocks], frames, threads => batch.Adapts ? new ForwardPass(passes, threads, pass.Plan.AtSource, pass.Ranges) : null);
+            var source = PassMemory.Source(pass, [.. passes.Select(step => step.Memory)], i => blocks[i]);
             at = 0;
             for (var i = 0; i < parts.Length; i++)
             {
@@ -213,7 +213,7 @@ internal sealed class HostRunner(AdaptiveModel model) : IBatchRunner
             StepAnswers.Count(_step, answer);
             if (_observation is not null && Learns && StepAnswers.NotFinite(_observed!.Layout, _observedArena!.Row(_observation.Row)) is null)
             {
-                // A frozen stream is watched too. What is not finite is not taken: watching never fails a _step.
+                // A frozen stream is watched too. What is not finite is not taken: watching never fails a step.
                 _step.State.ObservedRow = _observation.Exchange(_step.State.ObservedRow);
                 StepAnswers.CountObserved(_step.State, Novelty, answer, _scores);
             }

@@ -51,17 +51,21 @@ internal sealed record InputEncoding(InputNormalization Normalization, InputLayo
         normalization ??= InputNormalization.Pixels(channels == 1 ? 1 : 3);
         if (normalization.Scale is not { } scale || normalization.Offset is not { } offset)
         {
-            throw new ModelLoadException($"{path}: input {input.Name} takes {input.ElementType}, pixels of 0 to 255 as they are, but preprocessing.mean and preprocessing.std would make fractions of them; leave both out, the graph normalizes by itself");
+            throw new ModelLoadException($"{path}: input {input.Name} takes {input.ElementType}, pixels of 0 to 255 as they are, but preprocessing.mean and "
+                + "preprocessing.std would make fractions of them; leave both out, the graph normalizes by itself");
         }
 
         if (Array.Exists(scale, value => value != 1) || Array.Exists(offset, value => value != MathF.Round(value)))
         {
-            throw new ModelLoadException($"{path}: input {input.Name} takes {input.ElementType}, but preprocessing.scale and preprocessing.offset make fractions; only scale 1 and whole offsets fit");
+            throw new ModelLoadException($"{path}: input {input.Name} takes {input.ElementType}, but preprocessing.scale and preprocessing.offset make fractions; only "
+                + "scale 1 and whole offsets fit");
         }
 
         if (Array.Exists(offset, value => value < range.Smallest || value + 255 > range.Largest))
         {
-            throw new ModelLoadException($"{path}: input {input.Name} takes {input.ElementType}, {range.Smallest} to {range.Largest}, but pixels with preprocessing.offset {string.Join(", ", offset)} are {offset.Min()} to {offset.Max() + 255}; set preprocessing.offset{(input.ElementType == "INT8" ? " to -128, if the graph was made so" : string.Empty)}");
+            throw new ModelLoadException($"{path}: input {input.Name} takes {input.ElementType}, {range.Smallest} to {range.Largest}, but pixels with preprocessing.offset "
+                + $"{string.Join(", ", offset)} are {offset.Min()} to {offset.Max() + 255}; set "
+                + $"preprocessing.offset{(input.ElementType == "INT8" ? " to -128, if the graph was made so" : string.Empty)}");
         }
 
         return new InputEncoding(normalization, lies, input.ElementType == "UINT8" ? ScalarType.Byte : ScalarType.Int64);

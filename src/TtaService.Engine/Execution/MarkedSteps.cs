@@ -1,6 +1,7 @@
 namespace TtaService.Engine.Execution;
 
-/// <summary>The steps of a batch, with the frames that the host marked as teaching nothing set apart: they are answered as a step of their own, from the state as it stands.</summary>
+/// <summary>The steps of a batch, with the frames that the host marked as teaching nothing set apart: they are answered as a step of their own, from the state as it
+/// stands.</summary>
 internal sealed class MarkedSteps
 {
     private readonly IReadOnlyList<StreamStep> _steps;

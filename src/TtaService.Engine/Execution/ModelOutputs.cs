@@ -32,7 +32,8 @@ internal static class ModelOutputs
         if (labels is { } count && Scores(settled, count) is null)
         {
             var seen = string.Join(", ", settled.Select(output => $"{output.Name} [{string.Join(',', output.Shape.Select((extent, axis) => axis == 0 ? "N" : extent.ToString(CultureInfo.InvariantCulture)))}]"));
-            throw new ModelLoadException($"{path}: there are {count} labels, but no output has {count} classes: the graph gives {seen}; give a label for each class of the output, in its order");
+            throw new ModelLoadException($"{path}: there are {count} labels, but no output has {count} classes: the graph gives {seen}; give a label for each class of the "
+                + "output, in its order");
         }
 
         return settled;
@@ -48,7 +49,8 @@ internal static class ModelOutputs
         var contradicts = output.Activation is not null && ending != kind && kind != OutputKind.Raw
             && !(ending == OutputKind.Raw || (output.Activation == "Sigmoid" && kind == OutputKind.Probabilities));
         return contradicts
-            ? throw new ModelLoadException($"{path}: 'outputs' says that {output.Name} holds {Words(kind)}, but {Reason(output)}, which makes them {Words(ending)}; leave the kind out, or export without that node")
+            ? throw new ModelLoadException($"{path}: 'outputs' says that {output.Name} holds {Words(kind)}, but {Reason(output)}, which makes them {Words(ending)}; leave "
+                + "the kind out, or export without that node")
             : new ModelOutput(index, output.Name, output.Shape, kind, "model.json says so") { IsDeclared = true };
     }
 
@@ -94,7 +96,9 @@ internal static class ModelOutputs
         };
         return fits
             ? settled
-            : throw new ModelLoadException(string.Create(CultureInfo.InvariantCulture, $"{path}: output {output.Name} should hold {Words(output.Kind)} ({output.Reason}), but a first pass gave values from {given.Min(tensor => tensor.Values.Min()):g4} to {given.Max(tensor => tensor.Values.Max()):g4} with sum {given[0].Values.Sum():g4}; set its kind in 'outputs' of model.json"));
+            : throw new ModelLoadException(string.Create(CultureInfo.InvariantCulture, $"{path}: output {output.Name} should hold {Words(output.Kind)} ({output.Reason}), "
+                + $"but a first pass gave values from {given.Min(tensor => tensor.Values.Min()):g4} to {given.Max(tensor => tensor.Values.Max()):g4} with sum "
+                + $"{given[0].Values.Sum():g4}; set its kind in 'outputs' of model.json"));
     }
 
     private static bool IsDistribution(float[] values) => Array.TrueForAll(values, value => value >= -SumTolerance) && Math.Abs(TensorPrimitives.Sum<float>(values) - 1) <= SumTolerance;

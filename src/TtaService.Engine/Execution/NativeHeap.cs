@@ -11,7 +11,8 @@ internal static partial class NativeHeap
 
     private static readonly Lazy<bool> Kept = new(Configure);
 
-    /// <summary>Keeps freed activations for the next pass. By default glibc maps every block over 32 MiB anew and the kernel zeroes its pages again: a quarter of the time of a large batch (Benchmarks, streams).</summary>
+    /// <summary>Keeps freed activations for the next pass. By default glibc maps every block over 32 MiB anew and the kernel zeroes its pages again: a quarter of the
+    /// time of a large batch (Benchmarks, streams).</summary>
     public static void KeepFreedMemory() => _ = Kept.Value;
 
     private static bool Configure()

@@ -55,7 +55,7 @@ internal sealed class PassMemory : IDisposable
     }
 
     /// <summary>The source's own scores of the frames that the steps want them of, for each step; one pass for all of them.</summary>
-    public static ArraySegment<float>[] Source(AdaptiveModel model, PassMemory?[] memories, Func<int, FrameBlock> framesOf)
+    public static ArraySegment<float>[] Source(ModelPass pass, PassMemory?[] memories, Func<int, FrameBlock> framesOf)
     {
         var (scores, blocks) = (new ArraySegment<float>[memories.Length], new List<FrameBlock>());
         for (var i = 0; i < memories.Length; i++)
@@ -72,14 +72,14 @@ internal sealed class PassMemory : IDisposable
         }
 
         var frames = blocks.Sum(block => block.Count);
-        OutputTensor[] outputs = [.. model.RunSource(blocks)];
-        var floats = ClassScores.Of(outputs, frames, model.Scores).Length / frames;
+        OutputTensor[] outputs = [.. pass.RunSource(blocks)];
+        var floats = ClassScores.Of(outputs, frames, pass.Scores).Length / frames;
         var at = 0;
         for (var i = 0; i < memories.Length && floats > 0; i++)
         {
             if (memories[i] is { _sourceFrames: > 0 and var count })
             {
-                scores[i] = new ArraySegment<float>(outputs[model.Scores!.Index].Values, at * floats, count * floats);
+                scores[i] = new ArraySegment<float>(outputs[pass.Scores!.Index].Values, at * floats, count * floats);
                 at += count;
             }
         }

@@ -79,7 +79,8 @@ internal readonly record struct OutputLayout(FrameAxis Kind, int Axis = 0)
     }
 
     private static PassException Unexpected(string name, Tensor output, int frames) => new(
-        $"output '{name}' has shape [{string.Join(',', output.shape)}] for {frames} frame{(frames == 1 ? string.Empty : "s")} of this size, which can't be told apart; send one frame a step, or export the model with the batch as first axis");
+        $"output '{name}' has shape [{string.Join(',', output.shape)}] for {frames} frame{(frames == 1 ? string.Empty : "s")} of this size, which can't be told apart; "
+            + "send one frame a step, or export the model with the batch as first axis");
 }
 
 /// <summary>What the axes of an output say of the frames of a pass.</summary>

@@ -7,8 +7,10 @@ using Tensor = TorchSharp.torch.Tensor;
 
 namespace TtaService.Engine.Execution;
 
-/// <summary>Finds out, by running it, what a model does with several frames in a pass: each must be answered as it is alone. Graphs with a batch size baked in mix frames without an error.</summary>
-/// <remarks>Made-up frames a and b run as [a], [b], [a,b], [b,a] and [a,b,a], folded, observed and adapted. Where an answer moves by more than 1e-4 of the output's scale, a pass gets one frame.</remarks>
+/// <summary>Finds out, by running it, what a model does with several frames in a pass: each must be answered as it is alone. Graphs with a batch size baked in mix frames
+/// without an error.</summary>
+/// <remarks>Made-up frames a and b run as [a], [b], [a,b], [b,a] and [a,b,a], folded, observed and adapted. Where an answer moves by more than 1e-4 of the output's
+/// scale, a pass gets one frame.</remarks>
 internal sealed class PassProbe
 {
     private const double Tolerance = 1e-4;
@@ -137,7 +139,8 @@ internal sealed class PassProbe
 
         if (unit > 1)
         {
-            throw new UnusableException($"its batch is fixed to {unit} and a frame's answer depends on the others in its pass ({why}); export it with a batch axis that is free (torch.onnx.export(..., dynamic_axes=...))");
+            throw new UnusableException($"its batch is fixed to {unit} and a frame's answer depends on the others in its pass ({why}); export it with a batch axis that is "
+                + "free (torch.onnx.export(..., dynamic_axes=...))");
         }
 
         var single = PassPlan.OneByOne(_graph, why);
@@ -273,14 +276,15 @@ internal sealed class PassProbe
     {
         using var scope = NewDisposeScope();
         using var mode = inference_mode();
-        return Array.ConvertAll(_model.Trial(frames, sites), Values.Of);
+        return Array.ConvertAll(_model.Pass.Trial(frames, sites), Values.Of);
     }
 
     private IEnumerable<string> Describe(PassPlan plan)
     {
         if (plan.FramesPerPass != PassPlan.Unlimited)
         {
-            yield return $"a pass takes {plan.FramesPerPass} frame{(plan.FramesPerPass == 1 ? string.Empty : "s")}: {plan.Reason}; streams share no pass beyond that, and longer steps run in parts, each adapting as a step of its own would";
+            yield return $"a pass takes {plan.FramesPerPass} frame{(plan.FramesPerPass == 1 ? string.Empty : "s")}: {plan.Reason}; streams share no pass beyond that, and "
+                + "longer steps run in parts, each adapting as a step of its own would";
         }
 
         foreach (var site in _graph.Sites.Where(site => plan.AtSource[site.Index]))

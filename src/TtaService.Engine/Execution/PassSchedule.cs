@@ -9,7 +9,8 @@ internal readonly record struct StepPart(int Step, int First, int Count);
 /// <summary>Spreads steps over passes that hold only so many frames.</summary>
 internal static class PassSchedule
 {
-    /// <summary>The parts of each pass. A longer step is cut into parts of about one size, and no pass holds two parts of a step, since a part goes on from the state behind the one before it.</summary>
+    /// <summary>The parts of each pass. A longer step is cut into parts of about one size, and no pass holds two parts of a step, since a part goes on from the state
+    /// behind the one before it.</summary>
     /// <param name="frames">Frames of each step.</param>
     /// <param name="framesPerPass">Most frames of a pass.</param>
     public static List<StepPart[]> Of(IReadOnlyList<int> frames, int framesPerPass)

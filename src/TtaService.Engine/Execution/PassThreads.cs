@@ -5,7 +5,8 @@ using TorchSharp;
 namespace TtaService.Engine.Execution;
 
 /// <summary>How many threads a pass gets: one or all, whichever was faster lately for passes of about this size.</summary>
-/// <remarks>Which it is depends on the neighbours as much as on the model: on a busy machine a pass that waits for its second thread can take ten times as long. The slower choice is tried again now and then, ever more rarely while it loses.</remarks>
+/// <remarks>Which it is depends on the neighbours as much as on the model: on a busy machine a pass that waits for its second thread can take ten times as long. The
+/// slower choice is tried again now and then, ever more rarely while it loses.</remarks>
 /// <param name="maximum">Most threads of a pass; 0 for torch's.</param>
 /// <param name="ownsProcess">Whether torch's number of threads, which is the process's, may stay as a pass had it.</param>
 internal sealed class PassThreads(int maximum, bool ownsProcess)

@@ -30,7 +30,8 @@ internal sealed unsafe class SiteActivations : IDisposable
         var rows = shape[0] / frames;
         if (x.dtype != ScalarType.Float32 || x.device_type != DeviceType.CPU || rows * frames != shape[0] || rows == 0)
         {
-            throw new PassException($"site '{site.Name}' has an input of {x.dtype} [{string.Join(',', shape)}] for {frames} frames; the kernels take float32 rows, as many for each frame");
+            throw new PassException($"site '{site.Name}' has an input of {x.dtype} [{string.Join(',', shape)}] for {frames} frames; the kernels take float32 rows, as many "
+                + "for each frame");
         }
 
         if (residual is not null && (residual.dtype != x.dtype || residual.device_type != x.device_type || !residual.shape.AsSpan().SequenceEqual(shape)))
@@ -75,7 +76,8 @@ internal sealed unsafe class SiteActivations : IDisposable
         if (x.dim() < 2 || x.shape[1] != site.Channels || !x.is_floating_point())
         {
             throw new PassException(
-                $"BatchNormalization '{site.Name}' has parameters for {site.Channels} channels and an input of {x.dtype} [{string.Join(',', x.shape)}]; its second axis must be the channels");
+                $"BatchNormalization '{site.Name}' has parameters for {site.Channels} channels and an input of {x.dtype} [{string.Join(',', x.shape)}]; its second axis "
+                    + "must be the channels");
         }
     }
 

@@ -9,8 +9,10 @@ namespace TtaService.Engine.Execution;
 
 /// <summary>The two passes over a frame's activations at a site: instance statistics, and center, scale, bias, residual and clamp.</summary>
 /// <remarks>Channels-last memory ([pixels, C]) is the fast way: neighbouring channels share an instruction. Channels-first memory ([C, pixels]) is
-/// read channel by channel. Statistics are summed in float32 over blocks of bounded length, around the mean of what was summed before, and blocks are merged in double precision (Chan et al. 1979):
-/// what a block loses to cancellation is a share of what its distance from that mean adds to the variance, so that the error does not grow with the map, its mean or its outliers.</remarks>
+/// read channel by channel. Statistics are summed in float32 over blocks of bounded length, around the mean of what was summed before, and blocks are merged in double
+/// precision (Chan et al. 1979):
+/// what a block loses to cancellation is a share of what its distance from that mean adds to the variance, so that the error does not grow with the map, its mean or its
+/// outliers.</remarks>
 internal static unsafe class SiteKernels
 {
     // Sums of these many values stay in L1 while they stream by.
@@ -150,7 +152,8 @@ internal static unsafe class SiteKernels
         }
     }
 
-    /// <summary>Adds sums of (x - origin) and its square over rows of pixels to the running ones, for the channels from c on that whole lanes cover; returns the first channel left.</summary>
+    /// <summary>Adds sums of (x - origin) and its square over rows of pixels to the running ones, for the channels from c on that whole lanes cover; returns the first
+    /// channel left.</summary>
     internal static int Sum<T>(float* origin, float* rows, int count, int channels, int c, float* sums, float* squares)
         where T : struct, ILanes<T>
     {

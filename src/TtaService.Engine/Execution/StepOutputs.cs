@@ -26,7 +26,8 @@ internal sealed class StepOutputs
             var first = _parts[0][i];
             if (_parts.Find(part => !part[i].Shape.AsSpan(1).SequenceEqual(first.Shape.AsSpan(1))) is { } other)
             {
-                Failure = $"output '{first.Name}' has shape [{string.Join(',', first.Shape[1..])}] for one frame and [{string.Join(',', other[i].Shape[1..])}] for another; send one frame a step";
+                Failure = $"output '{first.Name}' has shape [{string.Join(',', first.Shape[1..])}] for one frame and [{string.Join(',', other[i].Shape[1..])}] for "
+                    + "another; send one frame a step";
                 return null;
             }
 

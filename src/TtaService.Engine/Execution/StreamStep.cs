@@ -9,7 +9,8 @@ namespace TtaService.Engine.Execution;
 public sealed record StreamStep(StreamState State, FrameBlock Frames, bool Freeze = false)
 {
     /// <summary>Why frames are to be answered and not learned, one entry a frame with <see cref="NotLearnedReason.None"/> for those that teach; null when all do.</summary>
-    /// <remarks>A frame with a reason is normalized with the state as it stands, on its own; neither the state, nor the observed statistics, nor the counters move by it. The other frames
+    /// <remarks>A frame with a reason is normalized with the state as it stands, on its own; neither the state, nor the observed statistics, nor the counters move by it.
+    /// The other frames
     /// of the step are learned as a step of their own, for every method and on every device.</remarks>
     public IReadOnlyList<NotLearnedReason>? NotLearned { get; init; }
 
@@ -26,7 +27,8 @@ public enum NotLearnedReason
     /// <summary>It was learned.</summary>
     None,
 
-    /// <summary>What the sites saw of it, or of another frame of its step, lies far outside what the model knows (<see cref="LearningOptions"/>). The engine's own finding.</summary>
+    /// <summary>What the sites saw of it, or of another frame of its step, lies far outside what the model knows (<see cref="LearningOptions"/>). The engine's own
+    /// finding.</summary>
     OutOfRange,
 
     /// <summary>Nothing is in the picture. This and the reasons below are the host's findings.</summary>

@@ -6,7 +6,8 @@ namespace TtaService.Engine.Normalization;
 
 /// <summary>Running statistics on AdaB2N's momentum clock: fast at first, slower as frames come in, never below a floor; used before they are updated.</summary>
 /// <remarks>The clock is the recursion of Lyu et al., NeurIPS 2023 (AdaB2N, a training-time layer): eta_1 = m^kappa, eta_t = eta_(t-1) / (eta_(t-1) + (1-m)^kappa), run
-/// online (methods.md 1.7): t counts <c>reference_frames</c> frames and is continuous, the source statistics seed the average and count as <c>prior_frames</c>, and eta stays above <c>floor</c>.
+/// online (methods.md 1.7): t counts <c>reference_frames</c> frames and is continuous, the source statistics seed the average and count as <c>prior_frames</c>, and eta
+/// stays above <c>floor</c>.
 /// In u = 1/eta the recursion is linear, u_t = 1 + a u_(t-1) with a = (1-m)^kappa, so that eta follows from the frame count alone and needs no state.
 /// The gate (methods.md 4.4) trusts the running statistics by how far they moved: D = mean_c[((M-mu_s)^2 + (sd-sd_s)^2)/var_s], w = D/(D + gate).
 /// The frame's own statistics enter with <c>instance_weight</c>. State per site: adaptive_mean [C], adaptive_var [C], float32.</remarks>

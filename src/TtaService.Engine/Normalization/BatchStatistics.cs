@@ -64,7 +64,8 @@ internal static class BatchStatistics
         }
     }
 
-    /// <summary>A rate given per <paramref name="referenceFrames"/> frames, for a step of <paramref name="frames"/>: 1 - (1 - rate)^(n/reference), so that a stream adapts by frames, not by calls. A reference of 0 keeps the rate per step, as the published code does.</summary>
+    /// <summary>A rate given per <paramref name="referenceFrames"/> frames, for a step of <paramref name="frames"/>: 1 - (1 - rate)^(n/reference), so that a stream
+    /// adapts by frames, not by calls. A reference of 0 keeps the rate per step, as the published code does.</summary>
     public static float RateOfStep(float rate, int frames, int referenceFrames) =>
         referenceFrames == 0 ? rate : (float)(1 - Math.Pow(1 - (double)rate, (double)frames / referenceFrames));
 }

@@ -13,7 +13,8 @@ internal sealed class Ema(MethodSettings settings) : INormalizationMethod
         "Yuan et al., CVPR 2023 (RoTTA's robust BN)",
         [
             Hyperparameter.Number("momentum", 0.05, 0, 1, "Weight of new statistics, per reference_frames frames."),
-            Hyperparameter.Integer("reference_frames", 64, 0, 1 << 20, "Frames that the momentum is meant for, so that a stream adapts by frames and not by calls; 0 applies it per step, as the published code does."),
+            Hyperparameter.Integer("reference_frames", 64, 0, 1 << 20, "Frames that the momentum is meant for, so that a stream adapts by frames and not by calls; 0 "
+                + "applies it per step, as the published code does."),
             Hyperparameter.Choice("variance", "The step's variance: biased as in RoTTA, or unbiased as in torch's BatchNorm.", "biased", "unbiased"),
         ],
         settings => new Ema(settings));

@@ -4,7 +4,8 @@ using TtaService.Engine.Streams;
 
 namespace TtaService.Engine.Normalization;
 
-/// <summary>A method that sees a whole pass: it begins with the stream's state, decides at each site, and moves the state when the predictions are known; it may change the answer.</summary>
+/// <summary>A method that sees a whole pass: it begins with the stream's state, decides at each site, and moves the state when the predictions are known; it may change
+/// the answer.</summary>
 /// <remarks>At the sites it reads what <see cref="Begin"/> wrote and keeps what <see cref="Complete"/> will need; there it leaves the proposed state alone. On a device the sites
 /// run in torch operators, while beginning and completing are the host's: two transfers a batch.</remarks>
 internal interface IPassMethod : INormalizationMethod

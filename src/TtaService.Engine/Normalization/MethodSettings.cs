@@ -39,7 +39,8 @@ public sealed class MethodSettings : IEquatable<MethodSettings>
         if (unknown.Length > 0)
         {
             var (named, more) = (unknown.Take(NamedProblems).Select(given => $"'{ForeignText.Clip(given)}'"), unknown.Length - NamedProblems);
-            problems.Add($"{string.Join(", ", named)}{(more > 0 ? $" and {more} more are" : unknown.Length > 1 ? " are" : " is")} not a hyperparameter of {name}; it has {string.Join(", ", known.Keys)}");
+            problems.Add($"{string.Join(", ", named)}{(more > 0 ? $" and {more} more are" : unknown.Length > 1 ? " are" : " is")} not a hyperparameter of {name}; it has "
+                + $"{string.Join(", ", known.Keys)}");
         }
 
         var values = new JsonObject();

@@ -51,7 +51,13 @@ internal sealed record MethodDefinition(
     string? Warning = null)
 {
     /// <summary>A method that needs to know nothing of the model but its sites, one at a time.</summary>
-    public MethodDefinition(string name, string summary, string source, IReadOnlyList<Hyperparameter> own, Func<MethodSettings, INormalizationMethod> create, string? warning = null)
+    public MethodDefinition(
+        string name,
+        string summary,
+        string source,
+        IReadOnlyList<Hyperparameter> own,
+        Func<MethodSettings, INormalizationMethod> create,
+        string? warning = null)
         : this(name, summary, source, own, (settings, _) => create(settings), warning)
     {
     }

@@ -10,7 +10,8 @@ namespace TtaService.Engine.Normalization;
 /// p_k = softmax_k(cos(m, M_k)/temperature); mu_k = (1-p_k) M_k + p_k m; var_k = (1-p_k) V_k + p_k v; mu = avg mu_k; var = avg var_k + avg mu_k^2 - mu^2.
 /// After use, from the old components: M_k += lam avg_b p_bk (m_b - M_k), V_k likewise; lam = 1 - (1 - bn_momentum)^(frames/batch_size_max).
 /// The variance mix has no cross term, as in the code. Computed around the mean component (methods.md 1.8, exact), which keeps float32 from cancelling.
-/// At a virtual site the cosine is taken of (m - origin)/deviation0, the features that BatchNormalization saw but for the scale of each channel: its mean was folded into the convolution's bias, so that
+/// At a virtual site the cosine is taken of (m - origin)/deviation0, the features that BatchNormalization saw but for the scale of each channel: its mean was folded into
+/// the convolution's bias, so that
 /// the outputs themselves lie around 0, where directions mean little and one component answers for all (it erred 44.0 instead of 41.9 % on the demo model, five seeds).
 /// Sites over [B,C] keep the source statistics. State per site: component_mean [K,C], component_var [K,C], and component_occupancy [K], a running average of p that is
 /// watched and never read here; float32.</remarks>
@@ -24,8 +25,10 @@ internal sealed class UnmixTns(MethodSettings settings) : INormalizationMethod
             Hyperparameter.Integer("components", 16, 1, 1024, "K."),
             Hyperparameter.Number("temperature", 0.07, 1e-3, 100, "Of the assignment softmax."),
             Hyperparameter.Number("alpha", 0.5, 0, 1, "Share of the source variance that the spread of the initial component means carries."),
-            Hyperparameter.Integer("batch_size_max", 64, 1, 1 << 20, "B_max: the frames that the site's BatchNorm momentum is meant for (64 for CIFAR, 16 for ImageNet in the paper's runs)."),
-            Hyperparameter.Integer("batch_size", 0, 0, 1 << 20, "Frames a step counts for the momentum; 0 means the actual number, another value fixes it as the published code does."),
+            Hyperparameter.Integer("batch_size_max", 64, 1, 1 << 20, "B_max: the frames that the site's BatchNorm momentum is meant for (64 for CIFAR, 16 for ImageNet in "
+                + "the paper's runs)."),
+            Hyperparameter.Integer("batch_size", 0, 0, 1 << 20, "Frames a step counts for the momentum; 0 means the actual number, another value fixes it as the published "
+                + "code does."),
             Hyperparameter.Choice("initial", "Initial components: matched to the source moments exactly, or the published random draw.", "matched", "reference"),
         ],
         settings => new UnmixTns(settings));

@@ -1,5 +1,6 @@
 using TorchSharp;
 using TtaService.Engine.Normalization;
+using TtaService.Engine.Onnx.Compiling;
 using TtaService.Engine.Onnx.Rewriting;
 using TtaService.Engine.Onnx.Wire;
 using static TorchSharp.torch;
@@ -69,7 +70,7 @@ public sealed class ModelGraph : IDisposable
     /// <summary>While set, frames are of no size that will come again, so that nothing is laid out for it.</summary>
     internal bool IsTrial
     {
-        set => _compiler.Convolutions.Deferred = value;
+        set => _compiler.Packed.Deferred = value;
     }
 
     /// <summary>Reads and compiles a model.</summary>

@@ -28,7 +28,13 @@ internal abstract class Instruction(int[] inputs, int[] outputs, bool makesMemor
 }
 
 /// <summary>Runs an operator's kernel, and what was fused behind it, in place where the kernel made the memory.</summary>
-internal sealed class KernelInstruction(Kernel kernel, int[] inputs, int[] outputs, bool makesMemory, int residual = -1, Epilogue? epilogue = null) : Instruction(inputs, outputs, makesMemory)
+internal sealed class KernelInstruction(
+    Kernel kernel,
+    int[] inputs,
+    int[] outputs,
+    bool makesMemory,
+    int residual = -1,
+    Epilogue? epilogue = null) : Instruction(inputs, outputs, makesMemory)
 {
     private readonly Tensor?[] _arguments = new Tensor?[inputs.Length];
 

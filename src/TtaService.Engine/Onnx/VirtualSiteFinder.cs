@@ -6,9 +6,12 @@ namespace TtaService.Engine.Onnx;
 
 /// <summary>Finds the outputs of convolutions that a virtual site can normalize: those of spatial maps that nothing in the graph normalizes and that are no answer.</summary>
 /// <remarks>
-/// Left out are outputs that a normalization takes on every way, through copies, concatenations, pooling and sums (pre-activation networks); those of a head: outputs of the graph, what goes to them on every
-/// way without another layer (convolution, Gemm, MatMul, recurrent), and what a softmax, an arg-max, a top-k or a non-maximum suppression decides on without another layer; those behind a global pooling
-/// (squeeze and excitation), which show one value a channel; and those that read what a layer, group or instance normalization gives (ConvNeXt): they were trained without BatchNormalization.
+/// Left out are outputs that a normalization takes on every way, through copies, concatenations, pooling and sums (pre-activation networks); those of a head: outputs of
+/// the graph, what goes to them on every
+/// way without another layer (convolution, Gemm, MatMul, recurrent), and what a softmax, an arg-max, a top-k or a non-maximum suppression decides on without another
+/// layer; those behind a global pooling
+/// (squeeze and excitation), which show one value a channel; and those that read what a layer, group or instance normalization gives (ConvNeXt): they were trained
+/// without BatchNormalization.
 /// A convolution whose output also skips to the last sum of a network is no head.
 /// </remarks>
 internal sealed class VirtualSiteFinder

@@ -4,7 +4,8 @@ namespace TtaService.Engine.Streams;
 
 /// <summary>The arenas of a model: rows of one size share one, whatever settings their streams have.</summary>
 /// <param name="device">Where rows lie; null for the host's memory.</param>
-/// <param name="limit">Bytes that the arenas hold at most between passes, free rows included. The rows that a pass proposes come on top until it ends, and a device's arena has its old tensor beside the new one while it is moved.</param>
+/// <param name="limit">Bytes that the arenas hold at most between passes, free rows included. The rows that a pass proposes come on top until it ends, and a device's
+/// arena has its old tensor beside the new one while it is moved.</param>
 internal sealed class ArenaPool(Device? device, long limit = long.MaxValue)
 {
     // The rows that a batch proposes change hands with every pass; past this they go back to the heap.

@@ -4,7 +4,8 @@ using static TorchSharp.torch;
 namespace TtaService.Engine.Streams;
 
 /// <summary>Rows in native memory, each allocated when it is taken, so that what is held is what streams hold, plus a few spare rows for the next pass.</summary>
-/// <remarks>A step writes its proposed state to a row of its own; committing exchanges the two rows, so that nothing is copied and a failed step leaves the old row as it was.</remarks>
+/// <remarks>A step writes its proposed state to a row of its own; committing exchanges the two rows, so that nothing is copied and a failed step leaves the old row as it
+/// was.</remarks>
 internal sealed unsafe class HostArena(int rowFloats, ArenaPool pool) : StateArena(rowFloats)
 {
     // A cache line: rows can be read with aligned vectors.

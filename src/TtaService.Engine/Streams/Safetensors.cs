@@ -52,7 +52,8 @@ public sealed class Safetensors
         var headerLength = BinaryPrimitives.ReadUInt64LittleEndian(file);
         if (headerLength > MaxHeaderBytes || headerLength > (ulong)file.Length - 8)
         {
-            throw new SnapshotException($"the header should have {headerLength} bytes, the file has {file.Length - 8} after its length (limit {MaxHeaderBytes}): it is cut short or not safetensors");
+            throw new SnapshotException($"the header should have {headerLength} bytes, the file has {file.Length - 8} after its length (limit {MaxHeaderBytes}): it is cut "
+                + "short or not safetensors");
         }
 
         var dataLength = file.Length - 8 - (int)headerLength;
@@ -266,7 +267,8 @@ public sealed class Safetensors
             var bytes = shape.Aggregate(dtype == Float32 ? 4L : 1L, (product, extent) => checked(product * extent));
             if (start != expected || end - (long)start != bytes || end > dataLength || bytes < 0)
             {
-                throw new SnapshotException($"tensor '{ForeignText.Clip(entry.Name)}' lies at bytes {start} to {end} of {dataLength}, which does not fit its shape: the file is cut short or damaged");
+                throw new SnapshotException($"tensor '{ForeignText.Clip(entry.Name)}' lies at bytes {start} to {end} of {dataLength}, which does not fit its shape: the "
+                    + "file is cut short or damaged");
             }
 
             expected = end;

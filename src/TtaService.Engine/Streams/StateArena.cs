@@ -1,7 +1,8 @@
 namespace TtaService.Engine.Streams;
 
 /// <summary>Rows of stream state of one size. Not thread-safe.</summary>
-/// <remarks>A stream holds its row through its <see cref="StreamState"/>, which forgets it when it is given back: a second return finds nothing, and a later stream in the same row has another state object.</remarks>
+/// <remarks>A stream holds its row through its <see cref="StreamState"/>, which forgets it when it is given back: a second return finds nothing, and a later stream in
+/// the same row has another state object.</remarks>
 internal abstract class StateArena(int rowFloats) : IDisposable
 {
     /// <summary>Floats of a row.</summary>

@@ -86,7 +86,8 @@ internal static class StreamSnapshot
         }
     }
 
-    /// <summary>Copies the observed statistics into their row. A snapshot without them, or without those of a site that came later, leaves the stream as one that nothing was observed of.</summary>
+    /// <summary>Copies the observed statistics into their row. A snapshot without them, or without those of a site that came later, leaves the stream as one that nothing
+    /// was observed of.</summary>
     /// <exception cref="SnapshotException">A tensor is missing, of another shape or not finite.</exception>
     public static void FillObserved(in Checked snapshot, ReadOnlySpan<byte> file, StateLayout layout, IReadOnlyList<NormalizationSite> sites, Span<float> row, StreamState state)
     {

@@ -6,7 +6,8 @@ namespace TtaService.Engine.Streams;
 /// <summary>The adaptation state of one stream of one model. Made, stepped, reset, evicted and released by <see cref="Execution.AdaptiveModel"/>, on its thread.</summary>
 public sealed class StreamState
 {
-    /// <summary>What steps and frames are counted to, where they stay: every reader of a snapshot holds it exactly, a double included, and it is ten million years of 30 frames a second.</summary>
+    /// <summary>What steps and frames are counted to, where they stay: every reader of a snapshot holds it exactly, a double included, and it is ten million years of 30
+    /// frames a second.</summary>
     internal const long MaxCount = 1L << 53;
 
     internal StreamState(MethodSettings method, ulong seed, int collapseFrames)

@@ -4,8 +4,10 @@ using static TorchSharp.torch;
 namespace TtaService.Engine.Tensors;
 
 /// <summary>The arithmetic of tensors that needs a number, with the native number alive until the call has ended.</summary>
-/// <remarks>TorchSharp's own operators make a temporary <see cref="Scalar"/> (a + b makes one for alpha) that nothing holds while native code reads it: its finalizer can free it in between,
-/// and the result is wrong or the process ends. Nothing else in the engine calls what does so; TemporaryScalarTests reads the assembly for it, and the compiler bans what is used most.</remarks>
+/// <remarks>TorchSharp's own operators make a temporary <see cref="Scalar"/> (a + b makes one for alpha) that nothing holds while native code reads it: its finalizer can
+/// free it in between,
+/// and the result is wrong or the process ends. Nothing else in the engine calls what does so; TemporaryScalarTests reads the assembly for it, and the compiler bans what
+/// is used most.</remarks>
 internal static class TensorMath
 {
     /// <summary>a + b.</summary>

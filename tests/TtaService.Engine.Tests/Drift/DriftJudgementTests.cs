@@ -148,11 +148,11 @@ public sealed class DriftJudgementTests
 
         Assert.Null(reading.Score);
         Assert.Equal(4, reading.Frames);
-        var row = model.Observed!.Arena.Read(state.ObservedRow);
+        var row = model.Pass.Observed!.Arena.Read(state.ObservedRow);
         foreach (var site in model.Sites)
         {
-            var mean = model.Observed.Mean(site, row);
-            var variance = model.Observed.Variance(site, row);
+            var mean = model.Pass.Observed.Mean(site, row);
+            var variance = model.Pass.Observed.Variance(site, row);
             var (kl, wasserstein, live) = (0.0, 0.0, 0);
             var median = site.Variance.Order().ElementAt(site.Channels / 2);
             for (var c = 0; c < site.Channels; c++)

@@ -57,12 +57,12 @@ public sealed class DevicePathTests : IDisposable
     {
         // The rows are of several sizes, so that there are several writes.
         StreamState[] states = [.. new[] { "adaptive", "ema", "unmix_tns" }.Select(method => _device.CreateState(MethodSettings.Create(method)))];
-        var (random, failing) = (new Random(5), (DeviceArena)(atTheObservations ? _device.Observed!.Arena : states[^1].Runtime!.Arena));
+        var (random, failing) = (new Random(5), (DeviceArena)(atTheObservations ? _device.Pass.Observed!.Arena : states[^1].Runtime!.Arena));
         StreamStep[] Steps(Random frames) => [.. states.Select(state => new StreamStep(state, Frames(frames, 4)))];
         _device.Run(Steps(random));
         byte[][] before = [.. states.Select(state => _device.Export(state, default))];
         var written = 0;
-        foreach (var arena in states.Select(state => (DeviceArena)state.Runtime!.Arena).Append((DeviceArena)_device.Observed!.Arena).Distinct())
+        foreach (var arena in states.Select(state => (DeviceArena)state.Runtime!.Arena).Append((DeviceArena)_device.Pass.Observed!.Arena).Distinct())
         {
             arena.Scattering = () => written++;
         }

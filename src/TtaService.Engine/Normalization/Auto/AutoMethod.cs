@@ -8,10 +8,14 @@ using Tensor = TorchSharp.torch.Tensor;
 namespace TtaService.Engine.Normalization.Auto;
 
 /// <summary>Adapts by what a stream's frames differ from calibrated source frames, as far as the difference exceeds what their number and the classes in them explain.</summary>
-/// <remarks>Before a pass the running moments are freed of what the predicted classes explain (<see cref="Composition"/>) and gated (<see cref="ShiftGate"/>); at a site a step's and a frame's own
-/// moments enter where classes can't explain them (<see cref="StepGate"/>); behind the pass a change of the camera is noticed (<see cref="MomentCusum"/>), the moments move, predictions are believed while the
-/// shift is small (<see cref="CompositionTrust"/>), the whole is held against the source's own predictions (<see cref="SourceTrust"/>), and the answer is filtered in time (<see cref="TemporalFilter"/>).
-/// State per site: auto_mean [C], auto_var [C], auto_variety [1]; per stream <see cref="AutoLayout"/>; float32. Without a calibration the source statistics stand for it, and adapting must earn its trust.</remarks>
+/// <remarks>Before a pass the running moments are freed of what the predicted classes explain (<see cref="Composition"/>) and gated (<see cref="ShiftGate"/>); at a site
+/// a step's and a frame's own
+/// moments enter where classes can't explain them (<see cref="StepGate"/>); behind the pass a change of the camera is noticed (<see cref="MomentCusum"/>), the moments
+/// move, predictions are believed while the
+/// shift is small (<see cref="CompositionTrust"/>), the whole is held against the source's own predictions (<see cref="SourceTrust"/>), and the answer is filtered in
+/// time (<see cref="TemporalFilter"/>).
+/// State per site: auto_mean [C], auto_var [C], auto_variety [1]; per stream <see cref="AutoLayout"/>; float32. Without a calibration the source statistics stand for it,
+/// and adapting must earn its trust.</remarks>
 internal sealed class AutoMethod : IPassMethod, IDisposable
 {
     // Of the imbalance of a model whose classes are not known: what ordinary streams have.

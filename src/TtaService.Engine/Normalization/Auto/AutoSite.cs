@@ -106,7 +106,16 @@ internal static class AutoSite
         return CompositionTrust.InClassUnits(Math.Max(ofStream, ofStep), normal.ClassDistance);
     }
 
-    private static void NormalizeFrames(in SiteStep step, SiteNormal normal, ReadOnlySpan<float> header, ReadOnlySpan<float> mean, ReadOnlySpan<float> variance, ReadOnlySpan<float> within, ReadOnlySpan<float> stepMean, ReadOnlySpan<float> stepWithin, Span<float> scratch)
+    private static void NormalizeFrames(
+        in SiteStep step,
+        SiteNormal normal,
+        ReadOnlySpan<float> header,
+        ReadOnlySpan<float> mean,
+        ReadOnlySpan<float> variance,
+        ReadOnlySpan<float> within,
+        ReadOnlySpan<float> stepMean,
+        ReadOnlySpan<float> stepWithin,
+        Span<float> scratch)
     {
         var (n, c) = (step.Frames, step.Channels);
         var shared = -1;
@@ -165,7 +174,15 @@ internal static class AutoSite
     }
 
     // (1-r) of a and r of b as one set of pixels: means mix, variances mix and gain r (1-r) (b - a)^2. The result may lie on a.
-    private static void Pool(ReadOnlySpan<float> mean, ReadOnlySpan<float> variance, ReadOnlySpan<float> otherMean, ReadOnlySpan<float> otherVariance, float weight, Span<float> toMean, Span<float> toVariance, Span<float> difference)
+    private static void Pool(
+        ReadOnlySpan<float> mean,
+        ReadOnlySpan<float> variance,
+        ReadOnlySpan<float> otherMean,
+        ReadOnlySpan<float> otherVariance,
+        float weight,
+        Span<float> toMean,
+        Span<float> toVariance,
+        Span<float> difference)
     {
         TensorPrimitives.Subtract(otherMean, mean, difference);
         TensorPrimitives.MultiplyAdd(difference, weight, mean, toMean);
@@ -189,7 +206,13 @@ internal static class AutoSite
         TensorPrimitives.Divide(mean, rows.Length / channels, mean);
     }
 
-    private static float Correlation(SiteNormal normal, ReadOnlySpan<float> header, int frames, ReadOnlySpan<float> stepVariance, ReadOnlySpan<float> stepWithin, Span<float> scratch)
+    private static float Correlation(
+        SiteNormal normal,
+        ReadOnlySpan<float> header,
+        int frames,
+        ReadOnlySpan<float> stepVariance,
+        ReadOnlySpan<float> stepWithin,
+        Span<float> scratch)
     {
         var correlation = header[AutoPassLayout.Correlation];
         if (header[AutoPassLayout.IsFirst] == 0 || frames < ClassCorrelation.LeastFrames)

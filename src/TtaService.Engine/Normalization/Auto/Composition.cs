@@ -30,7 +30,14 @@ internal static class Composition
     /// <param name="ownMean">Mc, [C].</param>
     /// <param name="ownVariance">Vc, [C].</param>
     /// <param name="scratch">[C].</param>
-    public static void Remove(SiteNormal normal, ReadOnlySpan<float> shift, ReadOnlySpan<float> mean, ReadOnlySpan<float> variance, Span<float> ownMean, Span<float> ownVariance, Span<float> scratch)
+    public static void Remove(
+        SiteNormal normal,
+        ReadOnlySpan<float> shift,
+        ReadOnlySpan<float> mean,
+        ReadOnlySpan<float> variance,
+        Span<float> ownMean,
+        Span<float> ownVariance,
+        Span<float> scratch)
     {
         if (normal.ClassMean.Length == 0 || !shift.ContainsAnyExcept(0))
         {

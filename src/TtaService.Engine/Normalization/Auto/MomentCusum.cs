@@ -1,6 +1,7 @@
 namespace TtaService.Engine.Normalization.Auto;
 
-/// <summary>Notices that the camera changed: a one-sided cumulative sum of how much further frames are from the running moments than they used to be (Page, 1954). A change makes the running moments forget.</summary>
+/// <summary>Notices that the camera changed: a one-sided cumulative sum of how much further frames are from the running moments than they used to be (Page, 1954). A
+/// change makes the running moments forget.</summary>
 internal static class MomentCusum
 {
     /// <summary>The first sites see the picture itself.</summary>
@@ -19,7 +20,8 @@ internal static class MomentCusum
     // No change of class moves frames that far.
     private const float Far = 2;
 
-    /// <summary>Whether a step is so far away that it must be another camera or no picture of this one, and too few such frames came to tell: then it is to be answered, not learned.</summary>
+    /// <summary>Whether a step is so far away that it must be another camera or no picture of this one, and too few such frames came to tell: then it is to be answered,
+    /// not learned.</summary>
     /// <param name="distance">Mean distance of the step's frames from the running moments at the first sites.</param>
     /// <param name="frames">Frames of the step.</param>
     /// <param name="clock">Frames that the running moments stand for.</param>

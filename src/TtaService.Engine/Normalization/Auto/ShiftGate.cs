@@ -1,6 +1,7 @@
 namespace TtaService.Engine.Normalization.Auto;
 
-/// <summary>How much of a site's running moments is taken over: the positive-part James-Stein weight, 0 as long as the number of frames and the classes in them explain the distance from the source.</summary>
+/// <summary>How much of a site's running moments is taken over: the positive-part James-Stein weight, 0 as long as the number of frames and the classes in them explain
+/// the distance from the source.</summary>
 internal static class ShiftGate
 {
     private const float MedianFactor = 2;

@@ -127,7 +127,8 @@ internal sealed class SiteNormal
     public float Distance(ReadOnlySpan<float> mean, ReadOnlySpan<float> otherMean, ReadOnlySpan<float> variance, ReadOnlySpan<float> otherVariance) =>
         (WeightedSquares(mean, otherMean, InverseMeanVariance) + WeightedSquares(variance, otherVariance, InverseVarianceVariance)) / (2 * mean.Length);
 
-    /// <summary>D less what one class explains: the distance from the class that is nearest, or from the furthest as far as that may be where classes' moments are not known.</summary>
+    /// <summary>D less what one class explains: the distance from the class that is nearest, or from the furthest as far as that may be where classes' moments are not
+    /// known.</summary>
     /// <param name="distance">D.</param>
     /// <param name="meanShift">Of the means, [C].</param>
     /// <param name="varianceShift">Of the variances within frames, [C].</param>

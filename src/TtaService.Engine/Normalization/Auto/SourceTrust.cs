@@ -40,7 +40,8 @@ internal static class SourceTrust
         Mean(own, rate, state[layout.OwnPredictions], ref state[AutoLayout.OwnEntropy]);
     }
 
-    /// <summary>Calibrated: less than 1 where a strong shift, frames without variety and one-sided predictions of the source come together: that is one class rather than another camera.</summary>
+    /// <summary>Calibrated: less than 1 where a strong shift, frames without variety and one-sided predictions of the source come together: that is one class rather than
+    /// another camera.</summary>
     /// <param name="layout">The state's.</param>
     /// <param name="state">The stream's own block.</param>
     /// <param name="prior">pi, [Q].</param>

@@ -1,6 +1,7 @@
 namespace TtaService.Engine.Normalization.Auto;
 
-/// <summary>How much of a step's own moments, or of a single frame's, is used at once: only where they are further from the expected ones than chance and classes make them.</summary>
+/// <summary>How much of a step's own moments, or of a single frame's, is used at once: only where they are further from the expected ones than chance and classes make
+/// them.</summary>
 internal static class StepGate
 {
     private const float NormalDistance = 1.25f;
@@ -41,7 +42,8 @@ internal static class StepGate
         return signal / (signal + noise);
     }
 
-    /// <summary>By how much a frame may lie further away than nearly all normal ones do: in a stream that was normal so far a far frame is rather one of the few normal ones than another camera's.</summary>
+    /// <summary>By how much a frame may lie further away than nearly all normal ones do: in a stream that was normal so far a far frame is rather one of the few normal
+    /// ones than another camera's.</summary>
     /// <param name="usualDistance">The stream's usual distance of a frame from the running moments; 1 where frames are normal.</param>
     /// <param name="framesBefore">Frames that showed it.</param>
     public static float FrameTolerance(float usualDistance, long framesBefore) =>

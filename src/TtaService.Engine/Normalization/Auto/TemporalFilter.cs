@@ -4,7 +4,8 @@ using System.Numerics.Tensors;
 namespace TtaService.Engine.Normalization.Auto;
 
 /// <summary>Filters predictions in time, as far as the evidence goes that neighbouring frames show the same class.</summary>
-/// <remarks>Three hidden Markov experts, which differ in how long a class stays, run forward over the frames and back within the step (forward-backward); an expert counts by how much
+/// <remarks>Three hidden Markov experts, which differ in how long a class stays, run forward over the frames and back within the step (forward-backward); an expert
+/// counts by how much
 /// better it foresaw the predictions than independent frames would have been. A stream of shuffled frames is answered unfiltered.</remarks>
 internal static class TemporalFilter
 {
@@ -30,7 +31,14 @@ internal static class TemporalFilter
     /// <param name="probabilities">p, [n,Q].</param>
     /// <param name="mean">Their mean, [Q].</param>
     /// <param name="answer">[n,Q].</param>
-    public static void Run(AutoLayout layout, Span<float> state, ReadOnlySpan<float> prior, float trust, ReadOnlySpan<float> probabilities, ReadOnlySpan<float> mean, Span<float> answer)
+    public static void Run(
+        AutoLayout layout,
+        Span<float> state,
+        ReadOnlySpan<float> prior,
+        float trust,
+        ReadOnlySpan<float> probabilities,
+        ReadOnlySpan<float> mean,
+        Span<float> answer)
     {
         var classes = layout.Classes;
         var frames = probabilities.Length / classes;

@@ -1,0 +1,149 @@
+using TtaService.Engine.Drift;
+using TtaService.Engine.Streams;
+
+namespace TtaService.Engine.Execution;
+
+/// <summary>Runs the steps of a call: which pass each takes, what is committed when, and which streams have collapsed and go back.</summary>
+/// <param name="pass">What they run through.</param>
+/// <param name="states">Of the streams.</param>
+/// <param name="runner">Where the states are.</param>
+/// <param name="collapseFrames">Frames of one class that make a stream suspect; 0 for never.</param>
+internal sealed class StepRuns(ModelPass pass, StreamStates states, IBatchRunner runner, int collapseFrames)
+{
+    /// <summary>Runs steps that were checked.</summary>
+    public StepResult[] Run(IReadOnlyList<StreamStep> steps)
+    {
+        var results = new StepResult[steps.Count];
+        var marked = new MarkedSteps(steps);
+        for (var i = 0; i < steps.Count; i++)
+        {
+            var frames = steps[i].Frames.Count;
+            var together = PassSchedule.SmallestPart(frames, pass.Plan.FramesPerPass);
+            if (steps[i].State.Runtime!.Method.Refuses(together) is { } reason)
+            {
+                var parts = together == frames ? reason
+                    : $"the model takes {pass.Plan.FramesPerPass} frame(s) a pass ({pass.Plan.Reason}), so that of {frames} frames only {together} are normalized "
+                        + $"together: {reason}";
+                results[i] = StepAnswers.Unchanged(steps[i].State, StepStatus.Refused, parts);
+            }
+        }
+
+        // Frames that teach nothing go first: a step of which one part can't be answered must not have changed anything.
+        RunParts(marked.Aside, results, observes: false);
+        var aside = marked.Put(results);
+        RunParts(marked.Taught, results, observes: true);
+        marked.Join(results, aside);
+        CheckForCollapse(steps, results);
+        return results;
+    }
+
+    // The steps that are not null and have no result yet.
+    private void RunParts(IReadOnlyList<StreamStep?> steps, StepResult?[] results, bool observes)
+    {
+        var plain = new List<int>();
+        var adapted = new List<int>();
+        for (var i = 0; i < steps.Count; i++)
+        {
+            if (steps[i] is { } step && results[i] is null)
+            {
+                // Without a site to adapt or to observe the folded graph answers, which is faster.
+                (step.State.Runtime!.Method.ReadsFrames || (observes && step.Teaches && IsObservedNow(step.State)) ? adapted : plain).Add(i);
+            }
+        }
+
+        // Nothing is committed before all steps have run: a call that throws has changed nothing.
+        using var plainSteps = plain.Count > 0 ? runner.Run(steps!, plain, results!, adapts: false) : null;
+        using var adaptedSteps = adapted.Count > 0 ? runner.Run(steps!, adapted, results!, adapts: true) : null;
+        using var commit = pass.TimeCommit();
+        adaptedSteps?.Commit();
+        // These have no states that could fail to move.
+        plainSteps?.Commit();
+        if (observes)
+        {
+            CountUnobserved(steps!, plain, adapted, results!);
+        }
+    }
+
+    // A stream that has answered one class for long is compared with the source model now and then, and goes back to it when its own state is what makes it blind.
+    private void CheckForCollapse(IReadOnlyList<StreamStep> steps, StepResult[] results)
+    {
+        var suspects = new List<(int Index, StreamStep Step)>();
+        for (var i = 0; i < steps.Count && collapseFrames > 0; i++)
+        {
+            var (step, state) = (steps[i], steps[i].State);
+            if (results[i].Status != StepStatus.Ok || step.Freeze || step.NotLearned?.Any(reason => reason != NotLearnedReason.None) == true
+                || state.Runtime!.Layout.RowFloats == 0 || results[i].Outputs is not [{ Shape: [_, > 1] }, ..])
+            {
+                continue;
+            }
+
+            state.Collapse.Observe(results[i].Outputs[0].Values, results[i].Outputs[0].Shape[1]);
+            if (state.Collapse.Suspects)
+            {
+                var frames = step.Frames.Count <= collapseFrames ? step.Frames : step.Frames.Copy([.. Enumerable.Range(0, collapseFrames)]);
+                suspects.Add((i, new StreamStep(state, frames, Freeze: true) { Teaches = false, ComparesFit = true }));
+            }
+        }
+
+        if (suspects.Count == 0)
+        {
+            return;
+        }
+
+        var source = pass.RunSource(suspects.ConvertAll(suspect => suspect.Step.Frames))[0];
+        var (classes, at) = (source.Shape[1], 0);
+        var contradicted = new List<(int Index, StreamStep Step)>();
+        foreach (var suspect in suspects)
+        {
+            var floats = suspect.Step.Frames.Count * classes;
+            if (suspect.Step.State.Collapse.Contradicts(source.Values.AsSpan(at, floats), classes))
+            {
+                contradicted.Add(suspect);
+            }
+
+            at += floats;
+        }
+
+        if (contradicted.Count == 0)
+        {
+            return;
+        }
+
+        var fresh = contradicted.ConvertAll(suspect => states.FreshTwin(suspect.Step.State));
+        try
+        {
+            RunParts(contradicted.ConvertAll(suspect => suspect.Step), new StepResult[contradicted.Count], observes: false);
+            RunParts([.. contradicted.Zip(fresh, (suspect, twin) => suspect.Step with { State = twin })], new StepResult[contradicted.Count], observes: false);
+            foreach (var ((index, step), twin) in contradicted.Zip(fresh))
+            {
+                if (step.State.Collapse.HasCollapsed(step.State.Misfit, twin.Misfit))
+                {
+                    step.State.Frames = 0;
+                    states.Initialize(step.State);
+                    results[index] = results[index] with { Frames = 0, RolledBack = RollbackReason.Collapsed };
+                }
+            }
+        }
+        finally
+        {
+            fresh.ForEach(states.ReturnTwin);
+        }
+    }
+
+    // A method without statistics is observed in full until it has warmed up, then now and then: its folded graph shows nothing, and the other one costs more.
+    private bool IsObservedNow(StreamState state) =>
+        pass.Observed is not null && (state.ObservedFrames < pass.Observed.Options.Tau || state.UnobservedSteps + 1 >= pass.Observed.Options.SourceInterval);
+
+    private static void CountUnobserved(IReadOnlyList<StreamStep> steps, List<int> plain, List<int> adapted, StepResult[] results)
+    {
+        foreach (var index in plain.Where(index => results[index].Status == StepStatus.Ok))
+        {
+            steps[index].State.UnobservedSteps++;
+        }
+
+        foreach (var index in adapted.Where(index => results[index].Status == StepStatus.Ok))
+        {
+            steps[index].State.UnobservedSteps = 0;
+        }
+    }
+}

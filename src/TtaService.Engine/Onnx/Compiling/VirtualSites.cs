@@ -1,0 +1,68 @@
+using TtaService.Engine.Normalization;
+using TtaService.Engine.Onnx.Operators;
+using TtaService.Engine.Onnx.Wire;
+
+namespace TtaService.Engine.Onnx.Compiling;
+
+/// <summary>Puts virtual sites behind convolutions: a convolution writes a value of its own, the site behind it writes the convolution's.</summary>
+internal static class VirtualSites
+{
+    /// <summary>The places where virtual sites can be, and the nodes with those that were chosen. Names do not depend on which are chosen.</summary>
+    /// <param name="nodes">As they were read.</param>
+    /// <param name="outputs">Names of the graph's outputs.</param>
+    /// <param name="constants">The graph's.</param>
+    /// <param name="names">Names the places.</param>
+    /// <param name="choose">The site with its source statistics for a place, or null to leave it as it is; null leaves all.</param>
+    public static (List<CompiledNode> Nodes, List<NormalizationSite> Places) Put(
+        IReadOnlyList<CompiledNode> nodes,
+        IEnumerable<string> outputs,
+        GraphConstants constants,
+        SiteReader names,
+        Func<NormalizationSite, NormalizationSite?>? choose)
+    {
+        var finder = new VirtualSiteFinder([.. nodes.Select(node => node.Proto)], [.. outputs], name => constants.ByName.GetValueOrDefault(name));
+        var (places, all, sites) = (new List<NormalizationSite>(), new List<CompiledNode>(), 0);
+        foreach (var node in nodes)
+        {
+            if (node.Site is { } own)
+            {
+                all.Add(node with { Site = own with { Index = sites++ } });
+                continue;
+            }
+
+            if (!finder.IsSite(node.Proto) || CompiledNode.Channels(node.View) is not { } channels)
+            {
+                all.Add(node);
+                continue;
+            }
+
+            var place = NormalizationSite.Virtual(
+                places.Count,
+                names.Unique(node.View.Name),
+                new float[channels],
+                [.. Enumerable.Repeat(1f, (int)channels)],
+                Bias(node.View, (int)channels));
+            places.Add(place);
+            if (choose?.Invoke(place) is not { } chosen)
+            {
+                all.Add(node);
+                continue;
+            }
+
+            var split = node.Proto.Clone();
+            var output = split.Output[0];
+            split.Output[0] = $"{output}\nas convolved";
+            all.Add(node with { Proto = split });
+            all.Add(new CompiledNode(
+                new NodeProto { OpType = "VirtualSite", Name = place.Name, Input = { split.Output[0] }, Output = { output } },
+                node.View,
+                null,
+                chosen with { Index = sites++ }));
+        }
+
+        return (all, places);
+    }
+
+    private static float[] Bias(Node convolution, int channels) =>
+        convolution.HasInput(2) && convolution.Constant(2)?.Singles() is { } bias && bias.Length == channels ? bias : new float[channels];
+}
