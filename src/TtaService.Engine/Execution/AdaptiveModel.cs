@@ -3,6 +3,7 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Numerics.Tensors;
 using TorchSharp;
+using TtaService.Engine.Answers;
 using TtaService.Engine.Calibration;
 using TtaService.Engine.Drift;
 using TtaService.Engine.Normalization;
@@ -23,6 +24,7 @@ public sealed class AdaptiveModel : IDisposable
     private readonly InputEncoding _encoding;
     private readonly string _path;
     private readonly int? _labels;
+    private readonly DetectionSettings _detection;
     private readonly FrameUpload _upload;
     private readonly IBatchRunner _runner;
 
@@ -37,7 +39,7 @@ public sealed class AdaptiveModel : IDisposable
     private Action? _between;
     private bool _isDisposed;
 
-    private AdaptiveModel(string path, ModelGraph graph, InputEncoding encoding, ModelOutput[] outputs, torch.Device device, AdaptiveModelOptions options, ModelCalibration? calibration)
+    private AdaptiveModel(string path, ModelGraph graph, InputEncoding encoding, ModelAnswer answer, torch.Device device, AdaptiveModelOptions options, ModelCalibration? calibration)
     {
         _isForCalibration = options.ForCalibration;
         var placed = graph.Sites.Where(site => site.Kind == SiteKind.Virtual).Select(site => site.Name).ToHashSet(StringComparer.Ordinal);
@@ -47,7 +49,8 @@ public sealed class AdaptiveModel : IDisposable
         _device = device;
         _encoding = encoding;
         _labels = options.Labels;
-        (Outputs, Scores) = (outputs, ModelOutputs.Scores(outputs, _labels));
+        _detection = options.Detection;
+        (Answer, Scores) = (answer, ModelOutputs.Scores(answer.Outputs, _labels));
         _target = new MethodTarget(graph.Sites, calibration?.Classes ?? ClassScores.Count(Scores), calibration, Scores);
         InputShape = encoding.ImageShape(graph.Inputs[0].Shape);
         // The SIMD kernels are for float32 on the CPU; all else goes by torch operators.
@@ -104,7 +107,10 @@ public sealed class AdaptiveModel : IDisposable
     public IReadOnlyDictionary<string, string> Metadata => _graph.Metadata;
 
     /// <summary>The outputs and what they are, as the graph tells until <see cref="Settle"/>, then as a pass has shown.</summary>
-    public IReadOnlyList<ModelOutput> Outputs { get; private set; }
+    public IReadOnlyList<ModelOutput> Outputs => Answer.Outputs;
+
+    /// <summary>What the model answers and from which outputs, as the graph tells until <see cref="Settle"/>, then as a pass has shown.</summary>
+    public ModelAnswer Answer { get; private set; }
 
     /// <summary>The output that predictions are read from; null for a model without class scores.</summary>
     public ModelOutput? Scores { get; private set; }
@@ -175,9 +181,11 @@ public sealed class AdaptiveModel : IDisposable
         AdaptiveModel model;
         try
         {
-            var encoding = InputEncoding.For(onnxPath, graph.Inputs[0], options.InputNormalization, options.Layout);
-            var outputs = ModelOutputs.FromGraph(onnxPath, graph.Outputs, options.OutputKinds);
-            model = new AdaptiveModel(onnxPath, graph, encoding, outputs, device, options, RequireFit(calibration, graph, outputs, options));
+            var metadata = new ExporterMetadata(graph.Metadata);
+            var encoding = InputEncoding.For(onnxPath, graph.Inputs[0], options.InputNormalization, options.Layout, metadata.Normalization);
+            var hints = new AnswerHints(graph.Outputs, metadata, options.Labels, encoding.ImageShape(graph.Inputs[0].Shape), options.Detection);
+            var answer = ModelOutputs.FromGraph(onnxPath, options.OutputKinds, hints);
+            model = new AdaptiveModel(onnxPath, graph, encoding, answer, device, options, RequireFit(calibration, graph, answer.Outputs, options));
         }
         catch (CalibrationException unfit)
         {
@@ -214,7 +222,8 @@ public sealed class AdaptiveModel : IDisposable
     /// <exception cref="ModelLoadException">Declared probabilities are none, or no output has as many classes as there are labels.</exception>
     public void Settle(FrameBlock frames)
     {
-        Outputs = ModelOutputs.Settle(_path, Outputs, [.. Enumerable.Range(0, frames.Count).Select(frame => RunSource([frames.CopyFrame(frame)]))], _labels);
+        var hints = new AnswerHints(_graph.Outputs, new ExporterMetadata(Metadata), _labels, [InputShape[0], frames.Channels, frames.Height, frames.Width], _detection);
+        Answer = ModelOutputs.Settle(_path, Outputs, [.. Enumerable.Range(0, frames.Count).Select(frame => RunSource([frames.CopyFrame(frame)]))], hints);
         Scores = ModelOutputs.Scores(Outputs, _labels);
         var classes = ClassScores.Count(Scores);
         if (Calibration is { } calibration && calibration.Classes != classes)
@@ -857,7 +866,7 @@ public sealed class AdaptiveModel : IDisposable
 
     private static string OtherClasses(ModelCalibration calibration, int classes) => $"the calibration is of {calibration.Classes} classes, the model answers {classes}; calibrate again with tta calibrate";
 
-    private static ModelCalibration? RequireFit(ModelCalibration? calibration, ModelGraph graph, ModelOutput[] outputs, AdaptiveModelOptions options)
+    private static ModelCalibration? RequireFit(ModelCalibration? calibration, ModelGraph graph, IReadOnlyList<ModelOutput> outputs, AdaptiveModelOptions options)
     {
         if (calibration is null)
         {
