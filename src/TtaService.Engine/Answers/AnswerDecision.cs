@@ -18,7 +18,8 @@ internal static class AnswerDecision
     // Boxes that go a little past the border are still fractions.
     private const float LargestFraction = 2;
 
-    private delegate Dictionary<int, (OutputKind Kind, string Reason)>? Rule(IReadOnlyList<ModelOutput> outputs, AnswerHints hints, IReadOnlyList<IReadOnlyList<OutputTensor>>? passes);
+    private delegate Dictionary<int, (OutputKind Kind, string Reason)>? Rule(
+        IReadOnlyList<ModelOutput> outputs, AnswerHints hints, IReadOnlyList<IReadOnlyList<OutputTensor>>? passes);
 
     /// <summary>The outputs with their final kinds, and what is answered.</summary>
     /// <param name="outputs">As each alone was decided.</param>
@@ -195,7 +196,8 @@ internal static class AnswerDecision
         return claims;
     }
 
-    private static Dictionary<int, (OutputKind, string)>? BoxesWithScores(IReadOnlyList<ModelOutput> outputs, AnswerHints hints, IReadOnlyList<IReadOnlyList<OutputTensor>>? passes)
+    private static Dictionary<int, (OutputKind, string)>? BoxesWithScores(
+        IReadOnlyList<ModelOutput> outputs, AnswerHints hints, IReadOnlyList<IReadOnlyList<OutputTensor>>? passes)
     {
         if (outputs.FirstOrDefault(output => output.Shape is [_, > 0, 4] && output.Name.Contains("box", StringComparison.OrdinalIgnoreCase)) is not { } boxes
             || outputs.FirstOrDefault(output => output != boxes && output.Shape is [_, var anchors, > 0] && anchors == boxes.Shape[1]) is not { } scores
@@ -211,7 +213,8 @@ internal static class AnswerDecision
         };
     }
 
-    private static Dictionary<int, (OutputKind, string)>? NamedEmbedding(IReadOnlyList<ModelOutput> outputs, AnswerHints hints, IReadOnlyList<IReadOnlyList<OutputTensor>>? passes) =>
+    private static Dictionary<int, (OutputKind, string)>? NamedEmbedding(
+        IReadOnlyList<ModelOutput> outputs, AnswerHints hints, IReadOnlyList<IReadOnlyList<OutputTensor>>? passes) =>
         hints.Labels is null && outputs.FirstOrDefault(output => output.Shape is [_, > 1] && output.Name.Contains("embed", StringComparison.OrdinalIgnoreCase)) is { } vector
             ? One(vector, OutputKind.Embedding, "its name says so") : null;
 
@@ -256,7 +259,8 @@ internal static class AnswerDecision
     }
 
     private static bool AreFractions(ModelOutput boxes, IReadOnlyList<IReadOnlyList<OutputTensor>>? passes) =>
-        passes is not null && passes.Any(pass => pass[boxes.Index].Values.Length > 0) && passes.All(pass => pass[boxes.Index].Values.All(value => Math.Abs(value) <= LargestFraction));
+        passes is not null && passes.Any(pass => pass[boxes.Index].Values.Length > 0)
+        && passes.All(pass => pass[boxes.Index].Values.All(value => Math.Abs(value) <= LargestFraction));
 
     private static bool IsOfInputSize(ModelOutput output, AnswerHints hints) =>
         output.Shape.Count >= 3 && output.Shape[^2] > 1 && output.Shape[^2] == hints.InputShape[2] && output.Shape[^1] == hints.InputShape[3];

@@ -25,7 +25,8 @@ internal static class AnswerShapes
         Require(path, answer, OutputKind.KeypointScores, OutputKind.Keypoints);
         if (answer.Find(OutputKind.YoloPose) is { } pose && (answer.Detection.Keypoints is null || answer.Classes is not > 0))
         {
-            throw new ModelLoadException($"{path}: output {pose.Name} holds boxes with points, but how many is not known; set detection.keypoints of model.json to [points, numbers of each]");
+            throw new ModelLoadException($"{path}: output {pose.Name} holds boxes with points, but how many is not known; "
+                + "set detection.keypoints of model.json to [points, numbers of each]");
         }
     }
 

@@ -4,9 +4,9 @@ using TtaService.Engine.Execution;
 namespace TtaService.Engine.Answers;
 
 /// <summary>Reads boxes, and points in them, from a detector's outputs. Thread-safe.</summary>
-/// <remarks>Heads of YOLO v5 ([A,5+C]: centre, size, objectness, classes), v8 and v11 ([4+C,A]) and v10 ([K,6]: corners, score, class; its own suppression), boxes with a score a class
-/// ([A,4], [A,C]), and boxes with one score and one label ([K,4], [K], [K]; their own suppression, as torchvision's). The best class of a YOLO anchor counts, as ultralytics has it;
-/// with a score a class every class is a candidate of its own, as torchvision's SSD has it.</remarks>
+/// <remarks>Heads of YOLO v5 ([A,5+C]: centre, size, objectness, classes), v8 and v11 ([4+C,A]) and v10 ([K,6]: corners, score, class; its own suppression), boxes with a
+/// score a class ([A,4], [A,C]), and boxes with one score and one label ([K,4], [K], [K]; their own suppression, as torchvision's). The best class of a YOLO anchor counts,
+/// as ultralytics has it; with a score a class every class is a candidate of its own, as torchvision's SSD has it.</remarks>
 public sealed class DetectionReader(ModelAnswer answer)
 {
     private const int Corners = 4;

@@ -83,7 +83,9 @@ public sealed partial class ExporterMetadata(IReadOnlyDictionary<string, string>
     }
 
     private static float[]? Floats(JsonNode? node) =>
-        node is JsonArray { Count: 1 or 3 } list && list.All(value => value is JsonValue number && number.TryGetValue<float>(out _)) ? [.. list.Select(value => (float)value!)] : null;
+        node is JsonArray { Count: 1 or 3 } list && list.All(value => value is JsonValue number && number.TryGetValue<float>(out _))
+            ? [.. list.Select(value => (float)value!)]
+            : null;
 
     private int[] Numbers(string key) => properties.TryGetValue(key, out var text)
         ? [.. WholeNumber().Matches(text).Select(match => int.TryParse(match.Value, CultureInfo.InvariantCulture, out var number) ? number : 0)]

@@ -1,6 +1,7 @@
 namespace TtaService.Engine.Answers;
 
-/// <summary>How a frame lies in the model's input: x of the input is x of the frame * <paramref name="ScaleX"/> + <paramref name="OffsetX"/>, and so is y; pixel edges, not centres.</summary>
+/// <summary>How a frame lies in the model's input: x of the input is x of the frame * <paramref name="ScaleX"/> + <paramref name="OffsetX"/>,
+/// and so is y; pixel edges, not centres.</summary>
 /// <param name="Width">Of the frame, in pixels.</param>
 /// <param name="Height">Of the frame, in pixels.</param>
 /// <param name="ScaleX">Input pixels a frame pixel.</param>

@@ -12,8 +12,8 @@ namespace TtaService.Engine.Answers;
 public sealed record ClassMap(int Width, int Height, byte[] Classes, float[] Shares);
 
 /// <summary>Reads a segmentation model's outputs. Thread-safe.</summary>
-/// <remarks>The class of a pixel is that of the largest of the classes' values, interpolated bilinearly at its centre (torch's interpolate, align_corners=False). Where the four values around it name one class,
-/// so does whatever lies between them, and nothing is interpolated: the cost of a frame is that of its borders.</remarks>
+/// <remarks>The class of a pixel is that of the largest of the classes' values, interpolated bilinearly at its centre (torch's interpolate, align_corners=False).
+/// Where the four values around it name one class, so does whatever lies between them, and nothing is interpolated: the cost of a frame is that of its borders.</remarks>
 public sealed class SegmentationReader(ModelAnswer answer)
 {
     /// <summary>The class of pixels that the model did not see.</summary>
@@ -59,7 +59,8 @@ public sealed class SegmentationReader(ModelAnswer answer)
         }
     }
 
-    /// <summary>The classes' shares and the mean entropy (over that of no idea at all, 0 to 1) of some thousand places of a frame; a map that holds no more than classes has no entropy.</summary>
+    /// <summary>The classes' shares and the mean entropy (over that of no idea at all, 0 to 1) of some thousand places of a frame;
+    /// a map that holds no more than classes has no entropy.</summary>
     public (float[] Shares, double? Entropy) Sample(IReadOnlyList<OutputTensor> outputs, int frame)
     {
         var grid = GridOf(outputs[_output.Index], frame);

@@ -83,7 +83,8 @@ internal static class ModelOutputs
     private static ModelOutput Settle(string path, ModelOutput output, OutputTensor[] given)
     {
         // What differs from frame to frame, as the number of boxes, is nobody's extent; nor is none of them.
-        long[] shape = [-1, .. given[0].Shape.Skip(1).Select((extent, axis) => extent > 0 && Array.TrueForAll(given, tensor => Agrees(tensor, axis + 1, extent)) ? (long)extent : -1)];
+        long[] shape = [-1, .. given[0].Shape.Skip(1).Select((extent, axis) =>
+            extent > 0 && Array.TrueForAll(given, tensor => Agrees(tensor, axis + 1, extent)) ? (long)extent : -1)];
         if (output.Kind == OutputKind.Logits && !IsClassScores(shape) && !output.IsDeclared)
         {
             return output with { Shape = shape, Kind = OutputKind.Raw };

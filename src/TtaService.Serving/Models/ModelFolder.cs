@@ -137,7 +137,8 @@ internal sealed class ModelFolder
         : new ExporterMetadata(model.Metadata).Names is { } names && (model.Answer.Classes is { } classes ? names.Count == classes : model.Answer.HasBoxes) ? names : [];
 
     /// <summary>The preprocessing for a model with this input.</summary>
-    /// <remarks>Without a word in model.json: what the exporter wrote into the file, else torchvision's evaluation transform (shorter side 256, centre 224) for inputs of 224 or of free size, an exact resize for any other
+    /// <remarks>Without a word in model.json: what the exporter wrote into the file, else torchvision's evaluation transform (shorter side 256, centre 224) for inputs of 224
+    /// or of free size, an exact resize for any other
     /// fixed size.</remarks>
     /// <exception cref="ModelLoadException">model.json and the model's input contradict each other, or leave the size open.</exception>
     public Preprocessing Preprocessing(AdaptiveModel model) => Preprocessing(model.InputShape, model.InputNormalization, new ExporterMetadata(model.Metadata));
@@ -150,7 +151,9 @@ internal sealed class ModelFolder
     {
         normalization ??= InputNormalization;
         var entry = _manifest.Preprocessing
-            ?? (metadata is not null && ExporterPreprocessing.Of(metadata, inputShape, []) is { } made ? ModelManifest.PreprocessingEntry.From(made) : new ModelManifest.PreprocessingEntry());
+            ?? (metadata is not null && ExporterPreprocessing.Of(metadata, inputShape, []) is { } made
+                ? ModelManifest.PreprocessingEntry.From(made)
+                : new ModelManifest.PreprocessingEntry());
         var problem = $"{Path.Combine(FolderPath, "model.json")}: ";
         var channels = entry.Channels is { } named
             ? Enum.Parse<ColorChannels>(named, ignoreCase: true)

@@ -89,7 +89,9 @@ internal sealed class AnswerReader(ModelAnswer answer, IReadOnlyList<string> lab
 
     private MaskAnswer Mask(ClassMap map, FrameView view, MaskForm form)
     {
-        var shares = map.Shares.Select((share, index) => new ClassScore(index, LabelOf(index), share)).Where(entry => entry.Probability > 0).OrderByDescending(entry => entry.Probability);
+        var shares = map.Shares.Select((share, index) => new ClassScore(index, LabelOf(index), share))
+            .Where(entry => entry.Probability > 0)
+            .OrderByDescending(entry => entry.Probability);
         if (form == MaskForm.None)
         {
             return new MaskAnswer { Shares = [.. shares] };

@@ -2,10 +2,13 @@ using System.Text.Json;
 using Grpc.Core;
 using Microsoft.Extensions.DependencyInjection;
 using TtaService.Client;
+using TtaService.Host.Grpc;
 using TtaService.Host.Tests.Commands;
 using TtaService.Host.Tests.Infrastructure;
 using TtaService.Serving.Streams;
+using TtaService.Serving.Streams.Keeping;
 using TtaService.V1;
+using StateOrigin = TtaService.Serving.Streams.StateOrigin;
 
 namespace TtaService.Host.Tests.Models;
 
@@ -51,6 +54,25 @@ public sealed class AnswerTests(AnsweringModels models) : IClassFixture<Answerin
 
         AssertBoxes(expected, [.. found.Boxes]);
         Assert.Equal((60, 90), (found.Width, found.Height));
+    }
+
+    [Theory]
+    [InlineData("yolo-pose")]
+    [InlineData("deeplab")]
+    [InlineData("embedder")]
+    public async Task Answer_SentAgain_IsTheKeptOneAlsoFromTheStore(string model)
+    {
+        var request = new InferRequest { Open = new OpenStream { Stream = $"kept-{model}", Model = model }, Step = new StepRequest { Sequence = 1, Frames = { File("frame") } } };
+        var first = (await models.Host.Adaptation.InferAsync(request)).Step;
+        var again = (await models.Host.Adaptation.InferAsync(request)).Step;
+
+        var session = models.Host.Host.Services.GetRequiredService<StreamDirectory>().Get($"kept-{model}");
+        var record = new StreamRecord(session.Settings, DateTimeOffset.UnixEpoch, DateTimeOffset.UnixEpoch, session.Answered.Kept);
+        var stored = StreamRecord.Read(record.Write())!.Answers[0].Answer;
+
+        Assert.True(again.Replayed);
+        Assert.Equal(first.Predictions, again.Predictions);
+        Assert.Equal(first.Predictions, Replies.Step(1, stored, StateOrigin.Restored).Predictions);
     }
 
     [Fact]
@@ -168,7 +190,8 @@ public sealed class AnswerTests(AnsweringModels models) : IClassFixture<Answerin
 
         var map = found.ClassMap();
         Assert.Equal((90, 60), (picture.Width, picture.Height));
-        var colours = Enumerable.Range(0, 90 * 60).GroupBy(i => map.Classes[i], i => picture.GetPixel(i % 90, i / 90)).ToDictionary(group => group.Key, group => group.Distinct().Single());
+        var colours = Enumerable.Range(0, 90 * 60).GroupBy(i => map.Classes[i], i => picture.GetPixel(i % 90, i / 90))
+            .ToDictionary(group => group.Key, group => group.Distinct().Single());
         Assert.Equal(colours.Count, colours.Values.Distinct().Count());
         Assert.Equal(new SkiaSharp.SKColor(128, 0, 0), colours[1]);
     }
@@ -260,7 +283,8 @@ public sealed class AnswerTests(AnsweringModels models) : IClassFixture<Answerin
         var name = $"watched-{model}";
         for (var i = 0; i < 3; i++)
         {
-            await models.Host.Adaptation.InferAsync(new InferRequest { Open = new OpenStream { Stream = name, Model = model }, Step = new StepRequest { Frames = { File("frame") } } });
+            var step = new StepRequest { Frames = { File("frame") } };
+            await models.Host.Adaptation.InferAsync(new InferRequest { Open = new OpenStream { Stream = name, Model = model }, Step = step });
         }
 
         var session = models.Host.Host.Services.GetRequiredService<StreamDirectory>().Get(name);
@@ -275,7 +299,11 @@ public sealed class AnswerTests(AnsweringModels models) : IClassFixture<Answerin
     }
 
     private async Task<StepReply> StepAsync(string model, Frame frame, ReplyOptions? options = null) =>
-        (await models.Host.Adaptation.InferAsync(new InferRequest { Open = new OpenStream { Model = model, Reply = options }, Step = new StepRequest { Frames = { frame } } })).Step;
+        (await models.Host.Adaptation.InferAsync(new InferRequest
+        {
+            Open = new OpenStream { Model = model, Reply = options },
+            Step = new StepRequest { Frames = { frame } },
+        })).Step;
 
     private async Task<FramePrediction> PredictAsync(string model, string picture, ReplyOptions? options = null) => (await StepAsync(model, File(picture), options)).Predictions[0];
 
@@ -308,7 +336,8 @@ public sealed class AnswerTests(AnsweringModels models) : IClassFixture<Answerin
         {
             var match = found.FindIndex(other => other.Index == box.Class && Math.Abs(other.Score - box.Score) <= Scores && Near(box.Box, [other.X1, other.Y1, other.X2, other.Y2])
                 && other.Points.Count == box.Points.Length
-                && other.Points.Zip(box.Points).All(pair => Near([pair.First.X, pair.First.Y], pair.Second) && Math.Abs(pair.First.Score - pair.Second[2]) <= Math.Max(Scores, 1e-3 * Math.Abs(pair.Second[2]))));
+                && other.Points.Zip(box.Points).All(pair => Near([pair.First.X, pair.First.Y], pair.Second)
+                    && Math.Abs(pair.First.Score - pair.Second[2]) <= Math.Max(Scores, 1e-3 * Math.Abs(pair.Second[2]))));
             Assert.True(match >= 0, $"none is class {box.Class}, score {box.Score} at {string.Join(", ", box.Box)}; there are {string.Join("; ", found)}");
             found.RemoveAt(match);
         }
