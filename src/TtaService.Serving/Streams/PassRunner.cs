@@ -10,7 +10,7 @@ namespace TtaService.Serving.Streams;
 internal sealed class PassRunner(InferenceEngine engine, StreamResidency residency, StepDefects defects, TimeProvider clock)
 {
     // A batch is small beside one of so many times its frames.
-    private const int SmallShare = 8;
+    private const int SmallShare = 2;
 
     private bool _givesWay;
     private int _failuresInARow;

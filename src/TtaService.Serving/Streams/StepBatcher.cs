@@ -17,16 +17,17 @@ internal sealed class StepBatcher : IAsyncDisposable
     private readonly StepPreparation _preparation;
     private readonly BatchAnswers _answers;
     private readonly StepReports _reports;
-    private readonly PictureGuard _guard;
     private readonly StepDefects _defects;
-    private readonly BatchingOptions _options;
+    private readonly TimeSpan _maxDelay;
     private readonly LoopBeat _beat;
     private readonly TimeProvider _clock;
     private readonly WorkLine _line;
+    private readonly PassPace _pace;
+    private readonly StepEndings _endings;
+    private readonly BatchForming _forming;
     private readonly SignalledLoop _loop;
     private readonly Task _running;
     private int _queuedOperations;
-    private bool _stopping;
 
     public StepBatcher(
         InferenceEngine engine,
@@ -47,14 +48,16 @@ internal sealed class StepBatcher : IAsyncDisposable
         _preparation = preparation;
         _answers = answers;
         _reports = reports;
-        _guard = guard;
         _defects = defects;
-        _options = options;
+        _maxDelay = options.MaxDelay;
         _beat = beat;
         _clock = clock;
         _loop = new SignalledLoop(beat);
         _line = new WorkLine(Ready);
-        (Runner.FormSmall, Runner.SmallEnded) = (most => Join(Form(most, isSmall: true)), Ran);
+        _pace = new PassPace(options);
+        _endings = new StepEndings(admission, reports, _line, _loop);
+        _forming = new BatchForming(_line, _pace, guard, _endings, options, clock);
+        (Runner.FormSmall, Runner.SmallEnded) = (most => Join(Form(most)), Ran);
         _running = Task.Run(() => _loop.RunAsync(TurnAsync, IsOver));
     }
 
@@ -130,7 +133,7 @@ internal sealed class StepBatcher : IAsyncDisposable
         });
         lock (Gate)
         {
-            if (_stopping)
+            if (_forming.Stopping)
             {
                 throw new FailureException(Failure.Stopping());
             }
@@ -149,7 +152,7 @@ internal sealed class StepBatcher : IAsyncDisposable
         {
             foreach (var step in session.Queue.OfType<QueuedStep>().ToList())
             {
-                Refuse(step, failure);
+                _endings.Refuse(step, failure);
             }
         }
     }
@@ -159,7 +162,7 @@ internal sealed class StepBatcher : IAsyncDisposable
     {
         lock (Gate)
         {
-            _stopping = true;
+            _forming.Stopping = true;
             _loop.Signal();
         }
 
@@ -170,7 +173,7 @@ internal sealed class StepBatcher : IAsyncDisposable
     private StepOutcome? WhyRefused(QueuedStep step)
     {
         var (session, submission) = (step.Session, step.Submission);
-        if (_stopping)
+        if (_forming.Stopping)
         {
             return Failure.Stopping();
         }
@@ -203,7 +206,7 @@ internal sealed class StepBatcher : IAsyncDisposable
         PreparedStep prepared;
         try
         {
-            prepared = await _preparation.PrepareAsync(step, () => !step.Outcome.Task.IsCompleted && !Expired(step)).ConfigureAwait(false);
+            prepared = await _preparation.PrepareAsync(step, () => !step.Outcome.Task.IsCompleted && !_forming.Expired(step)).ConfigureAwait(false);
         }
         catch (Exception defect)
         {
@@ -219,7 +222,7 @@ internal sealed class StepBatcher : IAsyncDisposable
             }
 
             (step.Decoded, step.Pictures, step.DecodeTime) = (prepared.Frames, prepared.Pictures, prepared.Took);
-            step.DecodeFailure = prepared.Failure ?? (prepared.Frames is null ? ExpiredFailure(step) : null);
+            step.DecodeFailure = prepared.Failure ?? (prepared.Frames is null ? BatchForming.ExpiredFailure(step) : null);
             _line.Settle(step.Queue);
             _loop.Signal();
         }
@@ -229,7 +232,7 @@ internal sealed class StepBatcher : IAsyncDisposable
     private async Task<bool> TurnAsync()
     {
         await WaitForCompanyAsync().ConfigureAwait(false);
-        var taken = Form(_options.MaxFrames, isSmall: false);
+        var taken = Form(mostOfSmall: null);
         if (taken.Count == 0)
         {
             return false;
@@ -253,7 +256,7 @@ internal sealed class StepBatcher : IAsyncDisposable
                 _beat.Rest();
             }
 
-            return _stopping && _admission.Steps == 0 && _queuedOperations == 0;
+            return _forming.Stopping && _admission.Steps == 0 && _queuedOperations == 0;
         }
     }
 
@@ -262,7 +265,7 @@ internal sealed class StepBatcher : IAsyncDisposable
         var began = _clock.GetTimestamp();
         while (CompanyIsComing())
         {
-            var left = _options.MaxDelay - _clock.GetElapsedTime(began);
+            var left = _maxDelay - _clock.GetElapsedTime(began);
             if (left <= TimeSpan.Zero || !await _loop.WaitAsync(left).ConfigureAwait(false))
             {
                 return;
@@ -274,43 +277,16 @@ internal sealed class StepBatcher : IAsyncDisposable
     {
         lock (Gate)
         {
-            return !_stopping && _line.CompanyIsComing(_options.MaxFrames);
+            return !_forming.Stopping && _line.CompanyIsComing(_pace.MaxFrames);
         }
     }
 
-    // A small batch is of what can run at once: steps of streams that are in the arena, and nothing larger.
-    private List<TakenSteps> Form(int most, bool isSmall)
+    private List<TakenSteps> Form(int? mostOfSmall)
     {
-        var taken = new List<TakenSteps>();
         lock (Gate)
         {
-            _line.Form(most, NextOf, (work, frames) =>
-            {
-                if (isSmall && (work is not QueuedStep { Session.State.IsResident: true } || frames + work.Frames > most))
-                {
-                    return null;
-                }
-
-                if (work is QueuedOperation operation)
-                {
-                    WorkLine.Leave(operation);
-                    _ = RunOperationAsync(operation);
-                    return 0;
-                }
-
-                var step = (QueuedStep)work;
-                if (taken.Count > 0 && !Fits(taken[0].Steps[0].Decoded!.Block, step.Decoded!.Block, frames))
-                {
-                    return null;
-                }
-
-                var steps = Take(step, most);
-                taken.Add(steps);
-                return steps.Frames;
-            });
+            return _forming.Form(mostOfSmall, operation => _ = RunOperationAsync(operation));
         }
-
-        return taken;
     }
 
     // Outside the gate: it copies frames. Steps whose frames can't be joined fail here.
@@ -328,97 +304,13 @@ internal sealed class StepBatcher : IAsyncDisposable
                 var failure = _defects.Explain(defect);
                 lock (Gate)
                 {
-                    steps.Steps.ForEach(step => Refuse(step, failure));
+                    steps.Steps.ForEach(step => _endings.Refuse(step, failure));
                     _line.Done(steps.Session.Waiting);
                 }
             }
         }
 
         return batch;
-    }
-
-    private bool Fits(FrameBlock first, FrameBlock next, int frames) =>
-        frames + next.Count <= _options.MaxFrames && (first.Channels, first.Height, first.Width) == (next.Channels, next.Height, next.Width);
-
-    // The stream's first work that may run; what may not run any more gets its outcome here.
-    private QueuedWork? NextOf(StreamQueue queue)
-    {
-        while (queue.Work.First?.Value is { Ready: true } work)
-        {
-            if (work is not QueuedStep step || WhyNotRun(step) is not { } outcome)
-            {
-                return work;
-            }
-
-            Refuse(step, outcome);
-        }
-
-        return null;
-    }
-
-    private StepOutcome? WhyNotRun(QueuedStep step)
-    {
-        var session = step.Session;
-        if (step.DecodeFailure is { } failure)
-        {
-            return failure;
-        }
-
-        if (_stopping)
-        {
-            return Failure.Stopping();
-        }
-
-        if (session.State is null)
-        {
-            return Failure.StreamNotFound(session.Name);
-        }
-
-        // The same number may have been waiting twice.
-        return session.Answered.Recall(step.Submission.Sequence, step.Digest) ?? (Expired(step) ? (StepOutcome?)ExpiredFailure(step) : null);
-    }
-
-    private bool Expired(QueuedStep step) => step.Submission.Timeout is { } timeout && _clock.GetElapsedTime(step.Submitted) >= timeout;
-
-    private static Failure ExpiredFailure(QueuedStep step) =>
-        new(
-            FailureKind.DeadlineExceeded,
-            "STEP_EXPIRED",
-            $"the step did not begin within its {step.Submission.Timeout?.TotalMilliseconds:0.###} ms and never runs; the stream's state is as it was");
-
-    private TakenSteps Take(QueuedStep first, int most)
-    {
-        var session = first.Session;
-        var settings = session.Settings;
-        var freeze = first.Submission.Freeze ?? settings.Frozen;
-        List<QueuedStep> joined = [first];
-        var frames = first.Frames;
-        WorkLine.Leave(first);
-        while (joined.Count < settings.MaxCoalesce && NextOf(session.Waiting) is QueuedStep next
-            && (next.Submission.Freeze ?? settings.Frozen) == freeze
-            && frames + next.Frames <= most
-            && (next.Submission.Sequence == 0 || joined.TrueForAll(step => step.Submission.Sequence < next.Submission.Sequence))
-            && JoinedFrames.Match(first.Decoded!.Block, next.Decoded!.Block))
-        {
-            WorkLine.Leave(next);
-            joined.Add(next);
-            frames += next.Frames;
-        }
-
-        return new TakenSteps(session, joined, frames, freeze, NotLearnedOf(session, joined));
-    }
-
-    // In the order in which the stream's frames run: whether one repeats another is told by the one before it.
-    private NotLearnedReason[]? NotLearnedOf(StreamSession session, List<QueuedStep> steps)
-    {
-        var (reasons, before) = (new List<NotLearnedReason>(), session.LastPicture);
-        foreach (var picture in steps.SelectMany(step => step.Pictures))
-        {
-            reasons.Add(_guard.Judge(picture, before));
-            before = picture;
-        }
-
-        return reasons.TrueForAll(reason => reason == NotLearnedReason.None) ? null : [.. reasons];
     }
 
     private async Task RunAsync(List<BatchEntry> batch)
@@ -436,6 +328,7 @@ internal sealed class StepBatcher : IAsyncDisposable
         lock (Gate)
         {
             _admission.Ran(pass.Run, batch.Count);
+            _pace.Ran(batch.Sum(entry => entry.Block.Count), pass.Run);
         }
 
         Finish(batch, results, pass);
@@ -486,7 +379,7 @@ internal sealed class StepBatcher : IAsyncDisposable
                 session.Answered.Record(entry.Steps[i].Submission.Sequence, entry.Steps[i].Digest, answer);
             }
 
-            Complete(entry.Steps[i], outcomes[i]);
+            _endings.Complete(entry.Steps[i], outcomes[i]);
         }
 
         _line.Done(session.Waiting);
@@ -517,29 +410,9 @@ internal sealed class StepBatcher : IAsyncDisposable
         {
             if (step.Place is not null)
             {
-                Refuse(step, Failure.Cancelled());
+                _endings.Refuse(step, Failure.Cancelled());
             }
         }
-    }
-
-    // Ends a step that never runs; under the gate.
-    private void Refuse(QueuedStep step, StepOutcome outcome)
-    {
-        _reports.NotRun(step, outcome);
-        Complete(step, outcome);
-    }
-
-    // Ends a step that runs or waits; under the gate.
-    private void Complete(QueuedStep step, StepOutcome outcome)
-    {
-        WorkLine.Leave(step);
-        _admission.Leave(step.Queue, step.Submission.Bytes);
-        step.Decoded?.Dispose();
-        step.Decoded = null;
-        step.Cancellation.Unregister();
-        step.Outcome.TrySetResult(outcome);
-        _line.Settle(step.Queue);
-        _loop.Signal();
     }
 
     // Under the gate.

@@ -50,10 +50,15 @@ internal sealed class StreamQueue
 }
 
 /// <summary>Which stream is next: each runs its work in order and one at a time, those that may run stand in one line and are charged for their frames. Not thread-safe.</summary>
+/// <remarks>A stream that asks seldom is owed up to <see cref="Credit"/> frames. Who is owed runs first, and in no company but its like: a camera does not wait for a round of those
+/// that always have a step waiting, nor within a pass of theirs.</remarks>
 /// <param name="ready">Hears that a stream may run.</param>
 internal sealed class WorkLine(Action ready)
 {
-    private readonly FairLine<StreamQueue> _line = new();
+    /// <summary>Frames that a stream is owed at most.</summary>
+    public const long Credit = 8;
+
+    private readonly FairLine<StreamQueue> _line = new(Credit);
     private int _decodingStreams;
 
     /// <summary>Streams that may run.</summary>
@@ -106,10 +111,10 @@ internal sealed class WorkLine(Action ready)
         }
     }
 
-    /// <summary>Whether those that may run leave room in a batch, and another is about to come.</summary>
+    /// <summary>Whether those that may run leave room in a batch, and another is about to come. Who is owed does not wait for it.</summary>
     public bool CompanyIsComing(int maxFrames)
     {
-        if (_decodingStreams == 0 || _line.Count == 0)
+        if (_decodingStreams == 0 || _line.Count == 0 || _line.FirstIsOwed)
         {
             return false;
         }
@@ -129,15 +134,23 @@ internal sealed class WorkLine(Action ready)
 
     /// <summary>Takes the first of the line, then whoever fits with it; the others keep their places.</summary>
     /// <param name="maxFrames">No more are taken once the batch has so many.</param>
+    /// <param name="onlyOwed">Takes none but those who are owed.</param>
     /// <param name="next">The stream's first work that may run; null when there is none any more.</param>
     /// <param name="take">Given the work and the frames so far: takes it, and returns what its stream is charged; null when it does not fit.</param>
-    public void Form(int maxFrames, Func<StreamQueue, QueuedWork?> next, Func<QueuedWork, int, int?> take)
+    public void Form(int maxFrames, bool onlyOwed, Func<StreamQueue, QueuedWork?> next, Func<QueuedWork, int, int?> take)
     {
         var frames = 0;
+        var owedUntil = _line.OwedUntil;
         var left = new List<FairTurn<StreamQueue>>();
         while (_line.Count > 0 && frames < maxFrames)
         {
             var turn = _line.Take();
+            if (onlyOwed && turn.End >= owedUntil)
+            {
+                left.Add(turn);
+                break;
+            }
+
             // Out of the line and not to be put back while it is looked at.
             turn.Who.Phase = StreamPhase.Running;
             if (next(turn.Who) is not { } work)
@@ -148,6 +161,7 @@ internal sealed class WorkLine(Action ready)
             {
                 frames += charged;
                 _line.Charge(turn, charged);
+                onlyOwed |= charged > 0 && turn.End < owedUntil;
             }
             else
             {

@@ -82,6 +82,35 @@ public sealed class FairLineTests
     }
 
     [Fact]
+    public void Line_WithCredit_WhoWasAwayPassesAllAndIsOwedNoMore()
+    {
+        var line = new FairLine<string>(credit: 8);
+        var (here, back) = (new FairShare(), new FairShare());
+        for (var i = 0; i < 1000; i++)
+        {
+            line.Add("here", here, 1);
+            var turn = line.Take();
+            line.Charge(turn, turn.Cost);
+        }
+
+        line.Add("here", here, 1);
+        Assert.False(line.FirstIsOwed);
+        line.Add("back", back, 1);
+        Assert.True(line.FirstIsOwed);
+        var order = new List<string>();
+        for (var i = 0; i < 28; i++)
+        {
+            var turn = line.Take();
+            line.Charge(turn, turn.Cost);
+            order.Add(turn.Who);
+            line.Add(turn.Who, turn.Share, 1);
+        }
+
+        Assert.All(order.Take(8), who => Assert.Equal("back", who));
+        Assert.Equal(18, order.Count(who => who == "back"));
+    }
+
+    [Fact]
     public void Line_TakenButNotCharged_KeepsItsPlace()
     {
         var line = new FairLine<string>();

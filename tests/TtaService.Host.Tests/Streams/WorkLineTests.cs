@@ -76,7 +76,7 @@ public sealed class WorkLineTests
         Enter(camera, "camera 1");
         _line.Done(flood);
         var order = new List<string>();
-        for (var i = 2; order.Count < 12; i++)
+        for (var i = 2; order.Count < 24; i++)
         {
             order.AddRange(Form(1));
             Enter(camera, $"camera {i}");
@@ -84,7 +84,48 @@ public sealed class WorkLineTests
         }
 
         Assert.Equal("camera 1", order[0]);
-        Assert.InRange(order.IndexOf("flood 2"), 1, 10);
+        Assert.InRange(order.IndexOf("flood 2"), 1, 17);
+    }
+
+    [Fact]
+    public void Form_OneThatAsksSeldomAmongManyThatAskAlways_RunsNextAndAlone()
+    {
+        var (camera, floods) = (new StreamQueue(), Enumerable.Range(0, 20).Select(_ => new StreamQueue()).ToList());
+        Enter(camera, "camera");
+        Assert.Equal(["camera"], Form(8));
+        _line.Done(camera);
+        floods.ForEach(flood => Enter(flood, "flood"));
+        for (var i = 0; i < 20; i++)
+        {
+            Form(8);
+            foreach (var flood in floods.Where(flood => flood.Phase == StreamPhase.Running))
+            {
+                Enter(flood, "flood");
+                _line.Done(flood);
+            }
+        }
+
+        Assert.Empty(Form(8, onlyOwed: true));
+        Enter(camera, "camera");
+        Assert.Equal(["camera"], Form(8));
+        Assert.Equal(8, Form(8).Count);
+    }
+
+    [Fact]
+    public void Form_AllAskAlike_NobodyIsOwed()
+    {
+        var cameras = Enumerable.Range(0, 20).Select(_ => new StreamQueue()).ToList();
+        cameras.ForEach(camera => Enter(camera, "camera"));
+        for (var i = 0; i < 50; i++)
+        {
+            Assert.Empty(Form(8, onlyOwed: true));
+            Assert.Equal(8, Form(8).Count);
+            foreach (var camera in cameras.Where(camera => camera.Phase == StreamPhase.Running))
+            {
+                Enter(camera, "camera");
+                _line.Done(camera);
+            }
+        }
     }
 
     [Fact]
@@ -95,6 +136,7 @@ public sealed class WorkLineTests
 
         _line.Form(
             8,
+            onlyOwed: false,
             waiting =>
             {
                 WorkLine.Leave(waiting.Work.First!.Value);
@@ -123,11 +165,12 @@ public sealed class WorkLineTests
         return work;
     }
 
-    private List<string> Form(int maxFrames)
+    private List<string> Form(int maxFrames, bool onlyOwed = false)
     {
         var taken = new List<string>();
         _line.Form(
             maxFrames,
+            onlyOwed,
             queue => queue.Work.First?.Value is { Ready: true } work ? work : null,
             (work, frames) =>
             {
