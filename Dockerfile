@@ -15,6 +15,7 @@ COPY global.json .editorconfig BannedSymbols.txt Directory.Build.props Directory
 COPY build/ build/
 COPY src/TtaService.Client/TtaService.Client.csproj src/TtaService.Client/
 COPY src/TtaService.Engine/TtaService.Engine.csproj src/TtaService.Engine/
+COPY src/TtaService.Evaluation/TtaService.Evaluation.csproj src/TtaService.Evaluation/
 COPY src/TtaService.Serving/TtaService.Serving.csproj src/TtaService.Serving/
 COPY src/TtaService.Host/TtaService.Host.csproj src/TtaService.Host/
 RUN dotnet restore src/TtaService.Host -p:Torch="$TORCH" -p:PublishReadyToRun=true

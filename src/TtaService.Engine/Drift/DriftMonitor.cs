@@ -94,8 +94,11 @@ public sealed class DriftMonitor
         return count == 0 ? null : sum / count;
     }
 
-    // The largest and not the mean: a fine corruption shows at a few sites, and a camera's content spreads over all of them alike.
-    internal static double RawScore(IReadOnlyList<SiteReference> sites, ReadOnlySpan<float> kl)
+    /// <summary>How far a stream is from the source: the largest of its sites' Gaussian KL divergences, each divided by what is normal there; not yet divided by a method's limit.</summary>
+    /// <remarks>The largest and not the mean: a fine corruption shows at a few sites, and a camera's content spreads over all of them alike.</remarks>
+    /// <param name="sites">What is normal, in site order.</param>
+    /// <param name="kl">A value a site.</param>
+    public static double RawScore(IReadOnlyList<SiteReference> sites, ReadOnlySpan<float> kl)
     {
         var largest = 0.0;
         for (var i = 0; i < kl.Length; i++)

@@ -3,9 +3,9 @@ using System.Globalization;
 using Spectre.Console;
 using TtaService.Engine.Calibration;
 using TtaService.Engine.Drift;
-using TtaService.Engine.Evaluation;
 using TtaService.Engine.Execution;
 using TtaService.Engine.Normalization;
+using TtaService.Evaluation;
 using TtaService.Host.Commands.Evaluation;
 
 namespace TtaService.Host.Commands;

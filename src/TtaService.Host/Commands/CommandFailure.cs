@@ -4,10 +4,10 @@ using Grpc.Core;
 using Microsoft.Extensions.Options;
 using TtaService.Client;
 using TtaService.Engine.Calibration;
-using TtaService.Engine.Evaluation;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Onnx;
 using TtaService.Engine.Streams;
+using TtaService.Evaluation;
 using TtaService.Serving.Store;
 
 namespace TtaService.Host.Commands;

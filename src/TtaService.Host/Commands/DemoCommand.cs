@@ -1,6 +1,6 @@
 using System.CommandLine;
 using Grpc.Net.Client;
-using TtaService.Engine.Evaluation;
+using TtaService.Evaluation;
 using TtaService.Host.Commands.Demo;
 using TtaService.Host.Commands.Evaluation;
 using TtaService.Host.Hosting;

@@ -3,9 +3,9 @@ using System.CommandLine.Parsing;
 using System.Globalization;
 using System.Text.Json;
 using Spectre.Console;
-using TtaService.Engine.Evaluation;
 using TtaService.Engine.Execution;
 using TtaService.Engine.Streams;
+using TtaService.Evaluation;
 using TtaService.Host.Commands.Evaluation;
 
 namespace TtaService.Host.Commands;

@@ -21,6 +21,9 @@ internal ref struct JpegBits
     /// <summary>More bits were read than there are.</summary>
     public readonly bool Overrun => _count < _missing;
 
+    /// <summary>Bits that are left of the byte that was read last.</summary>
+    public readonly int Padding => Math.Max(0, _count - _missing) % 8;
+
     /// <summary>Whole bytes that were not read yet, up to where the reader has looked.</summary>
     private readonly int Unread => Math.Max(0, _count - _missing) / 8;
 

@@ -9,8 +9,8 @@ namespace TtaService.Serving.Frames;
 /// </summary>
 /// <remarks>
 /// Huffman codes have no checksum. Seen are codes and positions that do not exist, blocks that are missing or left over, restart markers out of order, brightness past black and
-/// white, zeroed bytes,
-/// and scans that never came. Not seen is a change that leaves a valid picture: a block or two with another texture, or a step in brightness, of as many blocks as before.
+/// white, coefficients larger than those of any picture, zeroed bytes, scans that never came, and codes that the file's encoder would not have chosen
+/// (<see cref="JpegHabits"/>). Not seen is a change that leaves a valid picture: a block or two with another texture, or a step in brightness, of as many blocks as before.
 /// </remarks>
 internal ref struct JpegWalk
 {
@@ -19,6 +19,9 @@ internal ref struct JpegWalk
 
     // DC is 8 times a block's mean distance from the middle level, 128, rounded to a step; a few more for coarse arithmetic of encoders.
     private const int MaxDc = (8 * 128) + 16;
+
+    // 928 is the largest of a picture; some encoders let rings around letters go past white.
+    private const int MaxAc = 1280;
 
     private static ReadOnlySpan<byte> Zeros => [0, 0, 0, 0, 0, 0, 0, 0];
 
@@ -281,7 +284,7 @@ internal ref struct JpegWalk
                 left = (sbyte)scan.Shift;
             }
 
-            scan.Parts[i] = new ScanPart(component, dc, ac, steps, count == 1 ? (1, 1) : (component.Wide, component.High));
+            scan.Parts[i] = new ScanPart(component, dc, ac, steps, scan.Shift, count == 1 ? (1, 1) : (component.Wide, component.High));
             blocks += scan.Parts[i].Blocks;
         }
 
@@ -293,6 +296,7 @@ internal ref struct JpegWalk
         _scans++;
         var alone = count == 1 ? scan.Parts[0].Component : null;
         var (wide, high) = alone is null ? _units : (alone.BlocksWide, alone.BlocksHigh);
+        scan.Habits = new JpegHabits(wide);
         try
         {
             foreach (var part in scan.Parts)
@@ -321,6 +325,7 @@ internal ref struct JpegWalk
             var bits = new JpegBits(_image, at);
             var until = _restartInterval == 0 ? units : Math.Min(units, unit + _restartInterval);
             scan.BlocksToSkip = 0;
+            scan.Habits.Restarts();
             foreach (var part in scan.Parts)
             {
                 part.Dc = 0;
@@ -341,9 +346,15 @@ internal ref struct JpegWalk
                 return $"bytes of scan {_scans} are zeroed, at {zeroed - Zeros.Length}";
             }
 
-            if (scan.BlocksToSkip > 0 || (unread > scan.SmallestUnit / 8 && _image.Slice(Math.Max(at, marker - unread), Math.Min(unread, marker - at)).ContainsAnyExcept((byte)0)))
+            var left = _image.Slice(Math.Max(at, marker - unread), Math.Min(unread, marker - at));
+            if (scan.BlocksToSkip > 0 || (unread > scan.SmallestUnit / 8 && (_progressive || left.ContainsAnyExcept((byte)0))))
             {
                 return $"scan {_scans} has {unread} bytes left behind block {unit} of {units}";
+            }
+
+            if (EndsInZeros(at, marker - unread, unread > 0 || bits.Padding > 0))
+            {
+                return $"bytes at the end of scan {_scans} are zeroed";
             }
 
             at = marker;
@@ -359,6 +370,11 @@ internal ref struct JpegWalk
             }
         }
 
+        if (scan.Habits.AreBroken)
+        {
+            return $"scan {_scans} has codes that its encoder does not write";
+        }
+
         foreach (var part in scan.Parts)
         {
             if (!_progressive && JpegSeam.Find(part.Jumps.AsSpan(0, units), wide) is >= 0 and var seam)
@@ -368,6 +384,14 @@ internal ref struct JpegWalk
         }
 
         return null;
+    }
+
+    // The last bytes of blocks are zero and so is what follows them: encoders fill the last byte up with ones.
+    // Those that do not can end in two bytes of zeros: the ends of two blocks of colour in the standard codes, and the filling.
+    private readonly bool EndsInZeros(int begin, int end, bool isFollowed)
+    {
+        const int Fewest = 3;
+        return isFollowed && end - begin > Fewest && !_image[(end - Fewest)..end].ContainsAnyExcept((byte)0) && _image[end - Fewest - 1] != 0xFF;
     }
 
     // One unit of a baseline or an extended scan. False when it can't be.
@@ -385,7 +409,7 @@ internal ref struct JpegWalk
                 }
 
                 var (even, odd) = (part.Dc * part.EdgeWeights[0], 0f);
-
+                var passed = false;
                 for (var k = 1; k < BlockSize; k++)
                 {
                     var symbol = bits.SymbolAndValue(part.Ac!, out var value);
@@ -399,9 +423,11 @@ internal ref struct JpegWalk
                                 return false;
                             }
 
+                            scan.Habits.BlockEnded(BlockSize - k, passed);
                             break;
                         }
 
+                        passed = true;
                         k += 15;
                         if (k >= BlockSize)
                         {
@@ -412,11 +438,12 @@ internal ref struct JpegWalk
                     }
 
                     k += symbol >> 4;
-                    if (symbol < 0 || k >= BlockSize)
+                    if (symbol < 0 || k >= BlockSize || (symbol & 0x0F) > part.MostBits[k])
                     {
                         return false;
                     }
 
+                    passed = false;
                     if ((JpegSeam.Column >> k & 1) != 0)
                     {
                         var edge = Value((int)(value >> (64 - (symbol & 0x0F))), symbol & 0x0F) * part.EdgeWeights[k];
@@ -441,7 +468,7 @@ internal ref struct JpegWalk
         if (scan.First > 0)
         {
             ref var nonZero = ref scan.Parts[0].Component.NonZero[unit];
-            return scan.Before == 0 ? WalkAc(scan, ref nonZero, ref bits) : RefineAc(scan, ref nonZero, ref bits);
+            return scan.Before == 0 ? WalkAc(scan, unit, ref nonZero, ref bits) : RefineAc(scan, unit, ref nonZero, ref bits);
         }
 
         foreach (var part in scan.Parts)
@@ -477,7 +504,7 @@ internal ref struct JpegWalk
     // Table F.1: the lower half of a size's numbers are negative.
     private static int Value(int bits, int size) => size > 0 && bits < 1 << (size - 1) ? bits - (1 << size) + 1 : bits;
 
-    private static bool WalkAc(Scan scan, ref ulong nonZero, ref JpegBits bits)
+    private static bool WalkAc(Scan scan, int unit, ref ulong nonZero, ref JpegBits bits)
     {
         if (scan.BlocksToSkip > 0)
         {
@@ -485,6 +512,7 @@ internal ref struct JpegWalk
             return true;
         }
 
+        var passed = false;
         for (var k = scan.First; k <= scan.Last; k++)
         {
             var symbol = bits.SymbolAndValue(scan.Parts[0].Ac!, out _);
@@ -498,20 +526,30 @@ internal ref struct JpegWalk
             {
                 if (run < 15)
                 {
-                    scan.BlocksToSkip = (1 << run) + bits.Bits(run) - 1;
+                    var blocks = (1 << run) + bits.Bits(run);
+                    scan.BlocksToSkip = blocks - 1;
+                    scan.Habits.BlockEnded(scan.Last + 1 - k, passed);
+                    scan.Habits.RunBegins(unit, blocks, k == scan.First);
                     break;
                 }
 
+                passed = true;
                 k += 15;
+                if (k > scan.Last)
+                {
+                    return false;
+                }
+
                 continue;
             }
 
             k += run;
-            if (k > scan.Last)
+            if (k > scan.Last || (symbol & 0x0F) > scan.Parts[0].MostBits[k])
             {
                 return false;
             }
 
+            passed = false;
             nonZero |= 1UL << k;
         }
 
@@ -519,10 +557,11 @@ internal ref struct JpegWalk
     }
 
     // Figure G.7: coefficients that are not zero yet come with a sign, those that are get one further bit.
-    private static bool RefineAc(Scan scan, ref ulong nonZero, ref JpegBits bits)
+    private static bool RefineAc(Scan scan, int unit, ref ulong nonZero, ref JpegBits bits)
     {
         var before = nonZero;
         var k = scan.First;
+        var passed = false;
         while (scan.BlocksToSkip == 0 && k <= scan.Last)
         {
             var symbol = bits.Symbol(scan.Parts[0].Ac!);
@@ -535,6 +574,8 @@ internal ref struct JpegWalk
             if (size == 0 && run < 15)
             {
                 scan.BlocksToSkip = (1 << run) + bits.Bits(run);
+                scan.Habits.BlockEnded(scan.Last + 1 - k - BitOperations.PopCount(before & scan.From(k)), passed);
+                scan.Habits.RunBegins(unit, scan.BlocksToSkip, k == scan.First);
                 break;
             }
 
@@ -551,23 +592,22 @@ internal ref struct JpegWalk
                 }
             }
 
-            if (size == 1)
+            if (k > scan.Last)
             {
-                if (k > scan.Last)
-                {
-                    return false;
-                }
-
-                nonZero |= 1UL << k;
+                return false;
             }
 
+            passed = size == 0;
+            nonZero |= size == 1 ? 1UL << k : 0;
             k++;
         }
 
         if (scan.BlocksToSkip > 0)
         {
             scan.BlocksToSkip--;
-            bits.Pass(k > scan.Last ? 0 : BitOperations.PopCount(before & (ulong.MaxValue >> (BlockSize - 1 - scan.Last)) & (ulong.MaxValue << k)));
+            var further = k > scan.Last ? 0 : BitOperations.PopCount(before & scan.From(k));
+            scan.Habits.Refined(further);
+            bits.Pass(further);
         }
 
         return true;
@@ -598,6 +638,8 @@ internal ref struct JpegWalk
     {
         public ScanPart[] Parts { get; set; } = [];
 
+        public JpegHabits Habits { get; set; } = new(1);
+
         public int First { get; set; }
 
         public int Last { get; set; }
@@ -610,6 +652,9 @@ internal ref struct JpegWalk
         /// <summary>Blocks of which this scan brings nothing more.</summary>
         public int BlocksToSkip { get; set; }
 
+        /// <summary>A bit for each coefficient of the scan from one of them on.</summary>
+        public ulong From(int k) => (ulong.MaxValue >> (BlockSize - 1 - Last)) & (ulong.MaxValue << k);
+
         /// <summary>Zero bits may go on for long where nothing is in the picture: refinements, and codes in which zeros end a block.</summary>
         public bool ZerosAreNothing =>
             Before > 0 || Array.TrueForAll(Parts, part => Last == 0 || part.Ac!.ZeroSymbol is var symbol && (First == 0 ? symbol == 0 : (symbol & 0x0F) == 0 && symbol < 0xF0));
@@ -618,7 +663,7 @@ internal ref struct JpegWalk
         public int SmallestUnit => First == 0 && Last > 0 ? Parts.Sum(part => part.Blocks * (part.Dcs!.LengthOf(0) + part.Ac!.LengthOf(0))) - 8 : 0;
     }
 
-    private sealed class ScanPart(Component component, JpegHuffmanTable? dcs, JpegHuffmanTable? ac, int[] steps, (int Wide, int High) unit)
+    private sealed class ScanPart(Component component, JpegHuffmanTable? dcs, JpegHuffmanTable? ac, int[] steps, int shift, (int Wide, int High) unit)
     {
         public Component Component { get; } = component;
 
@@ -637,6 +682,9 @@ internal ref struct JpegWalk
 
         /// <summary><see cref="JpegSeam.Weights"/> of the coefficients as they are coded.</summary>
         public float[] EdgeWeights { get; } = [.. JpegSeam.Weights.Zip(steps, (weight, step) => weight * step)];
+
+        /// <summary>Bits of a coefficient as it is coded, at most.</summary>
+        public byte[] MostBits { get; } = [.. steps.Select(step => (byte)(BitOperations.Log2((uint)((MaxAc / step) + 1) >> shift) + 1))];
 
         /// <summary>Means of the lower edges of the last row of blocks, in levels.</summary>
         public float[] LowerEdges { get; private set; } = [];

@@ -10,8 +10,8 @@ internal sealed class BatchForming(WorkLine line, PassPace pace, PictureGuard gu
     public bool Stopping { get; set; }
 
     /// <summary>Takes the steps of the next batch out of the line.</summary>
-    /// <param name="mostOfSmall">Frames of a batch that runs within another; null for one of its own. A small one is of what is owed and can run at once: steps of streams that are in the
-    /// arena, and nothing larger.</param>
+    /// <param name="mostOfSmall">Frames of a batch that runs within another; null for one of its own. A small one is of what is owed and can run at once: steps of streams that
+    /// are in the arena, and nothing larger.</param>
     /// <param name="run">Runs an operation on a stream whose turn it is.</param>
     public List<TakenSteps> Form(int? mostOfSmall, Action<QueuedOperation> run)
     {

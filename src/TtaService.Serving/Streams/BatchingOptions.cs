@@ -9,8 +9,8 @@ public sealed class BatchingOptions
     [Range(1, 4096)]
     public int MaxFrames { get; set; } = 64;
 
-    /// <summary>Steps of different streams are joined to a pass of about so long, whatever <see cref="MaxFrames"/> allows; eight frames are always joined. Default 20 ms: what comes
-    /// while a pass runs waits for its end.</summary>
+    /// <summary>Steps of different streams are joined to a pass of about so long, whatever <see cref="MaxFrames"/> allows; eight frames are always joined.
+    /// Default 20 ms: what comes while a pass runs waits for its end.</summary>
     [Range(typeof(TimeSpan), "00:00:00", "00:10:00")]
     public TimeSpan MaxPassTime { get; set; } = TimeSpan.FromMilliseconds(20);
 

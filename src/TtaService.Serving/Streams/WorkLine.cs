@@ -50,8 +50,8 @@ internal sealed class StreamQueue
 }
 
 /// <summary>Which stream is next: each runs its work in order and one at a time, those that may run stand in one line and are charged for their frames. Not thread-safe.</summary>
-/// <remarks>A stream that asks seldom is owed up to <see cref="Credit"/> frames. Who is owed runs first, and in no company but its like: a camera does not wait for a round of those
-/// that always have a step waiting, nor within a pass of theirs.</remarks>
+/// <remarks>A stream that asks seldom is owed up to <see cref="Credit"/> frames. Who is owed runs first, and in no company but its like: a camera does not wait for a round of
+/// those that always have a step waiting, nor within a pass of theirs.</remarks>
 /// <param name="ready">Hears that a stream may run.</param>
 internal sealed class WorkLine(Action ready)
 {

@@ -1,10 +1,10 @@
 using System.Text;
 using TtaService.Engine.Calibration;
-using TtaService.Engine.Evaluation;
 using TtaService.Engine.Execution;
 using TtaService.Engine.Onnx;
 using TtaService.Engine.Tests.Evaluation;
 using TtaService.Engine.Tests.Normalization.Auto;
+using TtaService.Evaluation;
 
 namespace TtaService.Engine.Tests.Calibration;
 

@@ -1,6 +1,6 @@
-using TtaService.Engine.Evaluation;
 using TtaService.Engine.Execution;
 using TtaService.Engine.Normalization;
+using TtaService.Evaluation;
 
 namespace TtaService.Engine.Tests.Evaluation;
 

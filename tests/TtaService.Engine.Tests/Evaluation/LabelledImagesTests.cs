@@ -1,6 +1,6 @@
 using System.Buffers.Binary;
 using System.Text;
-using TtaService.Engine.Evaluation;
+using TtaService.Evaluation;
 
 namespace TtaService.Engine.Tests.Evaluation;
 

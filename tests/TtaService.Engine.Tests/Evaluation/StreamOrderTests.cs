@@ -1,4 +1,4 @@
-using TtaService.Engine.Evaluation;
+using TtaService.Evaluation;
 
 namespace TtaService.Engine.Tests.Evaluation;
 

@@ -1,10 +1,10 @@
 using System.Numerics.Tensors;
 using TtaService.Engine.Drift;
-using TtaService.Engine.Evaluation;
 using TtaService.Engine.Execution;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Streams;
 using TtaService.Engine.Tests.Evaluation;
+using TtaService.Evaluation;
 
 namespace TtaService.Engine.Tests.Execution;
 

@@ -1,8 +1,8 @@
 using System.Globalization;
-using TtaService.Engine.Evaluation;
 using TtaService.Engine.Execution;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Onnx;
+using TtaService.Evaluation;
 
 namespace TtaService.Engine.Tests.Execution;
 

@@ -2,7 +2,6 @@ using System.Globalization;
 using System.Text.Json.Nodes;
 using TtaService.Engine.Calibration;
 using TtaService.Engine.Drift;
-using TtaService.Engine.Evaluation;
 using TtaService.Engine.Execution;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Onnx;
@@ -10,6 +9,7 @@ using TtaService.Engine.Onnx.Wire;
 using TtaService.Engine.Tests.Evaluation;
 using TtaService.Engine.Tests.Normalization.Auto;
 using TtaService.Engine.Tests.Onnx;
+using TtaService.Evaluation;
 
 namespace TtaService.Engine.Tests.Normalization;
 

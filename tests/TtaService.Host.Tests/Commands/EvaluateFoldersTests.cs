@@ -1,6 +1,6 @@
 using System.Text.Json;
 using SkiaSharp;
-using TtaService.Engine.Evaluation;
+using TtaService.Evaluation;
 using TtaService.Host.Commands;
 using TtaService.Host.Commands.Evaluation;
 using TtaService.Host.Tests.Infrastructure;

@@ -2,7 +2,7 @@ using System.Runtime.InteropServices;
 using SkiaSharp;
 using TtaService.Engine.Calibration;
 using TtaService.Engine.Drift;
-using TtaService.Engine.Evaluation;
+using TtaService.Evaluation;
 using TtaService.Host.Commands;
 using TtaService.Host.Tests.Commands;
 using TtaService.Host.Tests.Infrastructure;

@@ -1,8 +1,8 @@
 using System.Globalization;
 using TtaService.Engine.Drift;
-using TtaService.Engine.Evaluation;
 using TtaService.Engine.Execution;
 using TtaService.Engine.Normalization;
+using TtaService.Evaluation;
 using TtaService.Host.Commands;
 using TtaService.Host.Commands.Evaluation;
 

@@ -1,7 +1,7 @@
 using Google.Protobuf;
 using Grpc.Core;
 using Microsoft.Extensions.DependencyInjection;
-using TtaService.Engine.Evaluation;
+using TtaService.Evaluation;
 using TtaService.Host.Tests.Commands;
 using TtaService.Host.Tests.Functional;
 using TtaService.Host.Tests.Infrastructure;

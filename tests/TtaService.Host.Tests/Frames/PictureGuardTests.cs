@@ -1,6 +1,6 @@
 using SkiaSharp;
-using TtaService.Engine.Evaluation;
 using TtaService.Engine.Execution;
+using TtaService.Evaluation;
 using TtaService.Host.Tests.Infrastructure;
 using TtaService.Serving.Frames;
 

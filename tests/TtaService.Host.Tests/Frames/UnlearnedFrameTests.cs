@@ -1,7 +1,7 @@
 using Google.Protobuf;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Diagnostics.Metrics.Testing;
-using TtaService.Engine.Evaluation;
+using TtaService.Evaluation;
 using TtaService.Host.Tests.Infrastructure;
 using TtaService.Serving.Telemetry;
 using TtaService.V1;

@@ -12,6 +12,7 @@ public sealed partial class DocumentTests
     [InlineData("CHANGELOG.md")]
     [InlineData("src/README.md")]
     [InlineData("src/TtaService.Engine/README.md")]
+    [InlineData("src/TtaService.Evaluation/README.md")]
     [InlineData("src/TtaService.Serving/README.md")]
     [InlineData("src/TtaService.Host/README.md")]
     [InlineData("src/TtaService.Client/README.md")]
@@ -40,7 +41,7 @@ public sealed partial class DocumentTests
     {
         var known = Directory.EnumerateFileSystemEntries(Repository.In("src"), "*", SearchOption.AllDirectories)
             .Concat(Directory.EnumerateFiles(Repository.In("tests"), "*.cs", SearchOption.AllDirectories))
-            .Select(Path.GetFileNameWithoutExtension).Append("Engine").Append("Serving").Append("Host").Append("Client").ToHashSet();
+            .Select(Path.GetFileNameWithoutExtension).Append("Engine").Append("Evaluation").Append("Serving").Append("Host").Append("Client").ToHashSet();
         var protocol = string.Concat(Directory.EnumerateFiles(Repository.In("protos/tta/v1")).Select(File.ReadAllText));
         var named = TypeName().Matches(Repository.Read("src/README.md")).Select(match => match.Groups[1].Value).Distinct().ToList();
 

@@ -1,5 +1,5 @@
 using Google.Protobuf;
-using TtaService.Engine.Evaluation;
+using TtaService.Evaluation;
 using TtaService.V1;
 
 namespace TtaService.Host.Tests.Infrastructure;

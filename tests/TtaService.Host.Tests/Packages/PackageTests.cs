@@ -1,7 +1,8 @@
 using System.Diagnostics;
+using System.Globalization;
 using System.IO.Compression;
 using System.Text.RegularExpressions;
-using TtaService.Engine.Evaluation;
+using TtaService.Evaluation;
 using TtaService.Host.Tests.Deployment;
 using TtaService.Host.Tests.Infrastructure;
 
@@ -15,6 +16,7 @@ public sealed partial class PackageTests(PackedProjects packed) : IClassFixture<
 
     [Theory]
     [InlineData("Engine")]
+    [InlineData("Evaluation")]
     [InlineData("Serving")]
     [InlineData("Client")]
     public void Package_HoldsReadmeDocstringsAndSymbols(string project)
@@ -57,6 +59,26 @@ public sealed partial class PackageTests(PackedProjects packed) : IClassFixture<
     }
 
     [Fact]
+    public async Task EvaluationReadme_ProgramOutsideTheRepository_MeasuresThatAdaptingHelps()
+    {
+        Assert.SkipUnless(OperatingSystem.IsLinux(), "the native step is Linux's");
+        using var folder = new TestFolder();
+        var program = packed.Write(folder, "Evaluation", "", CodeOf("src/TtaService.Evaluation/README.md"));
+        File.Copy(Repository.In("deploy/models/fashion-mnist/model.onnx"), folder.In("model.onnx"));
+        Directory.CreateDirectory(folder.In("sample"));
+        foreach (var file in Directory.EnumerateFiles(Repository.In("deploy/models/fashion-mnist/sample")))
+        {
+            File.Copy(file, Path.Combine(folder.In("sample"), Path.GetFileName(file)));
+        }
+
+        var printed = await PackedProjects.RunAsync(program, folder.Path);
+
+        var errors = ErrorOfMethod().Matches(printed).ToDictionary(match => match.Groups[1].Value, match => double.Parse(match.Groups[2].Value, CultureInfo.InvariantCulture));
+        Assert.Equal(["source", "adaptive"], errors.Keys);
+        Assert.InRange(errors["adaptive"], 1, errors["source"] - 1);
+    }
+
+    [Fact]
     public async Task ClientReadme_ProgramOutsideTheRepository_StreamsAFolder()
     {
         await using var host = await TestHost.StartAsync();
@@ -78,6 +100,9 @@ public sealed partial class PackageTests(PackedProjects packed) : IClassFixture<
 
     [GeneratedRegex("```csharp\n(.*?)```", RegexOptions.Singleline)]
     private static partial Regex CSharpBlock();
+
+    [GeneratedRegex(@"^(\w+): ([\d.]+) % wrong", RegexOptions.Multiline)]
+    private static partial Regex ErrorOfMethod();
 
     [GeneratedRegex(@"^(\d+)\.raw: class (\d+), step (\d+)", RegexOptions.Multiline)]
     private static partial Regex Answer();

@@ -19,7 +19,7 @@ public sealed class PackedProjects : IAsyncLifetime
     {
         _folder = new TestFolder();
         var configuration = AppContext.BaseDirectory.Contains("/debug", StringComparison.Ordinal) ? "Debug" : "Release";
-        foreach (var project in new[] { "Engine", "Serving", "Client" })
+        foreach (var project in new[] { "Engine", "Evaluation", "Serving", "Client" })
         {
             var (exitCode, printed) = await Repository.RunAsync("dotnet", "pack", $"src/TtaService.{project}", "-c", configuration, "--no-build", "-o", _folder.In("feed"), $"-p:PackageVersion={Version}");
             Assert.True(exitCode == 0, printed);

@@ -1,9 +1,9 @@
 using Google.Protobuf;
 using SkiaSharp;
-using TtaService.Engine.Evaluation;
+using TtaService.Evaluation;
 using TtaService.Host.Commands.Evaluation;
 using TtaService.V1;
-using Image = TtaService.Engine.Evaluation.Image;
+using Image = TtaService.Evaluation.Image;
 
 namespace TtaService.Host.Commands.Demo;
 

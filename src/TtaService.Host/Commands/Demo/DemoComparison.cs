@@ -1,5 +1,5 @@
 using System.Globalization;
-using TtaService.Engine.Evaluation;
+using TtaService.Evaluation;
 using TtaService.Host.Commands.Evaluation;
 
 namespace TtaService.Host.Commands.Demo;

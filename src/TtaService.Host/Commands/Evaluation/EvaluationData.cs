@@ -1,5 +1,5 @@
-using TtaService.Engine.Evaluation;
 using TtaService.Engine.Execution;
+using TtaService.Evaluation;
 using TtaService.Serving.Frames;
 
 namespace TtaService.Host.Commands.Evaluation;

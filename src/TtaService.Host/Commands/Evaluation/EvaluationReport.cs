@@ -1,7 +1,7 @@
 using System.Globalization;
 using System.Text.Json;
 using Spectre.Console;
-using TtaService.Engine.Evaluation;
+using TtaService.Evaluation;
 
 namespace TtaService.Host.Commands.Evaluation;
 

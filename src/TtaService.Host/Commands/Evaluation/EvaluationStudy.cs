@@ -1,5 +1,5 @@
 using System.Text.Json;
-using TtaService.Engine.Evaluation;
+using TtaService.Evaluation;
 
 namespace TtaService.Host.Commands.Evaluation;
 

@@ -1,6 +1,6 @@
 using System.Globalization;
 using System.Text;
-using TtaService.Engine.Evaluation;
+using TtaService.Evaluation;
 
 namespace TtaService.Host.Commands.Evaluation;
 

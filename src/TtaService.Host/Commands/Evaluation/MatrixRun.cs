@@ -1,6 +1,6 @@
 using Spectre.Console;
-using TtaService.Engine.Evaluation;
 using TtaService.Engine.Execution;
+using TtaService.Evaluation;
 
 namespace TtaService.Host.Commands.Evaluation;
 

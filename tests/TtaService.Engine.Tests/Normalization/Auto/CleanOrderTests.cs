@@ -1,8 +1,8 @@
 using TtaService.Engine.Calibration;
-using TtaService.Engine.Evaluation;
 using TtaService.Engine.Execution;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Tests.Evaluation;
+using TtaService.Evaluation;
 
 namespace TtaService.Engine.Tests.Normalization.Auto;
 

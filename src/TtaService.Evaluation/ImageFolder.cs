@@ -1,4 +1,4 @@
-namespace TtaService.Engine.Evaluation;
+namespace TtaService.Evaluation;
 
 /// <summary>torchvision's ImageFolder layout: a folder a class.</summary>
 internal static class ImageFolder

@@ -1,8 +1,8 @@
-using TtaService.Engine.Evaluation;
+using TtaService.Engine.Drift;
 using TtaService.Engine.Execution;
 using TtaService.Engine.Normalization;
 
-namespace TtaService.Engine.Drift;
+namespace TtaService.Evaluation;
 
 /// <summary>Makes a <see cref="DriftReference"/> from in-distribution frames in stream order.</summary>
 /// <param name="model">A model that observes.</param>

@@ -1,6 +1,6 @@
 using TtaService.Engine.Normalization;
 
-namespace TtaService.Engine.Evaluation;
+namespace TtaService.Evaluation;
 
 /// <summary>One stream of a test: a method, a state, and the frames in their order.</summary>
 public sealed record EvaluationRun

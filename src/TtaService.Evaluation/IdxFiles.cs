@@ -1,7 +1,7 @@
 using System.Buffers.Binary;
 using System.IO.Compression;
 
-namespace TtaService.Engine.Evaluation;
+namespace TtaService.Evaluation;
 
 /// <summary>The IDX format of MNIST and its relatives: big-endian magic and extents, then bytes; gzip is read too.</summary>
 internal static class IdxFiles

@@ -1,6 +1,6 @@
 using System.Globalization;
 
-namespace TtaService.Engine.Evaluation;
+namespace TtaService.Evaluation;
 
 /// <summary>A folder of images of one class.</summary>
 /// <param name="Name">The folder's name.</param>

@@ -1,4 +1,4 @@
-namespace TtaService.Engine.Evaluation;
+namespace TtaService.Evaluation;
 
 /// <summary>An image while it is being corrupted: a plane of values a channel, 0 to 1.</summary>
 internal sealed class Picture

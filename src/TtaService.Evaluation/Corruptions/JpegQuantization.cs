@@ -1,4 +1,4 @@
-namespace TtaService.Engine.Evaluation;
+namespace TtaService.Evaluation;
 
 /// <summary>What JPEG loses: YCbCr with chroma at half the size, 8x8 cosine transform, and the quantization tables of the standard (ITU-T T.81, Annex K) at a quality. Coding itself loses nothing and is left out.</summary>
 internal static class JpegQuantization

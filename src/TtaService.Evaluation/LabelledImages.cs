@@ -1,4 +1,4 @@
-namespace TtaService.Engine.Evaluation;
+namespace TtaService.Evaluation;
 
 /// <summary>Images with the number of their class.</summary>
 public sealed class LabelledImages

@@ -2,7 +2,7 @@ using System.Collections.Concurrent;
 using System.Runtime.ExceptionServices;
 using TtaService.Engine.Execution;
 
-namespace TtaService.Engine.Evaluation;
+namespace TtaService.Evaluation;
 
 /// <summary>Frames of a test as the model takes them: read, corrupted, preprocessed, and kept while memory lasts. Thread-safe.</summary>
 /// <param name="images">The images.</param>

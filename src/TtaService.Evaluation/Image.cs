@@ -1,4 +1,4 @@
-namespace TtaService.Engine.Evaluation;
+namespace TtaService.Evaluation;
 
 /// <summary>8-bit pixels.</summary>
 /// <param name="Height">Rows.</param>

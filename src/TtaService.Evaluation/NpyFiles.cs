@@ -3,7 +3,7 @@ using System.Globalization;
 using System.Text;
 using System.Text.RegularExpressions;
 
-namespace TtaService.Engine.Evaluation;
+namespace TtaService.Evaluation;
 
 /// <summary>NumPy's .npy format (version 1 to 3): images (N,H,W) or (N,H,W,C) of uint8, and labels (N) of any integer type.</summary>
 internal static partial class NpyFiles

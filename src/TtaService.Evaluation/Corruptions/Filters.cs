@@ -1,4 +1,4 @@
-namespace TtaService.Engine.Evaluation;
+namespace TtaService.Evaluation;
 
 /// <summary>Filtering and sampling of one plane of height*width values.</summary>
 internal static class Filters

@@ -2,7 +2,7 @@ using System.Numerics.Tensors;
 using TtaService.Engine.Execution;
 using TtaService.Engine.Streams;
 
-namespace TtaService.Engine.Evaluation;
+namespace TtaService.Evaluation;
 
 /// <summary>Runs test streams through a model, frames of many streams in one pass.</summary>
 /// <param name="model">A classifier: one of its outputs holds class scores.</param>

@@ -1,6 +1,6 @@
 using System.Diagnostics.CodeAnalysis;
 
-namespace TtaService.Engine.Evaluation;
+namespace TtaService.Evaluation;
 
 /// <summary>How the frames of a domain follow each other.</summary>
 public enum StreamOrder

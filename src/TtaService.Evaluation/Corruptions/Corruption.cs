@@ -1,4 +1,4 @@
-namespace TtaService.Engine.Evaluation;
+namespace TtaService.Evaluation;
 
 /// <summary>The fifteen common corruptions of Hendrycks and Dietterich (ICLR 2019), severities 1 to 5, on any image size.</summary>
 /// <remarks>

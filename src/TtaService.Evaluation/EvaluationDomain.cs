@@ -1,4 +1,4 @@
-namespace TtaService.Engine.Evaluation;
+namespace TtaService.Evaluation;
 
 /// <summary>What the camera of a test sees: the images as they are, or corrupted.</summary>
 /// <param name="Corruption">Null for clean images.</param>

@@ -1,4 +1,4 @@
-namespace TtaService.Engine.Evaluation;
+namespace TtaService.Evaluation;
 
 /// <summary>In which order the samples of a test set arrive.</summary>
 public static class StreamOrders
