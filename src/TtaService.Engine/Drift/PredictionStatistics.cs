@@ -27,21 +27,40 @@ public sealed class PredictionStatistics(int window, OutputKind kind = OutputKin
     /// <returns>The entropy of its prediction, 0 to 1.</returns>
     public double Observe(ReadOnlySpan<float> scores)
     {
-        if (_classes.Length != scores.Length)
+        Fit(scores.Length);
+        var entropy = EntropyOf(scores, _probabilities, kind);
+        Average(entropy);
+        return entropy;
+    }
+
+    /// <summary>Takes what a frame's boxes or pixels show.</summary>
+    /// <param name="shares">Of each class among them; they sum to 1.</param>
+    /// <param name="entropy">Mean over them, 0 to 1.</param>
+    public void Observe(ReadOnlySpan<float> shares, double entropy)
+    {
+        Fit(shares.Length);
+        shares.CopyTo(_probabilities);
+        Average(entropy);
+    }
+
+    private void Fit(int classes)
+    {
+        if (_classes.Length != classes)
         {
-            (_classes, _probabilities) = (new float[scores.Length], new float[scores.Length]);
+            (_classes, _probabilities) = (new float[classes], new float[classes]);
             (Frames, _entropy) = (0, 0);
         }
+    }
 
+    private void Average(double entropy)
+    {
         var weight = 1f / Math.Min(++Frames, window);
-        var entropy = EntropyOf(scores, _probabilities, kind);
         for (var i = 0; i < _classes.Length; i++)
         {
             _classes[i] += weight * (_probabilities[i] - _classes[i]);
         }
 
         _entropy += weight * (entropy - _entropy);
-        return entropy;
     }
 
     /// <summary>exp(H(average))/classes: 1 when all classes come alike, 1/classes when only one does.</summary>

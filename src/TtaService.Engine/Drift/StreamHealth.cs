@@ -48,6 +48,7 @@ public sealed class StreamHealth(int window, int shadowInterval, OutputKind kind
 {
     private readonly Lock _lock = new();
     private readonly PredictionStatistics _predictions = new(window, kind);
+    private bool _tellsEntropy;
     private long _frames;
     private long _blank;
     private long _frozen;
@@ -66,15 +67,33 @@ public sealed class StreamHealth(int window, int shadowInterval, OutputKind kind
         double? entropy = null;
         lock (_lock)
         {
-            _blank += facts.Blank ? 1 : 0;
-            _frozen += _frames > 0 && facts.Digest == _lastDigest ? 1 : 0;
-            _lastDigest = facts.Digest;
+            Count(facts);
             if (!scores.IsEmpty)
             {
                 entropy = _predictions.Observe(scores);
+                _tellsEntropy = true;
             }
 
             return (++_frames % Math.Max(1, shadowInterval) == 0 && shadowInterval > 0 && !scores.IsEmpty, entropy);
+        }
+    }
+
+    /// <summary>Takes one answered frame of a detector or a segmentation model, in stream order; it is not run through <c>source</c>.</summary>
+    /// <param name="shares">Of each class among its boxes or pixels; empty when there was none.</param>
+    /// <param name="entropy">Mean over them, 0 to 1; null when the model tells none.</param>
+    /// <param name="facts">What the frame looked like.</param>
+    public void Observe(ReadOnlySpan<float> shares, double? entropy, FrameFacts facts)
+    {
+        lock (_lock)
+        {
+            Count(facts);
+            if (!shares.IsEmpty)
+            {
+                _predictions.Observe(shares, entropy ?? 0);
+                _tellsEntropy |= entropy is not null;
+            }
+
+            _frames++;
         }
     }
 
@@ -108,7 +127,7 @@ public sealed class StreamHealth(int window, int shadowInterval, OutputKind kind
             return new PredictionReading
             {
                 Frames = _frames,
-                Entropy = seen ? _predictions.Entropy : null,
+                Entropy = seen && _tellsEntropy ? _predictions.Entropy : null,
                 LabelShift = reference is null ? null : _predictions.LabelShift(reference.Classes),
                 Diversity = seen ? _predictions.Diversity : null,
                 Classes = [.. _predictions.Classes],
@@ -120,5 +139,12 @@ public sealed class StreamHealth(int window, int shadowInterval, OutputKind kind
                 ShadowAdaptedEntropy = _shadowFrames > 0 ? _shadowAdapted : null,
             };
         }
+    }
+
+    private void Count(FrameFacts facts)
+    {
+        _blank += facts.Blank ? 1 : 0;
+        _frozen += _frames > 0 && facts.Digest == _lastDigest ? 1 : 0;
+        _lastDigest = facts.Digest;
     }
 }

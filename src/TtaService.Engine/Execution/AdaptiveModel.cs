@@ -3,6 +3,7 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Numerics.Tensors;
 using TorchSharp;
+using TtaService.Engine.Answers;
 using TtaService.Engine.Calibration;
 using TtaService.Engine.Drift;
 using TtaService.Engine.Normalization;
@@ -22,6 +23,7 @@ public sealed class AdaptiveModel : IDisposable
     private readonly InputEncoding _encoding;
     private readonly string _path;
     private readonly int? _labels;
+    private readonly DetectionSettings _detection;
     private readonly bool _isForCalibration;
     private readonly StreamStates _states;
     private readonly IBatchRunner _runner;
@@ -32,7 +34,7 @@ public sealed class AdaptiveModel : IDisposable
         string path,
         ModelGraph graph,
         InputEncoding encoding,
-        ModelOutput[] outputs,
+        ModelAnswer answer,
         torch.Device device,
         AdaptiveModelOptions options,
         ModelCalibration? calibration)
@@ -44,7 +46,8 @@ public sealed class AdaptiveModel : IDisposable
         _isForCalibration = options.ForCalibration;
         var placed = graph.Sites.Where(site => site.Kind == SiteKind.Virtual).Select(site => site.Name).ToHashSet(StringComparer.Ordinal);
         IdleSites = [.. graph.VirtualSites.Where(site => !placed.Contains(site.Name))];
-        Outputs = outputs;
+        _detection = options.Detection;
+        Answer = answer;
         InputShape = encoding.ImageShape(graph.Inputs[0].Shape);
         // The SIMD kernels are for float32 on the CPU; all else goes by torch operators.
         var onHost = device.type == DeviceType.CPU && options.Precision == Precision.Fp32 && !options.UsesTorchOperators;
@@ -57,7 +60,7 @@ public sealed class AdaptiveModel : IDisposable
             Observed = observed,
             Ranges = options.Learning is { } learning ? [.. graph.Sites.Select(site => new SiteRange(site, learning.Range))] : null,
             Filler = new FillerSteps(graph.Sites, onHost ? null : device),
-            Scores = ModelOutputs.Scores(outputs, _labels),
+            Scores = ModelOutputs.Scores(answer.Outputs, _labels),
         };
         var collapseFrames = options.Learning?.CollapseFrames ?? 0;
         var modelKey = ulong.Parse((options.DrawsAs ?? graph.Digest).AsSpan(0, 16), NumberStyles.HexNumber, CultureInfo.InvariantCulture);
@@ -109,7 +112,10 @@ public sealed class AdaptiveModel : IDisposable
     public IReadOnlyDictionary<string, string> Metadata => _graph.Metadata;
 
     /// <summary>The outputs and what they are, as the graph tells until <see cref="Settle"/>, then as a pass has shown.</summary>
-    public IReadOnlyList<ModelOutput> Outputs { get; private set; }
+    public IReadOnlyList<ModelOutput> Outputs => Answer.Outputs;
+
+    /// <summary>What the model answers and from which outputs, as the graph tells until <see cref="Settle"/>, then as a pass has shown.</summary>
+    public ModelAnswer Answer { get; private set; }
 
     /// <summary>The output that predictions are read from; null for a model without class scores.</summary>
     public ModelOutput? Scores => Pass.Scores;
@@ -175,9 +181,11 @@ public sealed class AdaptiveModel : IDisposable
         AdaptiveModel model;
         try
         {
-            var encoding = InputEncoding.For(onnxPath, graph.Inputs[0], options.InputNormalization, options.Layout);
-            var outputs = ModelOutputs.FromGraph(onnxPath, graph.Outputs, options.OutputKinds);
-            model = new AdaptiveModel(onnxPath, graph, encoding, outputs, device, options, ModelLoading.RequireFit(calibration, graph, outputs, options));
+            var metadata = new ExporterMetadata(graph.Metadata);
+            var encoding = InputEncoding.For(onnxPath, graph.Inputs[0], options.InputNormalization, options.Layout, metadata.Normalization);
+            var hints = new AnswerHints(graph.Outputs, metadata, options.Labels, encoding.ImageShape(graph.Inputs[0].Shape), options.Detection);
+            var answer = ModelOutputs.FromGraph(onnxPath, options.OutputKinds, hints);
+            model = new AdaptiveModel(onnxPath, graph, encoding, answer, device, options, ModelLoading.RequireFit(calibration, graph, answer.Outputs, options));
         }
         catch (CalibrationException unfit)
         {
@@ -213,7 +221,8 @@ public sealed class AdaptiveModel : IDisposable
     /// <exception cref="ModelLoadException">Declared probabilities are none, or no output has as many classes as there are labels.</exception>
     public void Settle(FrameBlock frames)
     {
-        Outputs = ModelOutputs.Settle(_path, Outputs, [.. Enumerable.Range(0, frames.Count).Select(frame => Pass.RunSource([frames.CopyFrame(frame)]))], _labels);
+        var hints = new AnswerHints(_graph.Outputs, new ExporterMetadata(Metadata), _labels, [InputShape[0], frames.Channels, frames.Height, frames.Width], _detection);
+        Answer = ModelOutputs.Settle(_path, Outputs, [.. Enumerable.Range(0, frames.Count).Select(frame => Pass.RunSource([frames.CopyFrame(frame)]))], hints);
         Pass.Scores = ModelOutputs.Scores(Outputs, _labels);
         var classes = ClassScores.Count(Scores);
         if (Calibration is { } calibration && calibration.Classes != classes)

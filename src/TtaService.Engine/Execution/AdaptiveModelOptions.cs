@@ -1,3 +1,4 @@
+using TtaService.Engine.Answers;
 using TtaService.Engine.Calibration;
 using TtaService.Engine.Drift;
 
@@ -21,6 +22,9 @@ public sealed record AdaptiveModelOptions
 
     /// <summary>What outputs are, by their names; the others are decided from the graph.</summary>
     public IReadOnlyDictionary<string, OutputKind> OutputKinds { get; init; } = new Dictionary<string, OutputKind>();
+
+    /// <summary>How boxes are read, for a detector.</summary>
+    public DetectionSettings Detection { get; init; } = new();
 
     /// <summary>How many classes have a name; null when none has. The output that predictions are read from must have as many.</summary>
     public int? Labels { get; init; }

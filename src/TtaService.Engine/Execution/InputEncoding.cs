@@ -28,8 +28,9 @@ internal sealed record InputEncoding(InputNormalization Normalization, InputLayo
     /// <param name="input">Of four axes.</param>
     /// <param name="normalization">As set; null for the default: ImageNet's for floating point, the pixels themselves for integers.</param>
     /// <param name="layout">As set; null to read it from the shape.</param>
+    /// <param name="exporters">What the exporter says of floating point inputs; null when it says nothing.</param>
     /// <exception cref="ModelLoadException">The input's type takes no pixels, or not those that the normalization makes.</exception>
-    public static InputEncoding For(string path, GraphValue input, InputNormalization? normalization, InputLayout? layout)
+    public static InputEncoding For(string path, GraphValue input, InputNormalization? normalization, InputLayout? layout, InputNormalization? exporters = null)
     {
         var lies = layout ?? (input.Shape[1] is not (1 or 3) && input.Shape[3] is 1 or 3 ? InputLayout.Nhwc : InputLayout.Nchw);
         var channels = input.Shape[lies == InputLayout.Nchw ? 1 : 3];
@@ -40,7 +41,8 @@ internal sealed record InputEncoding(InputNormalization Normalization, InputLayo
 
         if (input.ElementType is "FLOAT" or "FLOAT16" or "BFLOAT16" or "DOUBLE" or "UNDEFINED")
         {
-            return new InputEncoding(normalization ?? InputNormalization.ImageNet, lies, null);
+            var said = channels == 1 && exporters is { Mean.Length: 3 } colours ? new InputNormalization([colours.Mean[0]], [colours.Std[0]]) : exporters;
+            return new InputEncoding(normalization ?? said ?? InputNormalization.ImageNet, lies, null);
         }
 
         if (Range(input.ElementType) is not { } range)

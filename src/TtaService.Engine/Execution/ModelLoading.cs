@@ -46,7 +46,7 @@ internal static class ModelLoading
         }
     }
 
-    public static ModelCalibration? RequireFit(ModelCalibration? calibration, ModelGraph graph, ModelOutput[] outputs, AdaptiveModelOptions options)
+    public static ModelCalibration? RequireFit(ModelCalibration? calibration, ModelGraph graph, IReadOnlyList<ModelOutput> outputs, AdaptiveModelOptions options)
     {
         if (calibration is null)
         {

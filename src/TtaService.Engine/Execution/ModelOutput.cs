@@ -22,6 +22,45 @@ public enum OutputKind
 
     /// <summary>Probabilities of labels that may hold together, each between 0 and 1.</summary>
     MultiLabelProbabilities,
+
+    /// <summary>[N,C,h,w]: a score of each class at each place, before softmax.</summary>
+    SegmentationLogits,
+
+    /// <summary>[N,C,h,w]: a probability of each class at each place.</summary>
+    SegmentationProbabilities,
+
+    /// <summary>[N,h,w] or [N,1,h,w]: the class at each place.</summary>
+    ClassMap,
+
+    /// <summary>[N,D]: a vector that stands for the frame.</summary>
+    Embedding,
+
+    /// <summary>[N,A,5+C]: centre, size, objectness and class probabilities, in pixels of the input.</summary>
+    YoloV5,
+
+    /// <summary>[N,4+C,A]: centre, size and class probabilities, in pixels of the input; also v11's.</summary>
+    YoloV8,
+
+    /// <summary>[N,4+C+P*D,A]: as <see cref="YoloV8"/>, with P points of D numbers.</summary>
+    YoloPose,
+
+    /// <summary>[N,K,6]: corners, score and class of final boxes, as v10's; with points, [N,K,6+P*D].</summary>
+    YoloEndToEnd,
+
+    /// <summary>[N,K,4]: boxes.</summary>
+    Boxes,
+
+    /// <summary>[N,K] or [N,K,C]: how sure each box is, or each box of each class.</summary>
+    BoxScores,
+
+    /// <summary>[N,K]: the class of each box.</summary>
+    BoxLabels,
+
+    /// <summary>[N,K,P,D]: points of each box.</summary>
+    Keypoints,
+
+    /// <summary>[N,K,P]: how sure each point is.</summary>
+    KeypointScores,
 }
 
 /// <summary>An output of a model and what it was decided to be. Immutable.</summary>
@@ -38,8 +77,11 @@ public sealed record ModelOutput(int Index, string Name, IReadOnlyList<long> Sha
     /// <summary>Whether labels may hold together.</summary>
     public bool IsMultiLabel => Kind is OutputKind.MultiLabelLogits or OutputKind.MultiLabelProbabilities;
 
+    /// <summary>Whether its numbers are more than class scores: boxes, maps, points, a vector.</summary>
+    public bool IsStructured => Kind > OutputKind.MultiLabelProbabilities;
+
     /// <summary>Class scores of whole frames, [N, classes] with any further extents of 1: how many; null for another output.</summary>
-    public int? Classes => Kind != OutputKind.Raw && Shape.Count >= 2 && Shape[1] > 0 && Shape.Skip(2).All(extent => extent == 1) ? (int)Shape[1] : null;
+    public int? Classes => Kind != OutputKind.Raw && !IsStructured && Shape.Count >= 2 && Shape[1] > 0 && Shape.Skip(2).All(extent => extent == 1) ? (int)Shape[1] : null;
 
     /// <summary>Turns the scores of one frame, as the model gave them, into probabilities.</summary>
     /// <param name="scores">A value a class.</param>

@@ -67,17 +67,22 @@ internal sealed class StepRuns(ModelPass pass, StreamStates states, IBatchRunner
     // A stream that has answered one class for long is compared with the source model now and then, and goes back to it when its own state is what makes it blind.
     private void CheckForCollapse(IReadOnlyList<StreamStep> steps, StepResult[] results)
     {
+        if (collapseFrames == 0 || pass.Scores is not { Index: var scores })
+        {
+            return;
+        }
+
         var suspects = new List<(int Index, StreamStep Step)>();
-        for (var i = 0; i < steps.Count && collapseFrames > 0; i++)
+        for (var i = 0; i < steps.Count; i++)
         {
             var (step, state) = (steps[i], steps[i].State);
             if (results[i].Status != StepStatus.Ok || step.Freeze || step.NotLearned?.Any(reason => reason != NotLearnedReason.None) == true
-                || state.Runtime!.Layout.RowFloats == 0 || results[i].Outputs is not [{ Shape: [_, > 1] }, ..])
+                || state.Runtime!.Layout.RowFloats == 0 || results[i].Outputs[scores] is not { Shape: [_, > 1] } answer)
             {
                 continue;
             }
 
-            state.Collapse.Observe(results[i].Outputs[0].Values, results[i].Outputs[0].Shape[1]);
+            state.Collapse.Observe(answer.Values, answer.Shape[1]);
             if (state.Collapse.Suspects)
             {
                 var frames = step.Frames.Count <= collapseFrames ? step.Frames : step.Frames.Copy([.. Enumerable.Range(0, collapseFrames)]);
@@ -90,7 +95,7 @@ internal sealed class StepRuns(ModelPass pass, StreamStates states, IBatchRunner
             return;
         }
 
-        var source = pass.RunSource(suspects.ConvertAll(suspect => suspect.Step.Frames))[0];
+        var source = pass.RunSource(suspects.ConvertAll(suspect => suspect.Step.Frames))[scores];
         var (classes, at) = (source.Shape[1], 0);
         var contradicted = new List<(int Index, StreamStep Step)>();
         foreach (var suspect in suspects)

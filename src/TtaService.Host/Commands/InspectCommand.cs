@@ -106,7 +106,8 @@ internal static class InspectCommand
             $"{model.InputLayout}".ToLowerInvariant(),
             preprocessing,
             outputs,
-            folder.Labels.Count,
+            new AnswerReport($"{model.Answer.Kind}".ToLowerInvariant(), model.Answer.Reason),
+            folder.LabelsOf(model).Count,
             method?.Name,
             verdict,
             calibration,
@@ -130,6 +131,7 @@ internal static class InspectCommand
             terminal.Line($"output   {output.Name} {Shape(output.Shape)}: {output.Kind}, {output.Reason}{(output.Predicts ? "; predictions are read from it" : string.Empty)}");
         }
 
+        terminal.Line($"answers  {report.Answer.Kind}: {report.Answer.Reason}");
         terminal.Line($"labels   {report.Labels}");
         terminal.Line($"method   {report.DefaultMethod ?? "none"}");
         terminal.Line($"normal   {report.Calibration}");
@@ -200,6 +202,7 @@ internal static class InspectCommand
         string InputLayout,
         JsonObject? Preprocessing,
         IReadOnlyList<OutputReport> Outputs,
+        AnswerReport Answer,
         int Labels,
         string? DefaultMethod,
         IReadOnlyList<string> Verdict,
@@ -213,6 +216,8 @@ internal static class InspectCommand
         IReadOnlyList<MethodReport> Methods);
 
     private sealed record OutputReport(string Name, long[] Shape, string Kind, string Reason, bool Predicts);
+
+    private sealed record AnswerReport(string Kind, string Reason);
 
     private sealed record SiteReport(int Index, string Name, string Kind, int Channels, float Epsilon, float Momentum, bool Adapts);
 

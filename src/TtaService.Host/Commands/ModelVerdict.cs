@@ -1,4 +1,5 @@
 using System.Globalization;
+using TtaService.Engine.Answers;
 using TtaService.Engine.Drift;
 using TtaService.Engine.Execution;
 using TtaService.Engine.Normalization;
@@ -55,13 +56,20 @@ internal static class ModelVerdict
 
     private static string Predictions(AdaptiveModel model, ModelFolder folder)
     {
+        if (model.Answer is { Kind: not (AnswerKind.Raw or AnswerKind.Classification) } answer)
+        {
+            return string.Create(
+                CultureInfo.InvariantCulture,
+                $"Answers {Words(answer, folder.LabelsOf(model).Count)}: {answer.Reason}. If that is wrong, set the kinds in 'outputs' of model.json.");
+        }
+
         if (model.Scores is not { } scores)
         {
             return "No predictions: no output holds class scores, so replies carry raw outputs only, and drift is read from the sites alone. "
                 + "If one does, name it in 'outputs' of model.json.";
         }
 
-        var named = folder.Labels.Count > 0 ? "with their labels" : "by index; add labels to model.json";
+        var named = folder.LabelsOf(model).Count > 0 ? "with their labels" : "by index; add labels to model.json";
         var how = scores.Kind switch
         {
             OutputKind.Logits => "softmax is applied to them",
@@ -73,6 +81,23 @@ internal static class ModelVerdict
         return string.Create(
             CultureInfo.InvariantCulture,
             $"Predicts {scores.Classes} classes from {scores.Name}, {named}: {scores.Reason}, so {how}. If that is wrong, set its kind in 'outputs' of model.json.");
+    }
+
+    private static string Words(ModelAnswer answer, int labels)
+    {
+        var of = answer.Classes is { } classes ? string.Create(CultureInfo.InvariantCulture, $" of {classes} classes") : string.Empty;
+        var named = labels > 0 ? ", with their labels" : ", by index (add labels to model.json)";
+        var detection = answer.Detection;
+        var limits = string.Create(
+            CultureInfo.InvariantCulture,
+            $" (scores above {detection.ScoreThreshold:0.###}, at most {detection.MaxBoxes}; 'detection' of model.json)");
+        return answer.Kind switch
+        {
+            AnswerKind.Detection => $"boxes{of}{named}{limits}",
+            AnswerKind.Keypoints => string.Create(CultureInfo.InvariantCulture, $"boxes with {detection.Keypoints?.Points} points each{of}{named}{limits}"),
+            AnswerKind.Segmentation => $"a map{of} at the frame's size{named}",
+            _ => "a vector of length 1",
+        };
     }
 
     private static string Default(AdaptiveModel model, MethodSettings method) =>

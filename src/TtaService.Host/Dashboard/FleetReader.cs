@@ -105,7 +105,7 @@ internal sealed class FleetReader(
                     normal?.Sites[i].Limit,
                     drift.Reading.Wasserstein[i]))],
             Classes = [.. classes.Select((share, i) => new ClassView(
-                session.Model.Folder.Labels.ElementAtOrDefault(i) ?? $"{i}",
+                session.Model.Labels.ElementAtOrDefault(i) ?? $"{i}",
                 share,
                 normal?.Classes.Count == classes.Count ? normal.Classes[i] : null)).OrderByDescending(entry => entry.Share).Take(ShownClasses)],
             TestWeight = drift?.Reading.TestWeight,

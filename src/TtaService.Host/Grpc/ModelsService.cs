@@ -34,6 +34,8 @@ internal sealed class ModelsService(IServedModels models) : V1.ModelsService.Mod
             DefaultMethod = Replies.ToWire(model.DefaultMethod),
             Preprocessing = Replies.ToWire(model.Preprocessing),
             InputType = model.InputType,
+            Answer = Enum.Parse<AnswerKind>($"{model.Answer.Kind}"),
+            AnswerReason = model.Answer.Reason,
             SiteChannels = model.Sites.Sum(site => (long)site.Channels),
         };
         wire.InputShape.AddRange(model.InputShape);

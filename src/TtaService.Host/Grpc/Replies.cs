@@ -55,12 +55,13 @@ internal static class Replies
                 BatchFrames = answer.Times.BatchFrames,
             },
         };
-        foreach (var classes in answer.Predictions)
+        for (var frame = 0; frame < answer.Predictions.Length; frame++)
         {
             var prediction = new FramePrediction();
-            foreach (var score in classes)
+            prediction.Top.AddRange(answer.Predictions[frame].Select(ToWire));
+            if (frame < answer.Found.Count)
             {
-                prediction.Top.Add(new LabelScore { Index = score.Index, Label = score.Label, Probability = score.Probability });
+                FoundReplies.Fill(prediction, answer.Found[frame]);
             }
 
             reply.Predictions.Add(prediction);
@@ -136,6 +137,8 @@ internal static class Replies
         Method = checkpoint.Method,
         Owner = checkpoint.Owner,
     };
+
+    public static LabelScore ToWire(ClassScore score) => new() { Index = score.Index, Label = score.Label, Probability = score.Probability };
 
     public static Method ToWire(MethodSettings method) => new() { Name = method.Name, Hyperparameters = ToWire(method.Hyperparameters) };
 

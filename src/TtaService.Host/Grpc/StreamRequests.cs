@@ -1,8 +1,10 @@
+using System.Globalization;
 using System.Text.Json.Nodes;
 using Google.Protobuf.Collections;
 using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
 using TtaService.Engine;
+using TtaService.Engine.Answers;
 using TtaService.Serving.Front;
 using TtaService.Serving.Streams;
 using TtaService.V1;
@@ -99,10 +101,35 @@ internal static class StreamRequests
     public static ReplyContent Read(ReplyOptions? options)
     {
         var topK = options is { HasTopK: true } ? options.TopK : ReplyContent.DefaultTopK;
-        return topK is >= 0 and <= ReplyContent.MaximumTopK
-            ? new ReplyContent(topK, options?.RawOutputs ?? false)
-            : throw new FailureException(Failure.Invalid("TOP_K_OUT_OF_RANGE", "open.reply.top_k", $"top_k is 0 to {ReplyContent.MaximumTopK}, not {topK}"));
+        if (topK is < 0 or > ReplyContent.MaximumTopK)
+        {
+            throw new FailureException(Failure.Invalid("TOP_K_OUT_OF_RANGE", "open.reply.top_k", $"top_k is 0 to {ReplyContent.MaximumTopK}, not {topK}"));
+        }
+
+        var boxes = options is { HasMaxBoxes: true } ? options.MaxBoxes : (int?)null;
+        if (boxes is < 1 or > DetectionSettings.MostBoxes)
+        {
+            throw new FailureException(Failure.Invalid("MAX_BOXES_OUT_OF_RANGE", "open.reply.max_boxes", $"max_boxes is 1 to {DetectionSettings.MostBoxes}, not {boxes}"));
+        }
+
+        return new ReplyContent(topK, options?.RawOutputs ?? false)
+        {
+            ScoreThreshold = options is { HasScoreThreshold: true } ? CheckedShare(options.ScoreThreshold, "score_threshold") : null,
+            IouThreshold = options is { HasIouThreshold: true } ? CheckedShare(options.IouThreshold, "iou_threshold") : null,
+            MaxBoxes = boxes,
+            Mask = options?.MaskEncoding switch
+            {
+                null or MaskEncoding.Unspecified or MaskEncoding.Png => MaskForm.Png,
+                MaskEncoding.RunLengths => MaskForm.RunLengths,
+                MaskEncoding.None => MaskForm.None,
+                var unknown => throw new FailureException(Failure.Invalid(
+                    "MASK_ENCODING_INVALID", "open.reply.mask_encoding", $"mask encoding {(int)unknown} does not exist; use PNG, RUN_LENGTHS or NONE")),
+            },
+        };
     }
+
+    private static float CheckedShare(float value, string field) => value is >= 0 and <= 1 ? value : throw new FailureException(Failure.Invalid(
+        $"{field.ToUpperInvariant()}_OUT_OF_RANGE", $"open.reply.{field}", string.Create(CultureInfo.InvariantCulture, $"{field} is 0 to 1, not {value}")));
 
     /// <summary>A step; its frames' bytes stay the message's.</summary>
     public static SentStep Read(StepRequest step, ReplyContent content, CancellationToken cancel)

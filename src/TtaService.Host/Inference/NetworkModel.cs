@@ -79,7 +79,7 @@ internal sealed class NetworkModel : IInferenceModel
             Frames = FrameInput.Read(Description, request),
             Freeze = request.Parameters.Freeze,
             Timeout = request.Parameters.Timeout?.TotalSeconds,
-            Content = new ReplyContent(outputs.Max(output => output.Classes), outputs.Any(output => output.Classes == 0)),
+            Content = new ReplyContent(outputs.Max(output => output.Classes), outputs.Any(output => output.Classes == 0)) { Reads = false },
             Cancel = cancel,
         };
         if (request.Parameters.Sequence is null)

@@ -1,5 +1,6 @@
 using System.Buffers;
 using SkiaSharp;
+using TtaService.Engine.Answers;
 
 namespace TtaService.Serving.Frames;
 
@@ -28,22 +29,28 @@ internal sealed class FramePipeline(Preprocessing preprocessing, FrameOptions li
         }
     }
 
+    /// <inheritdoc cref="DecodeEncoded(ReadOnlySpan{byte}, Span{byte}, out FrameView)"/>
+    public bool DecodeEncoded(ReadOnlySpan<byte> encoded, Span<byte> chw) => DecodeEncoded(encoded, chw, out _);
+
     /// <summary>A JPEG, PNG or WebP file.</summary>
     /// <param name="encoded">The whole file.</param>
     /// <param name="chw">[C,H,W], <see cref="FrameBytes"/> long.</param>
+    /// <param name="view">How the file's picture lies in the model's.</param>
     /// <returns>False for a damaged picture that is to be answered all the same (<see cref="FrameOptions.Damaged"/>).</returns>
     /// <exception cref="FrameException">The frame is not taken.</exception>
-    public bool DecodeEncoded(ReadOnlySpan<byte> encoded, Span<byte> chw)
+    public bool DecodeEncoded(ReadOnlySpan<byte> encoded, Span<byte> chw, out FrameView view)
     {
         using var image = FrameDecoder.Decode(encoded, limits, limits.FastDecode ? preprocessing.Resized : null, preprocessing.ApplyExif);
         if (preprocessing.ApplyExif && image.Orientation != SKEncodedOrigin.TopLeft)
         {
             using var upright = Orientation.Apply(image);
             Preprocess(upright.Pixels, upright.Width, upright.Height, upright.Source, chw);
+            view = new FrameView(Place(upright.Source), image.Orientation);
         }
         else
         {
             Preprocess(image.Pixels, image.Width, image.Height, image.Source, chw);
+            view = new FrameView(Place(image.Source));
         }
 
         return image.Damage is null;
@@ -98,6 +105,21 @@ internal sealed class FramePipeline(Preprocessing preprocessing, FrameOptions li
         }
     }
 
+    /// <summary>How an upright picture of this size lies in the model's: undoes what <see cref="Preprocessing"/> does to it.</summary>
+    public FramePlacement Place((int Width, int Height) source)
+    {
+        var (height, width) = preprocessing.Resized(source.Height, source.Width);
+        var (left, top) = preprocessing.Letterbox is { } letterbox ? Corner(letterbox, width, height) : (-CropStart(width, Width), -CropStart(height, Height));
+        return new FramePlacement(source.Width, source.Height, (double)width / source.Width, (double)height / source.Height, left, top);
+    }
+
+    // Half a pixel goes to the right and to the bottom, as ultralytics' LetterBox has it.
+    private (int Left, int Top) Corner(Letterbox letterbox, int innerWidth, int innerHeight) =>
+        letterbox.TopLeft ? (0, 0) : ((Width - innerWidth) / 2, (Height - innerHeight) / 2);
+
+    // torchvision's CenterCrop rounds halves to even.
+    private static int CropStart(int resized, int crop) => (int)Math.Round((resized - crop) / 2.0);
+
     private static FrameException WrongSize(int bytes, int width, int height, int stride, int channels) => new(
         "RAW_SIZE_WRONG",
         $"a raw image of {width}x{height} with {channels} bytes a pixel and stride {stride} has {bytes} bytes; "
@@ -128,8 +150,7 @@ internal sealed class FramePipeline(Preprocessing preprocessing, FrameOptions li
                     + "send a larger frame");
         }
 
-        // torchvision's CenterCrop rounds halves to even.
-        var part = new PillowResampler.Part((int)Math.Round((resizedWidth - Width) / 2.0), (int)Math.Round((resizedHeight - Height) / 2.0), Width, Height);
+        var part = new PillowResampler.Part(CropStart(resizedWidth, Width), CropStart(resizedHeight, Height), Width, Height);
         var rented = ArrayPool<byte>.Shared.Rent(depth * Width * Height);
         try
         {
@@ -146,8 +167,7 @@ internal sealed class FramePipeline(Preprocessing preprocessing, FrameOptions li
     // The whole picture, in bars of a colour.
     private void Frame(Letterbox letterbox, ReadOnlySpan<byte> rgba, int width, int height, int depth, int innerWidth, int innerHeight, Span<byte> chw)
     {
-        // Half a pixel goes to the right and to the bottom, as ultralytics' LetterBox has it.
-        var (left, top) = letterbox.TopLeft ? (0, 0) : ((Width - innerWidth) / 2, (Height - innerHeight) / 2);
+        var (left, top) = Corner(letterbox, innerWidth, innerHeight);
         var whole = ArrayPool<byte>.Shared.Rent(depth * Width * Height);
         var inner = ArrayPool<byte>.Shared.Rent(depth * innerWidth * innerHeight);
         try

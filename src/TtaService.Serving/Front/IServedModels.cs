@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using TtaService.Engine.Answers;
 using TtaService.Engine.Execution;
 using TtaService.Engine.Normalization;
 using TtaService.Serving.Models;
@@ -39,6 +40,9 @@ internal sealed record ModelDescription
 
     /// <summary>The output that predictions are read from; null when there is none.</summary>
     public required ModelOutput? Scores { get; init; }
+
+    /// <summary>What it answers, and from which outputs.</summary>
+    public required ModelAnswer Answer { get; init; }
 
     /// <summary>Class names by index; empty when the model has none.</summary>
     public required IReadOnlyList<string> Labels { get; init; }

@@ -12,6 +12,7 @@ internal sealed class ImageDecoding(ServedModel model, IReadOnlyList<SentFrame> 
     private readonly FramePipeline _pipeline = model.Frames;
     private readonly Lock _gate = new();
     private readonly bool[] _damaged = new bool[frames.Count];
+    private readonly FrameView[] _views = new FrameView[frames.Count];
     private IMemoryOwner<byte>? _memory;
 
     public override int Turns => frames.Count;
@@ -51,7 +52,7 @@ internal sealed class ImageDecoding(ServedModel model, IReadOnlyList<SentFrame> 
             throw new FailureException(Failure.Invalid("FRAME_SHAPE_WRONG", "step.frames", reason));
         }
 
-        var taken = new DecodedFrames(block, _memory, _damaged);
+        var taken = new DecodedFrames(block, _memory, _damaged, _views);
         _memory = null;
         return taken;
     }
@@ -76,7 +77,7 @@ internal sealed class ImageDecoding(ServedModel model, IReadOnlyList<SentFrame> 
     {
         if (frame.Kind == FrameKind.Encoded)
         {
-            return _pipeline.DecodeEncoded(frame.Data.Span, target);
+            return _pipeline.DecodeEncoded(frame.Data.Span, target, out _views[index]);
         }
 
         var channels = frame.Format switch
@@ -86,6 +87,7 @@ internal sealed class ImageDecoding(ServedModel model, IReadOnlyList<SentFrame> 
             _ => throw new FailureException(Failure.Invalid("RAW_FORMAT_UNKNOWN", SentFrame.Field(index), $"raw format {(int)frame.Format} does not exist; use RGB8 or GRAY8")),
         };
         _pipeline.DecodeRaw(frame.Data.Span, frame.Width, frame.Height, frame.Stride, channels, target);
+        _views[index] = new FrameView(_pipeline.Place((frame.Width, frame.Height)));
         return true;
     }
 }

@@ -38,7 +38,8 @@ internal sealed class ServedModels(ModelCatalog models, StepIntake intake) : ISe
             InputShape = engine.InputShape,
             Outputs = engine.Outputs,
             Scores = engine.Scores,
-            Labels = model.Folder.Labels,
+            Labels = model.Labels,
+            Answer = engine.Answer,
             Sites = [.. engine.Sites.Select(site => new SiteDescription(site.Name, site.Kind, site.Channels))],
             MaxFramesPerStep = intake.MaxFramesPerStep(model),
         };

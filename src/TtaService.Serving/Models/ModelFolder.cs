@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using TtaService.Engine.Answers;
 using TtaService.Engine.Calibration;
 using TtaService.Engine.Execution;
 using TtaService.Engine.Normalization;
@@ -31,6 +32,7 @@ internal sealed class ModelFolder
     /// <exception cref="ModelLoadException">It is a link that leads out of the folder.</exception>
     public string? CalibrationPath => Path.Combine(FolderPath, ModelCalibration.FileName) is var path && ModelFile.Exists(path) ? path : null;
 
+    /// <summary>Class names by index as model.json has them; empty when it has none.</summary>
     public IReadOnlyList<string> Labels => _manifest.Labels;
 
     /// <summary>Frames of a step, when the model has a limit of its own.</summary>
@@ -46,6 +48,7 @@ internal sealed class ModelFolder
         Layout = _manifest.Preprocessing?.Layout is { } layout ? Enum.Parse<InputLayout>(layout, ignoreCase: true) : null,
         OutputKinds = _manifest.Outputs.ToDictionary(output => output.Name, output => ModelManifest.OutputEntry.Kinds[output.Kind]),
         Labels = Labels.Count > 0 ? Labels.Count : null,
+        Detection = _manifest.Detection.Settings,
         FrameSize = FrameSize,
         CalibrationPath = CalibrationPath,
     };
@@ -129,19 +132,28 @@ internal sealed class ModelFolder
         }
     }
 
+    /// <summary>Class names by index: model.json's, else the exporter's where they are as many as the model's classes; empty when there are none.</summary>
+    public IReadOnlyList<string> LabelsOf(AdaptiveModel model) => Labels.Count > 0 ? Labels
+        : new ExporterMetadata(model.Metadata).Names is { } names && (model.Answer.Classes is { } classes ? names.Count == classes : model.Answer.HasBoxes) ? names : [];
+
     /// <summary>The preprocessing for a model with this input.</summary>
-    /// <remarks>Without a word in model.json: torchvision's evaluation transform (shorter side 256, centre 224) for inputs of 224 or of free size, an exact resize for any other
+    /// <remarks>Without a word in model.json: what the exporter wrote into the file, else torchvision's evaluation transform (shorter side 256, centre 224) for inputs of 224
+    /// or of free size, an exact resize for any other
     /// fixed size.</remarks>
     /// <exception cref="ModelLoadException">model.json and the model's input contradict each other, or leave the size open.</exception>
-    public Preprocessing Preprocessing(AdaptiveModel model) => Preprocessing(model.InputShape, model.InputNormalization);
+    public Preprocessing Preprocessing(AdaptiveModel model) => Preprocessing(model.InputShape, model.InputNormalization, new ExporterMetadata(model.Metadata));
 
     /// <inheritdoc cref="Preprocessing(AdaptiveModel)"/>
     /// <param name="inputShape">[N,C,H,W], -1 for a free axis.</param>
     /// <param name="normalization">In force; model.json's when not given.</param>
-    public Preprocessing Preprocessing(IReadOnlyList<long> inputShape, InputNormalization? normalization = null)
+    /// <param name="metadata">What the exporter wrote; null for nothing.</param>
+    public Preprocessing Preprocessing(IReadOnlyList<long> inputShape, InputNormalization? normalization = null, ExporterMetadata? metadata = null)
     {
         normalization ??= InputNormalization;
-        var entry = _manifest.Preprocessing ?? new ModelManifest.PreprocessingEntry();
+        var entry = _manifest.Preprocessing
+            ?? (metadata is not null && ExporterPreprocessing.Of(metadata, inputShape, []) is { } made
+                ? ModelManifest.PreprocessingEntry.From(made)
+                : new ModelManifest.PreprocessingEntry());
         var problem = $"{Path.Combine(FolderPath, "model.json")}: ";
         var channels = entry.Channels is { } named
             ? Enum.Parse<ColorChannels>(named, ignoreCase: true)

@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Text.Json.Serialization;
+using TtaService.Engine.Answers;
 using TtaService.Engine.Execution;
 using TtaService.Engine.Onnx;
 using TtaService.Serving.Frames;
@@ -31,6 +32,9 @@ internal sealed record ModelManifest
 
     /// <summary>What outputs are, where the graph does not tell.</summary>
     public IReadOnlyList<OutputEntry> Outputs { get; init; } = [];
+
+    /// <summary>How boxes are read, for a detector.</summary>
+    public DetectionEntry Detection { get; init; } = new();
 
     public MethodEntry? DefaultMethod { get; init; }
 
@@ -80,13 +84,13 @@ internal sealed record ModelManifest
         return message switch
         {
             _ when message.Contains("could not be mapped", StringComparison.Ordinal) =>
-                $"'{quoted}' is not a key of this object; labels, labels_file, preprocessing, outputs, default_method and limits are, with their own keys below them",
+                $"'{quoted}' is not a key of this object; labels, labels_file, preprocessing, outputs, detection, default_method and limits are, with their own keys below them",
             _ when message.StartsWith("Duplicate", StringComparison.Ordinal) => $"'{quoted}' is there twice; keep one",
             _ when message.Contains("missing required", StringComparison.Ordinal) => $"{key} lacks "
                 + $"{(key.StartsWith("outputs", StringComparison.Ordinal) ? "its name or its kind" : "its name")}; "
                     + $"set {key}.name{(key.StartsWith("outputs", StringComparison.Ordinal) ? $" and {key}.kind" : string.Empty)}",
             _ => $"{key} has a value of the wrong kind; labels is a list of texts, labels_file a text, outputs a list of objects, preprocessing, "
-                + "default_method and limits are objects",
+                + "detection, default_method and limits are objects",
         };
     }
 
@@ -112,6 +116,7 @@ internal sealed record ModelManifest
 
         Preprocessing?.Check(problems);
         CheckOutputs(problems);
+        Detection.Check(problems);
         if (Limits.MaxFramesPerStep is < 1 or > 4096)
         {
             problems.Add($"limits.max_frames_per_step is {Limits.MaxFramesPerStep}; it must be 1 to 4096");
@@ -191,6 +196,9 @@ internal sealed record ModelManifest
         public string? Layout { get; init; }
 
         public bool ApplyExif { get; init; }
+
+        /// <summary>From an object in this file's words that a program made.</summary>
+        public static PreprocessingEntry From(JsonObject made) => made.Deserialize<PreprocessingEntry>(Format)!;
 
         public void Check(List<string> problems)
         {
@@ -323,6 +331,96 @@ internal sealed record ModelManifest
         public required string Name { get; init; }
 
         public required string Kind { get; init; }
+    }
+
+    /// <summary>How boxes are read from a detector's outputs; what is not set has <see cref="DetectionSettings"/>'s default.</summary>
+    internal sealed record DetectionEntry
+    {
+        public float? ScoreThreshold { get; init; }
+
+        public float? IouThreshold { get; init; }
+
+        public int? MaxBoxes { get; init; }
+
+        public int? MaxCandidates { get; init; }
+
+        public bool ClassAgnostic { get; init; }
+
+        /// <summary>corners, center_size, corner_size or corners_y_first.</summary>
+        public string? BoxForm { get; init; }
+
+        /// <summary>pixels or fractions.</summary>
+        public string? BoxUnit { get; init; }
+
+        /// <summary>The index of the class that stands for nothing.</summary>
+        public int? Background { get; init; }
+
+        /// <summary>[points, numbers of each].</summary>
+        public int[]? Keypoints { get; init; }
+
+        /// <summary>As the engine takes it.</summary>
+        public DetectionSettings Settings
+        {
+            get
+            {
+                var defaults = new DetectionSettings();
+                return defaults with
+                {
+                    ScoreThreshold = ScoreThreshold ?? defaults.ScoreThreshold,
+                    IouThreshold = IouThreshold ?? defaults.IouThreshold,
+                    MaxBoxes = MaxBoxes ?? defaults.MaxBoxes,
+                    MaxCandidates = MaxCandidates ?? defaults.MaxCandidates,
+                    ClassAgnostic = ClassAgnostic,
+                    Form = BoxForm is null ? null : Named<BoxForm>()[BoxForm],
+                    Unit = BoxUnit is null ? null : Named<BoxUnit>()[BoxUnit],
+                    Background = Background,
+                    Keypoints = Keypoints is [var points, var values] ? (points, values) : null,
+                };
+            }
+        }
+
+        public void Check(List<string> problems)
+        {
+            CheckShare("score_threshold", ScoreThreshold, problems);
+            CheckShare("iou_threshold", IouThreshold, problems);
+            CheckCount("max_boxes", MaxBoxes, 1, DetectionSettings.MostBoxes, problems);
+            CheckCount("max_candidates", MaxCandidates, 1, DetectionSettings.MostCandidates, problems);
+            CheckCount("background", Background, 0, ushort.MaxValue, problems);
+            CheckName<BoxForm>("box_form", BoxForm, problems);
+            CheckName<BoxUnit>("box_unit", BoxUnit, problems);
+            if (Keypoints is not (null or [>= 1 and <= 1024, 2 or 3]))
+            {
+                problems.Add($"detection.keypoints is [{string.Join(", ", Keypoints)}]; it must be [points, numbers of each]: 1 to 1024 and 2 (x, y) or 3 (x, y, score)");
+            }
+        }
+
+        private static Dictionary<string, T> Named<T>()
+            where T : struct, Enum => Enum.GetValues<T>().ToDictionary(value => JsonNamingPolicy.SnakeCaseLower.ConvertName($"{value}"));
+
+        private static void CheckShare(string key, float? value, List<string> problems)
+        {
+            if (value is { } given && !(given is >= 0 and <= 1))
+            {
+                problems.Add(string.Create(CultureInfo.InvariantCulture, $"detection.{key} is {given}; it must be 0 to 1"));
+            }
+        }
+
+        private static void CheckCount(string key, int? value, int least, int most, List<string> problems)
+        {
+            if (value is { } given && (given < least || given > most))
+            {
+                problems.Add(string.Create(CultureInfo.InvariantCulture, $"detection.{key} is {given}; it must be {least} to {most}"));
+            }
+        }
+
+        private static void CheckName<T>(string key, string? value, List<string> problems)
+            where T : struct, Enum
+        {
+            if (value is not null && !Named<T>().ContainsKey(value))
+            {
+                problems.Add($"detection.{key} is '{value}'; it must be {string.Join(", ", Named<T>().Keys)}");
+            }
+        }
     }
 
     /// <summary>A method as the wire names it.</summary>

@@ -7,18 +7,20 @@ namespace TtaService.Serving.Streams;
 /// <param name="scores">The output that predictions are read from; null for a segmentation model or a detector.</param>
 internal sealed class AnswerWriter(IReadOnlyList<string> labels, ModelOutput? scores)
 {
-    public StepAnswer Write(StreamSession session, StepResult result, int firstFrame, int frames, ReplyContent content, StepTimes times, int joined) => new()
-    {
-        Steps = result.Steps,
-        Frames = result.Frames,
-        Age = session.Age,
-        Method = session.Method.Name,
-        Predictions = Predict(result.Outputs, firstFrame, frames, content.TopK),
-        Outputs = content.RawOutputs ? [.. result.Outputs.Select(output => Part(output, firstFrame, frames))] : [],
-        NotLearned = NotLearned(result.NotLearned, firstFrame, frames),
-        Times = times,
-        Joined = joined,
-    };
+    public StepAnswer Write(
+        StreamSession session, StepResult result, int firstFrame, int frames, ReplyContent content, IReadOnlyList<FrameAnswer> found, StepTimes times, int joined) => new()
+        {
+            Steps = result.Steps,
+            Frames = result.Frames,
+            Age = session.Age,
+            Method = session.Method.Name,
+            Predictions = Predict(result.Outputs, firstFrame, frames, content.TopK),
+            Found = found,
+            Outputs = content.RawOutputs ? [.. result.Outputs.Select(output => Part(output, firstFrame, frames))] : [],
+            NotLearned = NotLearned(result.NotLearned, firstFrame, frames),
+            Times = times,
+            Joined = joined,
+        };
 
     /// <summary>The class scores, [N, classes]; null for a segmentation model or a detector.</summary>
     public OutputTensor? Scores(IReadOnlyList<OutputTensor> outputs) => scores is null ? null : outputs[scores.Index];

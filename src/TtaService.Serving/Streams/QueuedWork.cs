@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using TtaService.Engine.Answers;
 using TtaService.Engine.Execution;
 using TtaService.Serving.Frames;
 
@@ -19,9 +20,12 @@ internal sealed class QueuedOperation(StreamSession session, Func<InferenceEngin
 /// <param name="block">The frames.</param>
 /// <param name="memory">What they lie in; null when nobody wants it back.</param>
 /// <param name="damaged">Whether each was decoded from a damaged file; null when none was.</param>
-internal sealed class DecodedFrames(FrameBlock block, IDisposable? memory = null, bool[]? damaged = null) : IDisposable
+/// <param name="views">How each lies in the input; null for frames that are the input.</param>
+internal sealed class DecodedFrames(FrameBlock block, IDisposable? memory = null, bool[]? damaged = null, FrameView[]? views = null) : IDisposable
 {
     public FrameBlock Block { get; } = block;
+
+    public FrameView ViewOf(int frame) => views?[frame] ?? new FrameView(FramePlacement.Identity(Block.Width, Block.Height));
 
     public bool IsDamaged(int frame) => damaged?[frame] == true;
 

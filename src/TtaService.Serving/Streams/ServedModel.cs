@@ -24,6 +24,9 @@ internal sealed class ServedModel(
 
     public ModelFolder Folder { get; } = folder;
 
+    /// <summary>Class names by index; empty when there are none.</summary>
+    public IReadOnlyList<string> Labels { get; } = folder.LabelsOf(engine.Model);
+
     /// <summary><c>cpu</c> or <c>cuda:N</c>.</summary>
     public string Device { get; } = device;
 

@@ -19,6 +19,21 @@ internal readonly record struct UnlearnedFrame(int Frame, [property: JsonConvert
 /// <param name="RawOutputs">Return the model's outputs.</param>
 internal readonly record struct ReplyContent(int TopK, bool RawOutputs)
 {
+    /// <summary>Read boxes, maps and vectors; false for a protocol that hands out tensors only.</summary>
+    public bool Reads { get; init; } = true;
+
+    /// <summary>Instead of the model's, 0 to 1.</summary>
+    public float? ScoreThreshold { get; init; }
+
+    /// <summary>Instead of the model's, 0 to 1.</summary>
+    public float? IouThreshold { get; init; }
+
+    /// <summary>Instead of the model's.</summary>
+    public int? MaxBoxes { get; init; }
+
+    /// <summary>How class maps are written.</summary>
+    public MaskForm Mask { get; init; }
+
     public const int DefaultTopK = 5;
     public const int MaximumTopK = 1000;
 }
@@ -39,6 +54,9 @@ internal sealed record StepAnswer
 
     /// <summary>Per frame, most probable first.</summary>
     public required ClassScore[][] Predictions { get; init; }
+
+    /// <summary>Per frame, of a model that answers boxes, maps or vectors; empty for another.</summary>
+    public IReadOnlyList<FrameAnswer> Found { get; init; } = [];
 
     /// <summary>Empty unless asked for.</summary>
     public required IReadOnlyList<OutputTensor> Outputs { get; init; }
@@ -68,6 +86,11 @@ internal sealed record StepAnswer
             foreach (var output in Outputs)
             {
                 bytes += 64 + ((long)sizeof(float) * output.Values.Length);
+            }
+
+            foreach (var found in Found)
+            {
+                bytes += found.Bytes;
             }
 
             return bytes + (16L * NotLearned.Count);

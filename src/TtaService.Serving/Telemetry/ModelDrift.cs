@@ -15,7 +15,8 @@ internal sealed class ModelDrift
     private ModelDrift(DriftOptions options, AdaptiveModel model, DriftMonitor? monitor, string calibration)
     {
         _options = options;
-        _scores = model.Scores?.Kind ?? OutputKind.Logits;
+        // Shares of boxes or pixels are probabilities of classes, too.
+        _scores = model.Scores?.Kind ?? OutputKind.Probabilities;
         Monitor = monitor;
         Calibration = calibration;
     }

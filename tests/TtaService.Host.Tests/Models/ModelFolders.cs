@@ -13,6 +13,10 @@ internal sealed class ModelFolders : IDisposable
     /// <summary>Adds a model with a graph of Data/odd, by default the one of its name.</summary>
     public string AddOdd(string name, string? manifest = null, string? graph = null) => Add(name, manifest, Path.Combine(AppContext.BaseDirectory, "Data", "odd", graph ?? name));
 
+    /// <summary>Adds a model of Data/answers.</summary>
+    public string AddAnswering(string name, string? manifest = null, string? graph = null) =>
+        Add(name, manifest, Path.Combine(AppContext.BaseDirectory, "Data", "answers", graph ?? name));
+
     private string Add(string name, string? manifest, string from)
     {
         var folder = Directory.CreateDirectory(Path.Combine(Root, name)).FullName;

@@ -1,9 +1,7 @@
-using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Nodes;
-using System.Text.RegularExpressions;
+using TtaService.Engine.Answers;
 using TtaService.Engine.Execution;
-using TtaService.Serving.Frames;
 using TtaService.Serving.Models;
 
 namespace TtaService.Host.Commands.Models;
@@ -11,7 +9,7 @@ namespace TtaService.Host.Commands.Models;
 /// <summary>A first <c>model.json</c>, and for people what each part was read from.</summary>
 /// <param name="Manifest">The file's content.</param>
 /// <param name="Notes">A line each.</param>
-internal sealed partial record ManifestDraft(JsonObject Manifest, IReadOnlyList<string> Notes)
+internal sealed record ManifestDraft(JsonObject Manifest, IReadOnlyList<string> Notes)
 {
     /// <summary>Reads the graph, the metadata that ultralytics writes into the file, and the config.json that timm's models have beside them.</summary>
     public static ManifestDraft Of(AdaptiveModel model, string folder)
@@ -19,24 +17,27 @@ internal sealed partial record ManifestDraft(JsonObject Manifest, IReadOnlyList<
         var notes = new List<string>();
         var manifest = new JsonObject();
         var timm = Timm(folder, model.Metadata);
-        if (Labels(model.Metadata, timm) is { } labels)
+        var metadata = new ExporterMetadata(model.Metadata);
+        var hasClasses = model.Answer.Kind is not (AnswerKind.Raw or AnswerKind.Embedding);
+        if ((timm?.Labels ?? metadata.Names) is { } labels)
         {
-            if (model.Scores?.Classes is { } classes && classes != labels.Count)
+            if (hasClasses && model.Answer.Classes is { } classes && classes != labels.Count)
             {
                 notes.Add($"labels: the exporter names {labels.Count}, the graph gives {classes} classes, so none was taken");
             }
-            else if (model.Scores is not null)
+            else if (hasClasses)
             {
                 manifest["labels"] = new JsonArray([.. labels.Select(label => (JsonNode)label)]);
                 notes.Add($"labels: {labels.Count}, from the exporter");
             }
         }
-        else if (model.Scores is not null)
+        else if (hasClasses)
         {
             notes.Add("labels: not known; add one for each class, in the order of the outputs");
         }
 
-        manifest["preprocessing"] = Ultralytics(model, notes) ?? timm?.Preprocessing(model, notes) ?? Plain(model, notes);
+        notes.Add($"answers {$"{model.Answer.Kind}".ToLowerInvariant()}: {model.Answer.Reason}");
+        manifest["preprocessing"] = timm?.Preprocessing(model.InputShape, notes) ?? ExporterPreprocessing.Of(metadata, model.InputShape, notes) ?? Plain(model, notes);
         var outputs = new JsonArray();
         foreach (var output in model.Outputs)
         {
@@ -46,43 +47,34 @@ internal sealed partial record ManifestDraft(JsonObject Manifest, IReadOnlyList<
         }
 
         manifest["outputs"] = outputs;
+        if (model.Answer.HasBoxes)
+        {
+            manifest["detection"] = Detection(model.Answer.Detection, model.Answer.Find(OutputKind.Boxes) is not null);
+        }
+
         manifest["default_method"] = new JsonObject { ["name"] = "source" };
         return new ManifestDraft(manifest, notes);
     }
 
-    private static JsonObject? Ultralytics(AdaptiveModel model, List<string> notes)
+    private static JsonObject Detection(DetectionSettings settings, bool hasUnit)
     {
-        if (!model.Metadata.TryGetValue("task", out var task) && !model.Metadata.ContainsKey("stride"))
+        var detection = new JsonObject
         {
-            return null;
+            ["score_threshold"] = settings.ScoreThreshold,
+            ["iou_threshold"] = settings.IouThreshold,
+            ["max_boxes"] = settings.MaxBoxes,
+        };
+        if (hasUnit && settings.Unit is { } unit)
+        {
+            detection["box_unit"] = $"{unit}".ToLowerInvariant();
         }
 
-        var said = model.Metadata.TryGetValue("imgsz", out var text)
-            ? [.. WholeNumber().Matches(text).Select(match => int.Parse(match.Value, CultureInfo.InvariantCulture))]
-            : Array.Empty<int>();
-        var size = Fixed(model) ?? said switch
+        if (settings.Keypoints is { } shape)
         {
-            [var side] => (side, side),
-            [var height, var width, ..] => (height, width),
-            _ => (640, 640),
-        };
-        var unit = new JsonArray(1, 1, 1);
-        if (task == "classify")
-        {
-            notes.Add($"preprocessing: ultralytics' for classifiers, {size.Item1}x{size.Item2}: shorter side, centre, pixels / 255");
-            return new JsonObject { ["resize"] = Math.Max(size.Item1, size.Item2), ["crop"] = Pair(size), ["channels"] = "rgb", ["mean"] = new JsonArray(0, 0, 0), ["std"] = unit };
+            detection["keypoints"] = new JsonArray(shape.Points, shape.Values);
         }
 
-        notes.Add($"preprocessing: ultralytics' for {task ?? "detect"}, {size.Item1}x{size.Item2}: letterbox in grey 114, pixels / 255");
-        return new JsonObject
-        {
-            ["fit"] = "letterbox",
-            ["resize"] = Pair(size),
-            ["padding"] = (int)Letterbox.DefaultGrey,
-            ["channels"] = "rgb",
-            ["mean"] = new JsonArray(0, 0, 0),
-            ["std"] = unit,
-        };
+        return detection;
     }
 
     private static JsonObject Plain(AdaptiveModel model, List<string> notes)
@@ -106,28 +98,6 @@ internal sealed partial record ManifestDraft(JsonObject Manifest, IReadOnlyList<
 
     private static JsonArray Pair((int Height, int Width) size) => new(size.Height, size.Width);
 
-    private static IReadOnlyList<string>? Labels(IReadOnlyDictionary<string, string> metadata, TimmConfig? timm)
-    {
-        if (timm?.Labels is { } known)
-        {
-            return known;
-        }
-
-        if (!metadata.TryGetValue("names", out var names))
-        {
-            return null;
-        }
-
-        // A Python dictionary or list as Python prints it.
-        var entries = Entry().Matches(names);
-        var labels = entries.Count > 0
-            ? entries.OrderBy(entry => int.Parse(entry.Groups[1].Value, CultureInfo.InvariantCulture)).Select(entry => Text(entry, 2)).ToList()
-            : [.. Quoted().Matches(names).Select(entry => Text(entry, 1))];
-        return labels.Count > 0 ? labels : null;
-
-        static string Text(Match match, int group) => Regex.Unescape(match.Groups[group].Success ? match.Groups[group].Value : match.Groups[group + 1].Value);
-    }
-
     private static TimmConfig? Timm(string folder, IReadOnlyDictionary<string, string> metadata)
     {
         var path = Path.Combine(folder, "config.json");
@@ -138,22 +108,11 @@ internal sealed partial record ManifestDraft(JsonObject Manifest, IReadOnlyList<
                 return TimmConfig.Read(config);
             }
 
-            return metadata.TryGetValue("pretrained_cfg", out var text) && JsonNode.Parse(text) is JsonObject inFile
-                ? TimmConfig.Read(new JsonObject { ["pretrained_cfg"] = inFile })
-                : null;
+            return new ExporterMetadata(metadata).Timm is { } inFile ? TimmConfig.Read(new JsonObject { ["pretrained_cfg"] = inFile.DeepClone() }) : null;
         }
         catch (JsonException broken)
         {
             throw new CommandException($"{path} is no JSON: {broken.Message.Split(" Path:")[0]}");
         }
     }
-
-    [GeneratedRegex("[0-9]+")]
-    private static partial Regex WholeNumber();
-
-    [GeneratedRegex(@"([0-9]+)\s*:\s*(?:'((?:[^'\\]|\\.)*)'|""((?:[^""\\]|\\.)*)"")")]
-    private static partial Regex Entry();
-
-    [GeneratedRegex(@"'((?:[^'\\]|\\.)*)'|""((?:[^""\\]|\\.)*)""")]
-    private static partial Regex Quoted();
 }

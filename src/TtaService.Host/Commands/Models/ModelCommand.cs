@@ -3,7 +3,9 @@ using System.Text.Encodings.Web;
 using System.Text.Json;
 using TtaService.Engine.Execution;
 using TtaService.Engine.Onnx;
+using TtaService.Serving.Frames;
 using TtaService.Serving.Models;
+using TtaService.Serving.Streams.Loading;
 
 namespace TtaService.Host.Commands.Models;
 
@@ -42,6 +44,7 @@ internal static class ModelCommand
         ManifestDraft draft;
         using (var model = AdaptiveModel.Load(onnx))
         {
+            Settle(model);
             draft = ManifestDraft.Of(model, folder);
         }
 
@@ -65,6 +68,20 @@ internal static class ModelCommand
         catch (ModelLoadException refused)
         {
             throw new CommandException($"{path} was written, but the model can't be served with it yet: {BrokenModel.From(string.Empty, refused).Reason}");
+        }
+    }
+
+    // A pass shows what the graph's shapes leave open; a graph that fails it is refused below, with its reason.
+    private static void Settle(AdaptiveModel model)
+    {
+        try
+        {
+            var preprocessing = ModelFolder.Of(Path.Combine("model", "model.onnx")).Preprocessing(model);
+            model.Settle(WarmUp.Frames(new FramePipeline(preprocessing, new FrameOptions())));
+        }
+        catch (Exception unfit) when (unfit is not OutOfMemoryException)
+        {
+            return;
         }
     }
 

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using TtaService.Client;
+using TtaService.V1;
 
 namespace TtaService.Host.Commands.Streaming;
 
@@ -35,12 +36,29 @@ internal sealed class Recording : IDisposable
         step.Reply?.Step,
         step.Reply?.Replayed,
         Frames = step.Reply?.Predictions.Select(prediction => prediction.Top.Select(label => new { label.Index, label.Label, Probability = Math.Round(label.Probability, 6) })),
+        Found = step.Reply is { } reply && reply.Predictions.Any(prediction => prediction.Width > 0) ? reply.Predictions.Select(Found) : null,
         Error = step.Error is { } error ? new { error.Reason, error.Message } : null,
     });
 
     public void Write(StreamEvent happened) => Write(new { Time = _clock.GetUtcNow(), Event = happened.GetType().Name, Text = happened.ToString() });
 
     public void Dispose() => _file.Dispose();
+
+    private static object Found(FramePrediction found) => new
+    {
+        found.Width,
+        found.Height,
+        Boxes = found.Boxes.Select(box => new
+        {
+            Box = new[] { box.X1, box.Y1, box.X2, box.Y2 },
+            box.Index,
+            box.Label,
+            box.Score,
+            Points = box.Points.Select(point => new[] { point.X, point.Y, point.Score }),
+        }),
+        Shares = found.Segmentation?.Shares.Select(label => new { label.Index, label.Label, Share = Math.Round(label.Probability, 6) }),
+        found.Embedding,
+    };
 
     private void Write<T>(T line)
     {

@@ -87,7 +87,7 @@ internal sealed class StreamView(Terminal terminal, FrameInput input)
         {
             foreach (var (frame, prediction) in step.Frames.Zip(reply.Predictions))
             {
-                terminal.Line($"{reply.Step,6}  {frame.Name}  {string.Join(", ", prediction.Top.Select(Show))}");
+                terminal.Line($"{reply.Step,6}  {frame.Name}  {PredictionText.Of(prediction)}");
             }
         }
     }
@@ -148,9 +148,10 @@ internal sealed class StreamView(Terminal terminal, FrameInput input)
             if (_last is { Reply: { } reply } last)
             {
                 table.AddRow(new Text(string.Create(CultureInfo.InvariantCulture, $"step {reply.Step:N0}  {last.Frames[^1].Name}  {last.Took.TotalMilliseconds:0.0} ms")));
-                foreach (var label in reply.Predictions[^1].Top)
+                foreach (var label in PredictionText.Bars(reply.Predictions[^1]))
                 {
-                    table.AddRow(new Text($"{new string('█', (int)Math.Round(label.Probability * BarWidth)).PadRight(BarWidth)} {Show(label)}"));
+                    var bar = new string('█', (int)Math.Round(Math.Clamp(label.Share, 0, 1) * BarWidth)).PadRight(BarWidth);
+                    table.AddRow(new Text($"{bar} {label.Text}"));
                 }
             }
 
@@ -164,7 +165,4 @@ internal sealed class StreamView(Terminal terminal, FrameInput input)
     }
 
     private static double Quantile(List<double> ordered, double quantile) => ordered[Math.Min(ordered.Count - 1, (int)(quantile * ordered.Count))];
-
-    private static string Show(LabelScore score) =>
-        FormattableString.Invariant($"{(score.Label.Length > 0 ? score.Label : $"{score.Index}")} {100 * score.Probability:0.0} %");
 }

@@ -149,13 +149,14 @@ internal sealed partial class ModelLoading(
     private StepBatcher Batcher(ModelFolder folder, string device, InferenceEngine engine, StreamResidency residency)
     {
         var beat = loops.Add(LoopKind.Batcher, $"the batcher of {folder.Name} on {device}", batching.Value.StuckAfter, isVital: true);
+        var labels = folder.LabelsOf(engine.Model);
         var (defects, guard) = (new StepDefects(logger), new PictureGuard(frames.Value));
         return new StepBatcher(
             engine,
             new PassRunner(engine, residency, defects, clock),
             new StepAdmission(batching.Value, streams.Value),
             new StepPreparation(decoding, cold, guard, defects),
-            new BatchAnswers(new AnswerWriter(folder.Labels, engine.Model.Scores), defects, metrics, clock),
+            new BatchAnswers(new AnswerWriter(labels, engine.Model.Scores), new AnswerReader(engine.Model.Answer, labels), defects, metrics, clock),
             new StepReports(metrics, activities, beat, clock, logger),
             guard,
             defects,

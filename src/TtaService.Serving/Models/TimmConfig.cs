@@ -1,7 +1,6 @@
 using System.Text.Json.Nodes;
-using TtaService.Engine.Execution;
 
-namespace TtaService.Host.Commands.Models;
+namespace TtaService.Serving.Models;
 
 /// <summary>The part of timm's config.json (pretrained_cfg) that says how frames are preprocessed.</summary>
 internal sealed class TimmConfig
@@ -20,9 +19,11 @@ internal sealed class TimmConfig
             : null;
 
     /// <summary>The same in model.json's words.</summary>
-    public JsonObject Preprocessing(AdaptiveModel model, List<string> notes)
+    /// <param name="inputShape">[N,C,H,W], -1 for a free axis.</param>
+    /// <param name="notes">Told where it comes from.</param>
+    public JsonObject Preprocessing(IReadOnlyList<long> inputShape, List<string> notes)
     {
-        var size = model.InputShape is [_, _, > 0 and var fixedHeight, > 0 and var fixedWidth]
+        var size = inputShape is [_, _, > 0 and var fixedHeight, > 0 and var fixedWidth]
             ? (Height: (int)fixedHeight, Width: (int)fixedWidth)
             : _config["input_size"] is JsonArray { Count: 3 } shape ? (Height: (int)shape[1]!, Width: (int)shape[2]!) : (Height: 224, Width: 224);
         var mode = (string?)_config["crop_mode"] ?? "center";
@@ -36,7 +37,7 @@ internal sealed class TimmConfig
             _ => new JsonObject { ["resize"] = (int)Math.Floor(Math.Max(size.Height, size.Width) / share), ["crop"] = new JsonArray(size.Height, size.Width) },
         };
         preprocessing["interpolation"] = (string?)_config["interpolation"] is "bilinear" or "nearest" or "box" or "lanczos" ? (string?)_config["interpolation"] : "bicubic";
-        preprocessing["channels"] = model.InputShape[1] == 1 ? "grey" : "rgb";
+        preprocessing["channels"] = inputShape[1] == 1 ? "grey" : "rgb";
         preprocessing["mean"] = _config["mean"]!.DeepClone();
         preprocessing["std"] = _config["std"]?.DeepClone();
         return preprocessing;
