@@ -119,6 +119,7 @@ internal static class DashboardEndpoints
                         + $"{JsonSerializer.Serialize(new { stream = change.Stream.Stream, level = FleetReader.Word(change.Stream.Level) })}\n\n",
                     FramesNotLearned began => $"event: not_learned\ndata: "
                         + $"{JsonSerializer.Serialize(new { stream = began.Stream, reason = Label<NotLearnedReason>.Of(began.Reason), frames = began.Frames })}\n\n",
+                    StreamRolledBack back => $"event: rolled_back\ndata: {JsonSerializer.Serialize(new { stream = back.Stream, step = back.Step })}\n\n",
                     _ => ": alive\n\n",
                 };
                 await context.Response.WriteAsync(line, ended.Token).ConfigureAwait(false);

@@ -152,6 +152,7 @@ internal sealed class FleetReader(
     {
         LevelChanged change when change.Stream.Stream == stream => new EventView(change.Time, Word(change.Stream.Level), change.Stream.Reading.Score, change.Stream.Reading.Steps),
         FramesNotLearned began when began.Stream == stream => new EventView(began.Time, null, null, 0, Label<NotLearnedReason>.Of(began.Reason), began.Frames),
+        StreamRolledBack back when back.Stream == stream => new EventView(back.Time, null, null, back.Step, RolledBack: true),
         _ => null,
     };
 

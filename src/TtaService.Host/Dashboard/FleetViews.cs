@@ -117,8 +117,8 @@ internal sealed record SiteView(string Name, double Kl, double? Limit, double Wa
 
 internal sealed record ClassView(string Label, double Share, double? Reference);
 
-/// <summary>A level that was reached, or frames that began not to be learned.</summary>
-internal sealed record EventView(DateTimeOffset Time, string? Level, double? Score, long Step, string? NotLearned = null, long Frames = 0);
+/// <summary>A level that was reached, frames that began not to be learned, or a roll-back of a collapsed state.</summary>
+internal sealed record EventView(DateTimeOffset Time, string? Level, double? Score, long Step, string? NotLearned = null, long Frames = 0, bool RolledBack = false);
 
 /// <summary>The drift of a stream by site over the last hour; bytes as <see cref="Serving.Telemetry.DriftHistory"/> says.</summary>
 internal sealed record DriftStrip(IReadOnlyList<string> Sites, int Columns, double ColumnSeconds, byte[] Data, byte[] Scores);

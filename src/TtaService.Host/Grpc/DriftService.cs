@@ -9,6 +9,7 @@ using TtaService.V1;
 using DriftLevel = TtaService.Engine.Drift.DriftLevel;
 using DriftUpdate = TtaService.V1.DriftUpdate;
 using FramesNotLearned = TtaService.V1.FramesNotLearned;
+using StreamRolledBack = TtaService.V1.StreamRolledBack;
 using StreamDrift = TtaService.V1.StreamDrift;
 using WireLevel = TtaService.V1.DriftLevel;
 
@@ -59,6 +60,9 @@ internal sealed class DriftService(IDriftWatching drift, IHostApplicationLifetim
                 break;
             case Serving.Telemetry.FramesNotLearned began:
                 wire.NotLearned = new FramesNotLearned { Stream = began.Stream, Model = began.Model, Reason = Label<NotLearnedReason>.Of(began.Reason), Frames = began.Frames };
+                break;
+            case Serving.Telemetry.StreamRolledBack back:
+                wire.RolledBack = new StreamRolledBack { Stream = back.Stream, Model = back.Model, Method = back.Method, Step = back.Step };
                 break;
             default:
                 wire.Summary = ToWire(((Swept)update).Report, worst);

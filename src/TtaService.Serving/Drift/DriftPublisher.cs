@@ -142,6 +142,11 @@ internal sealed partial class DriftPublisher(
     {
         var watch = session.Watch;
         changes.AddRange(watch.NotLearned.Began().Select(began => new FramesNotLearned(now, session.Name, session.Model.Name, began.Reason, began.Frames)));
+        if (watch.TakeRollBack() is { } step)
+        {
+            changes.Add(new StreamRolledBack(now, session.Name, session.Model.Name, session.Method.Name, step));
+        }
+
         var before = watch.Level;
         var pending = watch.Pending;
         watch.Pending = null;

@@ -66,6 +66,7 @@ internal sealed class DriftWatching(DriftBoard board, ModelCatalog models, Strea
             LevelChanged change => change.Stream.Model,
             DomainSwitched change => change.Stream.Model,
             FramesNotLearned began => began.Model,
+            StreamRolledBack back => back.Model,
             _ => ((Swept)update).Report.Model,
         };
     }

@@ -80,8 +80,9 @@ internal sealed partial class StepReports(TtaMetrics metrics, TtaActivities acti
                 NotLearned(batch[i].Session, reasons);
             }
 
-            if (results[i].Result is { RolledBack: not null })
+            if (results[i].Result is { RolledBack: not null } collapsed)
             {
+                batch[i].Session.Watch.RolledBack(collapsed.Steps);
                 metrics.StreamReset(model, batch[i].Session.Name, ResetCause.Guard);
                 Log.StreamCollapsed(logger, batch[i].Session.Name, batch[i].Session.Method.Name);
             }

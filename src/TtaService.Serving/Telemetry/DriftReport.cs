@@ -55,5 +55,8 @@ internal sealed record DomainSwitched(DateTimeOffset Time, StreamDrift Stream) :
 /// <summary>Frames of a stream were answered and not learned, for a reason that had none in the sweep before.</summary>
 internal sealed record FramesNotLearned(DateTimeOffset Time, string Stream, string Model, NotLearnedReason Reason, long Frames) : DriftUpdate(Time);
 
+/// <summary>A stream answered one class only, which the source model contradicted: since this step it starts from the source statistics again.</summary>
+internal sealed record StreamRolledBack(DateTimeOffset Time, string Stream, string Model, string Method, long Step) : DriftUpdate(Time);
+
 /// <summary>A sweep ended.</summary>
 internal sealed record Swept(DateTimeOffset Time, DriftReport Report) : DriftUpdate(Time);

@@ -7,6 +7,7 @@ internal sealed class StreamWatch(StreamHealth health)
 {
     private readonly DriftLevelTracker _level = new();
     private long _changedAtStep;
+    private long _rolledBackAt = -1;
 
     public StreamHealth Health { get; } = health;
 
@@ -20,6 +21,12 @@ internal sealed class StreamWatch(StreamHealth health)
     public DriftReading? Pending { get; set; }
 
     public DriftLevel Level => _level.Level;
+
+    /// <summary>The stream had collapsed at this step and starts from the source statistics again. From any thread.</summary>
+    public void RolledBack(long step) => Interlocked.Exchange(ref _rolledBackAt, step);
+
+    /// <summary>The step of the last roll-back that was not told yet; null when all were.</summary>
+    public long? TakeRollBack() => Interlocked.Exchange(ref _rolledBackAt, -1) is >= 0 and var step ? step : null;
 
     /// <summary>Takes a reading, and says what it changed.</summary>
     public (bool Level, bool Domain) Update(DriftReading reading)

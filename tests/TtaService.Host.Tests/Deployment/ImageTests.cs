@@ -52,7 +52,7 @@ public sealed partial class ImageTests
         Collect("src/TtaService.Host/TtaService.Host.csproj");
 
         Assert.All(projects, project => Assert.Contains(Image.Stages[0].All("COPY"), copy => copy.StartsWith(project, StringComparison.Ordinal)));
-        Assert.Equal(4, projects.Count);
+        Assert.Equal(5, projects.Count);
 
         void Collect(string project)
         {

@@ -84,7 +84,11 @@ public sealed class UnlearnedFrameTests
     [InlineData("tbr")]
     public async Task Stream_ThatHasCollapsed_GoesBackToTheSourceAndSaysSo(string method)
     {
-        await using var host = await TestHost.StartAsync($"--Models:Path={FashionCamera.Models}", "--Drift:ShadowShare=0", "--Learning:Range=1000000");
+        await using var host = await TestHost.StartAsync($"--Models:Path={FashionCamera.Models}", "--Drift:ShadowShare=0", "--Learning:Range=1000000", "--Drift:Interval=01:00:00");
+        var publisher = host.Host.Services.GetServices<Microsoft.Extensions.Hosting.IHostedService>().OfType<DriftPublisher>().Single();
+        using var watched = new DriftService.DriftServiceClient(host.Connect()).WatchDrift(new WatchDriftRequest(), cancellationToken: TestContext.Current.CancellationToken);
+        await publisher.SweepAsync();
+        Assert.True(await watched.ResponseStream.MoveNext(TestContext.Current.CancellationToken));
         using var counted = new MetricCollector<long>(host.Host.Services.GetRequiredService<System.Diagnostics.Metrics.IMeterFactory>(), TtaMetrics.MeterName, "tta.stream.reset");
         for (var i = 0; i < 3; i++)
         {
@@ -102,6 +106,17 @@ public sealed class UnlearnedFrameTests
         Assert.Equal("guard", reset.Tags["tta.reset.reason"]);
         Assert.Equal("camera", reset.Tags["tta.stream.id"]);
         Assert.InRange(frames.IndexOf(0), 0, (100 / FramesAStep) + 1);
+        await publisher.SweepAsync();
+        do
+        {
+            Assert.True(await watched.ResponseStream.MoveNext(TestContext.Current.CancellationToken));
+        }
+        while (watched.ResponseStream.Current.RolledBack is null);
+
+        var told = watched.ResponseStream.Current.RolledBack;
+        Assert.Equal(("camera", method, 3 + frames.IndexOf(0) + 1), (told.Stream, told.Method, told.Step));
+        using var page = System.Text.Json.JsonDocument.Parse(await new HttpClient().GetStringAsync(new Uri(host.Http, "api/v1/streams/camera"), TestContext.Current.CancellationToken));
+        Assert.Contains(page.RootElement.GetProperty("events").EnumerateArray(), item => item.GetProperty("rolledBack").GetBoolean());
         Assert.InRange(await ScoreAsync(host, "camera", 6000, 240, method), 0.85, 1);
     }
 

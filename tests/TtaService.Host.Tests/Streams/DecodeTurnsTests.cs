@@ -89,7 +89,8 @@ public sealed class DecodeTurnsTests
 
         Assert.Equal("BAD", (await Assert.ThrowsAsync<FailureException>(() => bad.WaitAsync(Enough))).Failure.Reason);
         Assert.NotNull((await good.WaitAsync(Enough)).Frames);
-        Assert.InRange(decoded, 6, 999);
+        // The frame beside the bad one may not have begun.
+        Assert.InRange(decoded, 5, 999);
     }
 
     [Fact]

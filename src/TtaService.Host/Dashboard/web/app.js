@@ -114,4 +114,5 @@ document.addEventListener('keydown', event => {
 const events = new EventSource('api/v1/events');
 events.addEventListener('level', refresh);
 events.addEventListener('not_learned', refresh);
+events.addEventListener('rolled_back', refresh);
 route();

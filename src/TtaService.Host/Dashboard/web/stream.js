@@ -99,7 +99,7 @@ export function streamPage(name) {
     sites.replaceChildren(...stream.sites.map(site => make('tr', null, make('td', null, site.name), make('td', null, number(site.kl, 3)), make('td', null, number(site.limit, 3)), make('td', null, number(site.wasserstein, 3)))));
     classes.replaceChildren(...stream.classes.map(entry => make('tr', null, make('td', null, entry.label),
       make('td', null, percent(entry.share)), make('td', { class: 'barcell' }, bar('bar', entry.share), make('br'), entry.reference === null ? null : bar('bar reference', entry.reference)))));
-    events.replaceChildren(...stream.events.map(event => make('li', null, `${new Date(event.time).toLocaleTimeString()} `, ...(event.notLearned ? [`${whole(event.frames)} frames not learned: ${event.notLearned}`] : [level(event.level), `, score ${number(event.score)} at step ${whole(event.step)}`]))));
+    events.replaceChildren(...stream.events.map(event => make('li', null, `${new Date(event.time).toLocaleTimeString()} `, ...(event.rolledBack ? [`collapsed to one class; back to the source statistics at step ${whole(event.step)}`] : event.notLearned ? [`${whole(event.frames)} frames not learned: ${event.notLearned}`] : [level(event.level), `, score ${number(event.score)} at step ${whole(event.step)}`]))));
     if (stream.events.length === 0) {
       events.replaceChildren(make('li', { class: 'quiet' }, 'none yet'));
     }
