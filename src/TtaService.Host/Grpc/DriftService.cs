@@ -9,8 +9,8 @@ using TtaService.V1;
 using DriftLevel = TtaService.Engine.Drift.DriftLevel;
 using DriftUpdate = TtaService.V1.DriftUpdate;
 using FramesNotLearned = TtaService.V1.FramesNotLearned;
-using StreamRolledBack = TtaService.V1.StreamRolledBack;
 using StreamDrift = TtaService.V1.StreamDrift;
+using StreamRolledBack = TtaService.V1.StreamRolledBack;
 using WireLevel = TtaService.V1.DriftLevel;
 
 namespace TtaService.Host.Grpc;

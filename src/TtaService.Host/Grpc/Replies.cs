@@ -67,6 +67,7 @@ internal static class Replies
             reply.Predictions.Add(prediction);
         }
 
+        reply.RolledBack = answer.RolledBack;
         foreach (var (frame, reason) in answer.NotLearned)
         {
             reply.NotLearned.Add(new NotLearned { Frame = frame, Reason = Label<NotLearnedReason>.Of(reason) });

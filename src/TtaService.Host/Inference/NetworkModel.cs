@@ -153,6 +153,11 @@ internal sealed class NetworkModel : IInferenceModel
             told["tta_drift"] = score;
         }
 
+        if (answer.RolledBack)
+        {
+            told["tta_rolled_back"] = true;
+        }
+
         if (answer.NotLearned.Count > 0)
         {
             told["tta_not_learned"] = string.Join(',', answer.NotLearned.Select(frame => $"{frame.Frame}:{Label<NotLearnedReason>.Of(frame.Reason)}"));

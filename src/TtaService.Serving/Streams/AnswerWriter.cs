@@ -18,6 +18,7 @@ internal sealed class AnswerWriter(IReadOnlyList<string> labels, ModelOutput? sc
             Found = found,
             Outputs = content.RawOutputs ? [.. result.Outputs.Select(output => Part(output, firstFrame, frames))] : [],
             NotLearned = NotLearned(result.NotLearned, firstFrame, frames),
+            RolledBack = result.RolledBack is not null,
             Times = times,
             Joined = joined,
         };

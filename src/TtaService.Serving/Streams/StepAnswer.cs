@@ -64,6 +64,9 @@ internal sealed record StepAnswer
     /// <summary>Frames that left state and observed statistics alone.</summary>
     public IReadOnlyList<UnlearnedFrame> NotLearned { get; init; } = [];
 
+    /// <summary>The state had collapsed, and starts from the source statistics again.</summary>
+    public bool RolledBack { get; init; }
+
     public required StepTimes Times { get; init; }
 
     /// <summary>Requests that were joined into the step.</summary>

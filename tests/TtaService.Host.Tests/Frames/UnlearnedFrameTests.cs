@@ -84,7 +84,8 @@ public sealed class UnlearnedFrameTests
     [InlineData("tbr")]
     public async Task Stream_ThatHasCollapsed_GoesBackToTheSourceAndSaysSo(string method)
     {
-        await using var host = await TestHost.StartAsync($"--Models:Path={FashionCamera.Models}", "--Drift:ShadowShare=0", "--Learning:Range=1000000", "--Drift:Interval=01:00:00");
+        await using var host = await TestHost.StartAsync(
+            $"--Models:Path={FashionCamera.Models}", "--Drift:ShadowShare=0", "--Learning:Range=1000000", "--Drift:Interval=01:00:00");
         var publisher = host.Host.Services.GetServices<Microsoft.Extensions.Hosting.IHostedService>().OfType<DriftPublisher>().Single();
         using var watched = new DriftService.DriftServiceClient(host.Connect()).WatchDrift(new WatchDriftRequest(), cancellationToken: TestContext.Current.CancellationToken);
         await publisher.SweepAsync();
@@ -96,16 +97,20 @@ public sealed class UnlearnedFrameTests
             await StepAsync(host, "camera", [TestFrames.Tensor([1, Size, Size], [.. Enumerable.Range(0, Size * Size).Select(_ => 2e5f * (random.NextSingle() - 0.5f))])], method);
         }
 
-        var frames = new List<long>();
+        var (frames, rolledBack) = (new List<long>(), new List<bool>());
         for (var index = 5000; index < 5128; index += FramesAStep)
         {
-            frames.Add((await StepAsync(host, "camera", [.. Enumerable.Range(index, FramesAStep).Select(Picture)], method)).Age.Frames);
+            var reply = await StepAsync(host, "camera", [.. Enumerable.Range(index, FramesAStep).Select(Picture)], method);
+            frames.Add(reply.Age.Frames);
+            rolledBack.Add(reply.RolledBack);
         }
 
         var reset = Assert.Single(counted.GetMeasurementSnapshot());
         Assert.Equal("guard", reset.Tags["tta.reset.reason"]);
         Assert.Equal("camera", reset.Tags["tta.stream.id"]);
         Assert.InRange(frames.IndexOf(0), 0, (100 / FramesAStep) + 1);
+        Assert.Equal(frames.IndexOf(0), rolledBack.IndexOf(true));
+        Assert.Single(rolledBack, true);
         await publisher.SweepAsync();
         do
         {
