@@ -29,7 +29,8 @@ public sealed class UnlearnedFrameTests
     public async Task Frames_WithoutAPicture_LeaveStateAndAccuracyAsTheyWere(string kind, string reason, int learned)
     {
         await using var host = await TestHost.StartAsync($"--Models:Path={FashionCamera.Models}", "--Drift:ShadowShare=0");
-        using var counted = new MetricCollector<long>(host.Host.Services.GetRequiredService<System.Diagnostics.Metrics.IMeterFactory>(), TtaMetrics.MeterName, "tta.frame.not_learned");
+        var meters = host.Host.Services.GetRequiredService<System.Diagnostics.Metrics.IMeterFactory>();
+        using var counted = new MetricCollector<long>(meters, TtaMetrics.MeterName, "tta.frame.not_learned");
         await ScoreAsync(host, "camera", 5000, 240);
         await ScoreAsync(host, "twin", 5000, 240);
         var frame = Pictureless(kind);
@@ -65,7 +66,8 @@ public sealed class UnlearnedFrameTests
     public async Task Frame_ThatWasNotNormalized_IsLearnedOnlyWhereTheRangeIsWide(string setting, string? reason)
     {
         await using var host = await TestHost.StartAsync([.. new[] { setting }.Where(text => text.Length > 0)]);
-        using var counted = new MetricCollector<long>(host.Host.Services.GetRequiredService<System.Diagnostics.Metrics.IMeterFactory>(), TtaMetrics.MeterName, "tta.frame.not_learned");
+        var meters = host.Host.Services.GetRequiredService<System.Diagnostics.Metrics.IMeterFactory>();
+        using var counted = new MetricCollector<long>(meters, TtaMetrics.MeterName, "tta.frame.not_learned");
         await host.StepAsync("camera", TestFrames.Tensor(1), method: "ema");
         var before = TestFrames.State(await host.ExportAsync("camera"));
 
@@ -241,5 +243,6 @@ public sealed class UnlearnedFrameTests
         _ => Fashion.Read(7).Pixels[at],
     }))]);
 
-    private static Frame Raw(byte[] pixels) => new() { Raw = new RawImage { Width = Size, Height = Size, Format = RawImage.Types.Format.Gray8, Data = ByteString.CopyFrom(pixels) } };
+    private static Frame Raw(byte[] pixels) =>
+        new() { Raw = new RawImage { Width = Size, Height = Size, Format = RawImage.Types.Format.Gray8, Data = ByteString.CopyFrom(pixels) } };
 }
