@@ -636,6 +636,8 @@ internal ref struct JpegWalk
 
     private sealed class Scan
     {
+        private const int NarrowBand = 8;
+
         public ScanPart[] Parts { get; set; } = [];
 
         public JpegHabits Habits { get; set; } = new(1);
@@ -655,9 +657,11 @@ internal ref struct JpegWalk
         /// <summary>A bit for each coefficient of the scan from one of them on.</summary>
         public ulong From(int k) => (ulong.MaxValue >> (BlockSize - 1 - Last)) & (ulong.MaxValue << k);
 
-        /// <summary>Zero bits may go on for long where nothing is in the picture: refinements, and codes in which zeros end a block.</summary>
+        /// <summary>Zero bits may go on for long where nothing is in the picture: refinements, codes in which zeros end a block, and bands so narrow that a ramp
+        /// fills them.</summary>
         public bool ZerosAreNothing =>
-            Before > 0 || Array.TrueForAll(Parts, part => Last == 0 || part.Ac!.ZeroSymbol is var symbol && (First == 0 ? symbol == 0 : (symbol & 0x0F) == 0 && symbol < 0xF0));
+            Before > 0 || Last - First < NarrowBand
+            || Array.TrueForAll(Parts, part => part.Ac!.ZeroSymbol is var symbol && (First == 0 ? symbol == 0 : (symbol & 0x0F) == 0 && symbol < 0xF0));
 
         /// <summary>Bits of a unit without content: fewer that are left over are an encoder's padding, some webcams have it.</summary>
         public int SmallestUnit => First == 0 && Last > 0 ? Parts.Sum(part => part.Blocks * (part.Dcs!.LengthOf(0) + part.Ac!.LengthOf(0))) - 8 : 0;

@@ -211,6 +211,22 @@ public sealed class DamagedFrameTests
         Assert.Contains("scans are missing", Assert.Throws<FrameException>(() => Decode(cut, Refuse)).Message, StringComparison.Ordinal);
     }
 
+    // Zeros at the end may decode to blocks of nothing, and what is left of them looks like a camera's filling.
+    [Theory]
+    [InlineData("photo.progressive.jpg")]
+    [InlineData("photo.grey.jpg")]
+    [InlineData("photo.jpg")]
+    public void Decode_LastBytesZeroedToTheEndMarker_IsNamed(string name)
+    {
+        var jpeg = File(name);
+        for (var length = 64; length <= 512; length += 7)
+        {
+            byte[] zeroed = [.. jpeg[..^(length + 2)], .. new byte[length], .. jpeg[^2..]];
+
+            Assert.Contains("is damaged", Assert.Throws<FrameException>(() => Decode(zeroed, Refuse)).Message, StringComparison.Ordinal);
+        }
+    }
+
     // The limits are held against the header: what is behind it must be of that size before anything walks over it.
     [Theory]
     [InlineData("photo.webp")]

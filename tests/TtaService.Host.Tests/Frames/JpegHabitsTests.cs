@@ -48,4 +48,18 @@ public sealed class JpegHabitsTests
 
         Assert.False(_habits.AreBroken);
     }
+
+    [Theory]
+    [InlineData(900, false)]
+    [InlineData(10, true)]
+    public void Runs_OneBehindTheOther_AreOfOneEncoderWhenTheFirstHasManyRefinements(int bits, bool broken)
+    {
+        _habits.RunBegins(0, blocks: 30, isEmpty: true);
+        _habits.Refined(bits: 950);
+        _habits.RunBegins(41, blocks: 2, isEmpty: true);
+        _habits.Refined(bits);
+        _habits.RunBegins(43, blocks: 3, isEmpty: true);
+
+        Assert.Equal(broken, _habits.AreBroken);
+    }
 }
