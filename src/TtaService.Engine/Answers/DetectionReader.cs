@@ -52,8 +52,9 @@ public sealed class DetectionReader(ModelAnswer answer)
         {
             var boxes = Frame.Of(outputs[answer.Find(OutputKind.Boxes)!.Index], frame);
             var scores = Frame.Of(outputs[answer.Find(OutputKind.BoxScores)!.Index], frame);
-            var labels = answer.Find(OutputKind.BoxLabels) is { } named ? Frame.Of(outputs[named.Index], frame) : default;
-            suppresses = labels.Values.IsEmpty && answer.Find(OutputKind.BoxLabels) is null;
+            var named = answer.Find(OutputKind.BoxLabels);
+            var labels = named is null ? default : Frame.Of(outputs[named.Index], frame);
+            suppresses = named is null;
             Boxes(boxes, scores, labels, settings, width, height, suppresses, candidates);
             if (answer.Find(OutputKind.Keypoints) is { } located)
             {
@@ -215,11 +216,8 @@ public sealed class DetectionReader(ModelAnswer answer)
     /// <summary>A frame's part of an output, its first two axes as rows and columns.</summary>
     private readonly record struct Frame(ReadOnlyMemory<float> Values, int Rows, int Columns)
     {
-        public static Frame Of(OutputTensor output, int frame)
-        {
-            var floats = output.Shape[0] == 0 ? 0 : output.Values.Length / output.Shape[0];
-            return new Frame(output.Values.AsMemory(frame * floats, floats), output.Shape.Length > 1 ? output.Shape[1] : 1, output.Shape.Length > 2 ? output.Shape[2] : 1);
-        }
+        public static Frame Of(OutputTensor output, int frame) =>
+            new(output.OfFrame(frame), output.Shape.Length > 1 ? output.Shape[1] : 1, output.Shape.Length > 2 ? output.Shape[2] : 1);
 
         public ReadOnlySpan<float> Row(int index) => Values.Span.Slice(index * Columns, Columns);
     }

@@ -9,10 +9,9 @@ public static class Embeddings
     /// <summary>A frame's vector at length 1; all zeros stay as they are.</summary>
     public static float[] Read(OutputTensor output, int frame)
     {
-        var floats = output.Values.Length / output.Shape[0];
-        var vector = output.Values.AsSpan(frame * floats, floats).ToArray();
+        var vector = output.OfFrame(frame).ToArray();
         // By its largest value first, so that squares neither overflow nor vanish.
-        var largest = floats == 0 ? 0 : Math.Abs(TensorPrimitives.MaxMagnitude<float>(vector));
+        var largest = vector.Length == 0 ? 0 : Math.Abs(TensorPrimitives.MaxMagnitude<float>(vector));
         if (largest > 0)
         {
             TensorPrimitives.Divide(vector, largest, vector);

@@ -103,10 +103,10 @@ public sealed class SegmentationReader(ModelAnswer answer)
     private Grid GridOf(OutputTensor output, int frame)
     {
         var (height, width) = (output.Shape[^2], output.Shape[^1]);
-        var floats = output.Values.Length / output.Shape[0];
+        var values = output.OfFrame(frame).Span;
         return new Grid(
-            output.Values.AsSpan(frame * floats, floats),
-            floats / (height * width),
+            values,
+            values.Length / (height * width),
             height,
             width,
             _output.Kind == OutputKind.ClassMap,

@@ -1,7 +1,4 @@
-using System.Buffers;
-using System.Diagnostics;
 using System.Globalization;
-using System.Numerics.Tensors;
 using TorchSharp;
 using TtaService.Engine.Answers;
 using TtaService.Engine.Calibration;
@@ -10,7 +7,6 @@ using TtaService.Engine.Normalization;
 using TtaService.Engine.Onnx;
 using TtaService.Engine.Streams;
 using static TorchSharp.torch;
-using Tensor = TorchSharp.torch.Tensor;
 
 namespace TtaService.Engine.Execution;
 
@@ -22,8 +18,7 @@ public sealed class AdaptiveModel : IDisposable
     private readonly ModelGraph _graph;
     private readonly InputEncoding _encoding;
     private readonly string _path;
-    private readonly int? _labels;
-    private readonly DetectionSettings _detection;
+    private readonly AnswerHints _hints;
     private readonly bool _isForCalibration;
     private readonly StreamStates _states;
     private readonly IBatchRunner _runner;
@@ -34,6 +29,7 @@ public sealed class AdaptiveModel : IDisposable
         string path,
         ModelGraph graph,
         InputEncoding encoding,
+        AnswerHints hints,
         ModelAnswer answer,
         torch.Device device,
         AdaptiveModelOptions options,
@@ -42,13 +38,11 @@ public sealed class AdaptiveModel : IDisposable
         _path = path;
         _graph = graph;
         _encoding = encoding;
-        _labels = options.Labels;
+        _hints = hints;
         _isForCalibration = options.ForCalibration;
         var placed = graph.Sites.Where(site => site.Kind == SiteKind.Virtual).Select(site => site.Name).ToHashSet(StringComparer.Ordinal);
         IdleSites = [.. graph.VirtualSites.Where(site => !placed.Contains(site.Name))];
-        _detection = options.Detection;
         Answer = answer;
-        InputShape = encoding.ImageShape(graph.Inputs[0].Shape);
         // The SIMD kernels are for float32 on the CPU; all else goes by torch operators.
         var onHost = device.type == DeviceType.CPU && options.Precision == Precision.Fp32 && !options.UsesTorchOperators;
         var upload = new FrameUpload(encoding, device, ModelLoading.ElementType(options.Precision), staged: !onHost);
@@ -60,7 +54,7 @@ public sealed class AdaptiveModel : IDisposable
             Observed = observed,
             Ranges = options.Learning is { } learning ? [.. graph.Sites.Select(site => new SiteRange(site, learning.Range))] : null,
             Filler = new FillerSteps(graph.Sites, onHost ? null : device),
-            Scores = ModelOutputs.Scores(answer.Outputs, _labels),
+            Scores = ModelOutputs.Scores(answer.Outputs, hints.Labels),
         };
         var collapseFrames = options.Learning?.CollapseFrames ?? 0;
         var modelKey = ulong.Parse((options.DrawsAs ?? graph.Digest).AsSpan(0, 16), NumberStyles.HexNumber, CultureInfo.InvariantCulture);
@@ -91,7 +85,7 @@ public sealed class AdaptiveModel : IDisposable
             + $"run `tta calibrate --model MODEL --data FOLDER`{(Calibration is null ? string.Empty : " again")} ({Calibrator.MinFrames} unlabelled frames or more)";
 
     /// <summary>Shape of the model's image input: [N,C,H,W] whatever its layout is, -1 for a dynamic axis.</summary>
-    public IReadOnlyList<long> InputShape { get; }
+    public IReadOnlyList<long> InputShape => _hints.InputShape;
 
     /// <summary>How the input's axes lie in the graph.</summary>
     public InputLayout InputLayout => _encoding.Layout;
@@ -185,7 +179,7 @@ public sealed class AdaptiveModel : IDisposable
             var encoding = InputEncoding.For(onnxPath, graph.Inputs[0], options.InputNormalization, options.Layout, metadata.Normalization);
             var hints = new AnswerHints(graph.Outputs, metadata, options.Labels, encoding.ImageShape(graph.Inputs[0].Shape), options.Detection);
             var answer = ModelOutputs.FromGraph(onnxPath, options.OutputKinds, hints);
-            model = new AdaptiveModel(onnxPath, graph, encoding, answer, device, options, ModelLoading.RequireFit(calibration, graph, answer.Outputs, options));
+            model = new AdaptiveModel(onnxPath, graph, encoding, hints, answer, device, options, ModelLoading.RequireFit(calibration, graph, answer.Outputs, options));
         }
         catch (CalibrationException unfit)
         {
@@ -221,9 +215,9 @@ public sealed class AdaptiveModel : IDisposable
     /// <exception cref="ModelLoadException">Declared probabilities are none, or no output has as many classes as there are labels.</exception>
     public void Settle(FrameBlock frames)
     {
-        var hints = new AnswerHints(_graph.Outputs, new ExporterMetadata(Metadata), _labels, [InputShape[0], frames.Channels, frames.Height, frames.Width], _detection);
+        var hints = _hints with { InputShape = [InputShape[0], frames.Channels, frames.Height, frames.Width] };
         Answer = ModelOutputs.Settle(_path, Outputs, [.. Enumerable.Range(0, frames.Count).Select(frame => Pass.RunSource([frames.CopyFrame(frame)]))], hints);
-        Pass.Scores = ModelOutputs.Scores(Outputs, _labels);
+        Pass.Scores = ModelOutputs.Scores(Outputs, hints.Labels);
         var classes = ClassScores.Count(Scores);
         if (Calibration is { } calibration && calibration.Classes != classes)
         {
@@ -452,5 +446,4 @@ public sealed class AdaptiveModel : IDisposable
 
     // For what is the same on any model, without what a method prepares for this one.
     private static INormalizationMethod Unbound(MethodSettings method) => NormalizationMethods.Find(method.Name)!.Create(method, new MethodTarget([]));
-
 }

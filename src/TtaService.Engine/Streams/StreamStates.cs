@@ -139,17 +139,7 @@ internal sealed class StreamStates(ArenaPool arenas, long arenaBytes, ObservedSt
     }
 
     /// <summary>What a stream would go back to, beside the resident ones: for one call, behind which <see cref="ReturnTwin"/> frees it.</summary>
-    public StreamState FreshTwin(StreamState state)
-    {
-        var twin = new StreamState(state.Method, state.Seed, collapseFrames: 0)
-        {
-            Runtime = state.Runtime,
-            Row = state.Runtime!.Arena.Rent(),
-            ObservedRow = observed?.Arena.Rent() ?? -1,
-        };
-        Initialize(twin);
-        return twin;
-    }
+    public StreamState FreshTwin(StreamState state) => Beside(state.Runtime!, state.Seed);
 
     /// <summary>Frees the rows of a stream that is not resident.</summary>
     public void ReturnTwin(StreamState twin)
@@ -162,13 +152,7 @@ internal sealed class StreamStates(ArenaPool arenas, long arenaBytes, ObservedSt
     public T Try<T>(MethodSettings method, int streams, Func<StreamState[], T> run)
     {
         using var runtime = new MethodRuntime(method, Target, modelKey, arenas);
-        var states = new StreamState[streams];
-        for (var i = 0; i < streams; i++)
-        {
-            states[i] = new StreamState(method, 0, collapseFrames) { Runtime = runtime, Row = runtime.Arena.Rent(), ObservedRow = observed?.Arena.Rent() ?? -1 };
-            Initialize(states[i]);
-        }
-
+        StreamState[] states = [.. Enumerable.Range(0, streams).Select(_ => Beside(runtime, seed: 0))];
         try
         {
             return run(states);
@@ -188,6 +172,14 @@ internal sealed class StreamStates(ArenaPool arenas, long arenaBytes, ObservedSt
 
         _runtimes.Clear();
         observed?.Dispose();
+    }
+
+    // A fresh stream that is not resident, and that nobody watches for a collapse.
+    private StreamState Beside(MethodRuntime runtime, ulong seed)
+    {
+        var state = new StreamState(runtime.Settings, seed, collapseFrames: 0) { Runtime = runtime, Row = runtime.Arena.Rent(), ObservedRow = observed?.Arena.Rent() ?? -1 };
+        Initialize(state);
+        return state;
     }
 
     // Gives the state a row, of undefined content.

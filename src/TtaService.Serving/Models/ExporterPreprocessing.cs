@@ -18,7 +18,7 @@ internal static class ExporterPreprocessing
     {
         if (!metadata.IsUltralytics)
         {
-            return metadata.Timm is { } timm ? TimmConfig.Read(new JsonObject { ["pretrained_cfg"] = timm.DeepClone() })?.Preprocessing(inputShape, notes) : null;
+            return TimmConfig.Of(metadata)?.Preprocessing(inputShape, notes);
         }
 
         var size = inputShape is [_, _, > 0 and var height, > 0 and var width] ? ((int)height, (int)width) : metadata.ImageSize ?? (UsualSide, UsualSide);

@@ -141,6 +141,20 @@ internal sealed record ModelManifest
         }
     }
 
+    // By the names that the file uses.
+    private static Dictionary<string, T> Named<T>()
+        where T : struct, Enum => Enum.GetValues<T>().ToDictionary(value => JsonNamingPolicy.SnakeCaseLower.ConvertName($"{value}"));
+
+    private static void CheckName<T>(string key, string? value, List<string> problems)
+        where T : struct, Enum
+    {
+        var names = Named<T>().Keys;
+        if (value is not null && !names.Contains(value))
+        {
+            problems.Add($"{key} is '{value}'; it must be {string.Join(", ", names)}");
+        }
+    }
+
     private static string[] ReadLabels(string path, string file, List<string> problems)
     {
         if (Path.GetFileName(file) != file || !ModelFile.Exists(path))
@@ -202,8 +216,8 @@ internal sealed record ModelManifest
 
         public void Check(List<string> problems)
         {
-            CheckName<Fit>("fit", Fit, problems);
-            CheckName<InputLayout>("layout", Layout, problems);
+            CheckName<Fit>("preprocessing.fit", Fit, problems);
+            CheckName<InputLayout>("preprocessing.layout", Layout, problems);
             if (Align is not (null or "center" or "top_left"))
             {
                 problems.Add($"preprocessing.align is '{Align}'; it must be center or top_left");
@@ -234,8 +248,8 @@ internal sealed record ModelManifest
 
             CheckSize("resize", Resize, problems);
             CheckSize("crop", Crop, problems);
-            CheckName<Interpolation>("interpolation", Interpolation, problems);
-            CheckName<ColorChannels>("channels", Channels, problems);
+            CheckName<Interpolation>("preprocessing.interpolation", Interpolation, problems);
+            CheckName<ColorChannels>("preprocessing.channels", Channels, problems);
             if ((Mean is null) != (Std is null) || Mean?.Length != Std?.Length || Mean is { Length: not (1 or 3) })
             {
                 problems.Add("preprocessing.mean and preprocessing.std go together, with one value a channel (1 or 3)");
@@ -308,24 +322,13 @@ internal sealed record ModelManifest
                 problems.Add($"preprocessing.{key} is {node?.ToJsonString()}; it must be a whole number or [height, width], each 1 to {MaxSide}");
             }
         }
-
-        private static void CheckName<T>(string key, string? value, List<string> problems)
-            where T : struct, Enum
-        {
-            var names = Enum.GetNames<T>().Select(name => name.ToLowerInvariant()).ToList();
-            if (value is not null && !names.Contains(value))
-            {
-                problems.Add($"preprocessing.{key} is '{value}'; it must be {string.Join(", ", names)}");
-            }
-        }
     }
 
     /// <summary>What an output is.</summary>
     internal sealed record OutputEntry
     {
         /// <summary>By the names that the file uses.</summary>
-        public static IReadOnlyDictionary<string, OutputKind> Kinds { get; } =
-            Enum.GetValues<OutputKind>().ToDictionary(kind => JsonNamingPolicy.SnakeCaseLower.ConvertName(kind.ToString()));
+        public static IReadOnlyDictionary<string, OutputKind> Kinds { get; } = Named<OutputKind>();
 
         /// <summary>The output's name in the graph.</summary>
         public required string Name { get; init; }
@@ -386,16 +389,13 @@ internal sealed record ModelManifest
             CheckCount("max_boxes", MaxBoxes, 1, DetectionSettings.MostBoxes, problems);
             CheckCount("max_candidates", MaxCandidates, 1, DetectionSettings.MostCandidates, problems);
             CheckCount("background", Background, 0, ushort.MaxValue, problems);
-            CheckName<BoxForm>("box_form", BoxForm, problems);
-            CheckName<BoxUnit>("box_unit", BoxUnit, problems);
+            CheckName<BoxForm>("detection.box_form", BoxForm, problems);
+            CheckName<BoxUnit>("detection.box_unit", BoxUnit, problems);
             if (Keypoints is not (null or [>= 1 and <= 1024, 2 or 3]))
             {
                 problems.Add($"detection.keypoints is [{string.Join(", ", Keypoints)}]; it must be [points, numbers of each]: 1 to 1024 and 2 (x, y) or 3 (x, y, score)");
             }
         }
-
-        private static Dictionary<string, T> Named<T>()
-            where T : struct, Enum => Enum.GetValues<T>().ToDictionary(value => JsonNamingPolicy.SnakeCaseLower.ConvertName($"{value}"));
 
         private static void CheckShare(string key, float? value, List<string> problems)
         {
@@ -410,15 +410,6 @@ internal sealed record ModelManifest
             if (value is { } given && (given < least || given > most))
             {
                 problems.Add(string.Create(CultureInfo.InvariantCulture, $"detection.{key} is {given}; it must be {least} to {most}"));
-            }
-        }
-
-        private static void CheckName<T>(string key, string? value, List<string> problems)
-            where T : struct, Enum
-        {
-            if (value is not null && !Named<T>().ContainsKey(value))
-            {
-                problems.Add($"detection.{key} is '{value}'; it must be {string.Join(", ", Named<T>().Keys)}");
             }
         }
     }

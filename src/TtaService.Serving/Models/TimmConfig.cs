@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using TtaService.Engine.Answers;
 
 namespace TtaService.Serving.Models;
 
@@ -17,6 +18,9 @@ internal sealed class TimmConfig
         config["pretrained_cfg"] is JsonObject cfg && cfg["mean"] is JsonArray
             ? new TimmConfig(cfg, config["label_names"] is JsonArray names ? [.. names.Select(name => name?.ToString() ?? string.Empty)] : null)
             : null;
+
+    /// <summary>What timm wrote into the model's file; null when it wrote nothing.</summary>
+    public static TimmConfig? Of(ExporterMetadata metadata) => metadata.Timm is { } config ? Read(new JsonObject { ["pretrained_cfg"] = config }) : null;
 
     /// <summary>The same in model.json's words.</summary>
     /// <param name="inputShape">[N,C,H,W], -1 for a free axis.</param>

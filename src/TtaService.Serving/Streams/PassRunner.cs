@@ -5,8 +5,8 @@ using TtaService.Engine.Streams;
 
 namespace TtaService.Serving.Streams;
 
-/// <summary>Runs a batch on the engine's thread, and once more, entry by entry, what did not count when it failed. One batch at a time, and small ones between the operators of a
-/// large one.</summary>
+/// <summary>Runs a batch on the engine's thread, and once more, entry by entry, what did not count when it failed. One batch at a time, and small ones, of streams that are owed,
+/// between the operators of a larger one.</summary>
 internal sealed class PassRunner(InferenceEngine engine, StreamResidency residency, StepDefects defects, TimeProvider clock)
 {
     // A batch is small beside one of so many times its frames.

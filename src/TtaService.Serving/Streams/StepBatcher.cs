@@ -8,7 +8,7 @@ namespace TtaService.Serving.Streams;
 /// <remarks>
 /// A stream's work runs in the order of its admission, one at a time, so a batch holds at most one step of a stream. Streams that may run
 /// stand in one line and are charged for their frames: small steps pass large ones, nobody starves. While a batch runs the next one gathers,
-/// so the loop waits for company only when steps of other streams are about to be decoded. A large batch lets small ones run between its operators.
+/// so the loop waits for company only when steps of other streams are about to be decoded. Streams that are owed run between the operators of a batch, too.
 /// </remarks>
 internal sealed class StepBatcher : IAsyncDisposable
 {

@@ -16,8 +16,8 @@ internal sealed record ManifestDraft(JsonObject Manifest, IReadOnlyList<string> 
     {
         var notes = new List<string>();
         var manifest = new JsonObject();
-        var timm = Timm(folder, model.Metadata);
         var metadata = new ExporterMetadata(model.Metadata);
+        var timm = Timm(folder, metadata);
         var hasClasses = model.Answer.Kind is not (AnswerKind.Raw or AnswerKind.Embedding);
         if ((timm?.Labels ?? metadata.Names) is { } labels)
         {
@@ -98,7 +98,7 @@ internal sealed record ManifestDraft(JsonObject Manifest, IReadOnlyList<string> 
 
     private static JsonArray Pair((int Height, int Width) size) => new(size.Height, size.Width);
 
-    private static TimmConfig? Timm(string folder, IReadOnlyDictionary<string, string> metadata)
+    private static TimmConfig? Timm(string folder, ExporterMetadata metadata)
     {
         var path = Path.Combine(folder, "config.json");
         try
@@ -108,7 +108,7 @@ internal sealed record ManifestDraft(JsonObject Manifest, IReadOnlyList<string> 
                 return TimmConfig.Read(config);
             }
 
-            return new ExporterMetadata(metadata).Timm is { } inFile ? TimmConfig.Read(new JsonObject { ["pretrained_cfg"] = inFile.DeepClone() }) : null;
+            return TimmConfig.Of(metadata);
         }
         catch (JsonException broken)
         {
