@@ -44,9 +44,13 @@ internal sealed class DevicePass(
         var normalizers = groups.Select(group => group.Normalize(site, own, statistics, pixels, spatial, ranges?[site.Index])).ToArray();
         long[] perFrame = [shape[0], shape[1], .. Enumerable.Repeat(1L, shape.Length - 2)];
         long[] perChannel = [1, .. perFrame.AsSpan(1)];
-        var scale = (own.Weight * PerRow(Joined(normalizers, normalizer => normalizer.Variance)).Plus(site.Epsilon).rsqrt()).view(perFrame);
+        var deviation = PerRow(Joined(normalizers, normalizer => normalizer.Variance)).Plus(site.Epsilon).rsqrt();
+        var hasOwn = Array.Exists(normalizers, normalizer => normalizer.Scale is not null);
+        var weight = hasOwn ? PerRow(Joined(normalizers, normalizer => normalizer.Scale ?? own.Weight.expand_as(normalizer.Mean))) : own.Weight;
+        var bias = hasOwn ? PerRow(Joined(normalizers, normalizer => normalizer.Bias ?? own.Bias.expand_as(normalizer.Mean))).view(perFrame) : own.Bias.view(perChannel);
+        var scale = (weight * deviation).view(perFrame);
         // Centred before it is scaled: the difference is where float32 would cancel.
-        var y = own.Bias.view(perChannel).AddProduct(wide - PerRow(Joined(normalizers, normalizer => normalizer.Mean)).view(perFrame), scale);
+        var y = bias.AddProduct(wide - PerRow(Joined(normalizers, normalizer => normalizer.Mean)).view(perFrame), scale);
         if (residual is not null)
         {
             y.AddInPlace(residual);
@@ -73,6 +77,6 @@ internal sealed class DevicePass(
         static Tensor PerFrame(Tensor statistic, StepGroup group) => statistic.expand(group.Steps, group.Frames, statistic.shape[0]);
     }
 
-    private static Tensor Joined((Tensor Mean, Tensor Variance)[] normalizers, Func<(Tensor Mean, Tensor Variance), Tensor> statistic) =>
+    private static Tensor Joined(GroupNormalizer[] normalizers, Func<GroupNormalizer, Tensor> statistic) =>
         normalizers.Length == 1 ? statistic(normalizers[0]) : cat(Array.ConvertAll(normalizers, normalizer => statistic(normalizer)));
 }

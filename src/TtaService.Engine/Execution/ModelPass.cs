@@ -3,6 +3,7 @@ using TorchSharp;
 using TtaService.Engine.Drift;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Onnx;
+using TtaService.Engine.Tensors;
 using static TorchSharp.torch;
 using Tensor = TorchSharp.torch.Tensor;
 
@@ -27,6 +28,9 @@ internal sealed class ModelPass(ModelGraph graph, FrameUpload upload, PassThread
 
     /// <summary>What fills a pass of a fixed batch up.</summary>
     public required FillerSteps Filler { get; init; }
+
+    /// <summary>How many threads a pass forward and back gets, which is longer than one forward.</summary>
+    public required PassThreads TrainingThreads { get; init; }
 
     /// <summary>How frames lie in the graph.</summary>
     public PassPlan Plan { get; set; } = PassPlan.AsDeclared(graph);
@@ -55,20 +59,42 @@ internal sealed class ModelPass(ModelGraph graph, FrameUpload upload, PassThread
         var began = Stopwatch.GetTimestamp();
         var input = upload.Upload(blocks, frames);
         var uploaded = Stopwatch.GetTimestamp();
-        var outputs = graph.Run([input], pass, Between is null || !givesWay ? null : GiveWay);
-        var read = new OutputTensor[outputs.Length];
-        for (var i = 0; i < read.Length; i++)
-        {
-            var output = Plan.Outputs[i].FramesFirst(graph.Outputs[i].Name, outputs[i], frames);
-            var shape = output.shape;
-            var values = output.to_type(ScalarType.Float32).cpu().contiguous();
-            int[] extents = Array.ConvertAll(shape, extent => checked((int)extent));
-            read[i] = new OutputTensor(graph.Outputs[i].Name, extents, values.data<float>().ToArray());
-        }
-
+        var read = Read(graph.Run([input], pass, Between is null || !givesWay ? null : GiveWay), frames);
         Times += new PassTimes(Stopwatch.GetElapsedTime(began, uploaded), Stopwatch.GetElapsedTime(uploaded), TimeSpan.Zero);
         return read;
     }
+
+    /// <summary>One pass of a batch through the program that can be differentiated, and back: the gradients of the weighted sum of the predictions' entropies are with the
+    /// tensors that ask for them.</summary>
+    /// <param name="blocks">Frames of one C, H, W.</param>
+    /// <param name="frames">How many they are.</param>
+    /// <param name="sites">What normalizes at the sites.</param>
+    /// <param name="weigh">Given the outputs, the weight of each frame; where all are 0 there is no way back.</param>
+    public OutputTensor[] Train(FrameBlock[] blocks, int frames, ISiteNormalizer sites, Func<OutputTensor[], float[]> weigh) =>
+        TrainingThreads.Run((long)frames * blocks[0].Height * blocks[0].Width, _ =>
+        {
+            using var scope = NewDisposeScope();
+            using var mode = enable_grad();
+            var began = Stopwatch.GetTimestamp();
+            using var input = upload.Upload(blocks, frames);
+            var uploaded = Stopwatch.GetTimestamp();
+            var outputs = graph.RunDifferentiable([input], sites, Between is null || !givesWay ? null : GiveWay);
+            var read = Read(outputs, frames);
+            var weights = weigh(read);
+            if (weights.AsSpan().ContainsAnyExcept(0))
+            {
+                var scores = Scores!.Index;
+                var entropies = Entropies(Plan.Outputs[scores].FramesFirst(graph.Outputs[scores].Name, outputs[scores], frames), Scores.Kind);
+                (entropies * tensor(weights, device: entropies.device)).sum().backward();
+            }
+
+            Times += new PassTimes(Stopwatch.GetElapsedTime(began, uploaded), Stopwatch.GetElapsedTime(uploaded), TimeSpan.Zero);
+            return read;
+        });
+
+    /// <summary>Null when a method can be trained on the model's predictions at the chosen sites, else why not.</summary>
+    public string? WhyUntrainable(Func<NormalizationSite, bool> chosen) =>
+        ClassScores.Count(Scores) == 0 ? "the model answers no scores of classes that exclude each other" : graph.WhyNotDifferentiable(graph.Outputs[Scores!.Index].Name, chosen);
 
     /// <summary>Runs frames through the model as it was trained, beside any stream. Blocks share C, H, W.</summary>
     /// <returns>The model's outputs for all frames, in the order given.</returns>
@@ -117,6 +143,34 @@ internal sealed class ModelPass(ModelGraph graph, FrameUpload upload, PassThread
         Filler.Dispose();
         upload.Dispose();
         graph.Dispose();
+    }
+
+    private OutputTensor[] Read(Tensor[] outputs, int frames)
+    {
+        var read = new OutputTensor[outputs.Length];
+        for (var i = 0; i < read.Length; i++)
+        {
+            var output = Plan.Outputs[i].FramesFirst(graph.Outputs[i].Name, outputs[i], frames);
+            var shape = output.shape;
+            var values = output.detach().to_type(ScalarType.Float32).cpu().contiguous();
+            int[] extents = Array.ConvertAll(shape, extent => checked((int)extent));
+            read[i] = new OutputTensor(graph.Outputs[i].Name, extents, values.data<float>().ToArray());
+        }
+
+        return read;
+    }
+
+    // Of each frame's prediction, [B], in nats.
+    private static Tensor Entropies(Tensor scores, OutputKind kind)
+    {
+        var flat = scores.to_type(ScalarType.Float32).flatten(1);
+        var logs = kind switch
+        {
+            OutputKind.Logits => flat.log_softmax(1),
+            OutputKind.Probabilities => flat.AtLeast(1e-12).log(),
+            _ => flat,
+        };
+        return (logs.exp() * logs).sum([1L]).neg();
     }
 
     // Others run in here: what is the running pass's own is put back behind them.

@@ -38,6 +38,9 @@ internal sealed class StepGroup
     /// <summary>What an <see cref="IPassMethod"/> keeps during the pass, [S,floats]; null for other methods.</summary>
     public Tensor? Kept { get; init; }
 
+    /// <summary>The streams' own scales and biases; null for a method that has none.</summary>
+    public AffineRows? Affine { get; init; }
+
     /// <summary>Null when the steps are not observed.</summary>
     public required GroupObservation? Observation { get; init; }
 
@@ -50,30 +53,32 @@ internal sealed class StepGroup
     /// <summary>Whether the steps' instance statistics are read at a site.</summary>
     public bool NeedsStatistics(NormalizationSite site) => Observation is not null || Runtime.Adapts(site);
 
-    /// <summary>What normalizes the group's frames at a site, [S*n,C] each.</summary>
+    /// <summary>What normalizes the group's frames at a site.</summary>
     /// <param name="site">The site.</param>
     /// <param name="parameters">Its parameters on the device.</param>
     /// <param name="statistics">Instance means and variances of the whole batch, [B,C]; null when no step of it reads them.</param>
     /// <param name="pixels">Values per channel and frame.</param>
     /// <param name="spatial">False for a site over [B,C].</param>
     /// <param name="range">What may be learned at the site; null when everything may.</param>
-    public (Tensor Mean, Tensor Variance) Normalize(NormalizationSite site, SiteParameters parameters, (Tensor Mean, Tensor Variance)? statistics, int pixels, bool spatial, SiteRangeTensors? range = null)
+    public GroupNormalizer Normalize(NormalizationSite site, SiteParameters parameters, (Tensor Mean, Tensor Variance)? statistics, int pixels, bool spatial, SiteRangeTensors? range = null)
     {
         var (mean, variance) = (parameters.Mean, parameters.Variance);
         if (statistics is { } batch && NeedsStatistics(site))
         {
             var (m, v) = (Own(batch.Mean), Own(batch.Variance));
+            // Gradients go through what normalizes, not through what is watched.
+            var (seenMean, seenVariance) = Affine is null ? (m, v) : (m.detach(), v.detach());
             var adapts = Runtime.Adapts(site);
             var (offset, floats) = Runtime.Layout.At(site);
             if (range is not null && Outside is not null && !_isJudged)
             {
                 _isJudged = true;
-                Outside.AddInPlace(range.Energy(m, v).IsAtMost(range.Range.EnergyLimit).logical_not().to_type(ScalarType.Float32));
+                Outside.AddInPlace(range.Energy(seenMean, seenVariance).IsAtMost(range.Range.EnergyLimit).logical_not().to_type(ScalarType.Float32));
             }
 
-            // As on the host: a method without state may use a frame as it is.
-            var clipped = range is null ? (m, v) : range.Clip(m, v);
-            if (adapts && floats > 0)
+            // As on the host: a method without state may use a frame as it is. So may one whose state is none of the frames' statistics.
+            var clipped = range is null ? (seenMean, seenVariance) : range.Clip(seenMean, seenVariance);
+            if (adapts && floats > 0 && Affine is null)
             {
                 (m, v) = clipped;
             }
@@ -101,16 +106,24 @@ internal sealed class StepGroup
 
             if (range is not null && adapts && Misfit is { } misfit)
             {
-                misfit.AddInPlace(range.Misfit(m, v, mean, variance));
+                misfit.AddInPlace(range.Misfit(m, v, mean, variance).detach());
             }
 
             Observation?.At(site, clipped.Item1, clipped.Item2);
         }
 
-        return (PerFrame(mean), PerFrame(variance));
+        var affine = Affine?.At(site);
+        return new GroupNormalizer(PerFrame(mean), PerFrame(variance), affine is null ? null : PerFrame(affine.Value.Scale), affine is null ? null : PerFrame(affine.Value.Bias));
 
         Tensor Own(Tensor whole) => whole.narrow(0, FirstFrame, (long)Steps * Frames).view(Steps, Frames, site.Channels);
 
         Tensor PerFrame(Tensor statistic) => statistic.expand(Steps, Frames, site.Channels).reshape((long)Steps * Frames, site.Channels);
     }
 }
+
+/// <summary>What normalizes the frames of a group at a site, [S*n,C] each.</summary>
+/// <param name="Mean">Taken off.</param>
+/// <param name="Variance">Divided by the root of, with the site's epsilon.</param>
+/// <param name="Scale">Multiplied by; null for the site's own.</param>
+/// <param name="Bias">Added; null for the site's own.</param>
+internal readonly record struct GroupNormalizer(Tensor Mean, Tensor Variance, Tensor? Scale, Tensor? Bias);
