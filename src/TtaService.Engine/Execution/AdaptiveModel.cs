@@ -67,7 +67,7 @@ public sealed class AdaptiveModel : IDisposable
         };
         _runner = onHost ? new HostRunner(Pass) : new DeviceRunner(Pass, device);
         // On the host, too, gradients go through torch operators.
-        _torch = new Lazy<IBatchRunner>(() => onHost ? new DeviceRunner(Pass, device) : _runner);
+        _torch = new Lazy<IBatchRunner>(() => onHost ? DeviceRunner.ForTraining(Pass, device) : _runner);
         _runs = new StepRuns(Pass, _states, _runner, _torch, collapseFrames);
     }
 

@@ -25,6 +25,13 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
         _ranges = pass.Ranges is { } ranges ? [.. ranges.Select(range => new SiteRangeTensors(range, device))] : null;
     }
 
+    /// <summary>A runner on the host, whose tensors gradients may pass, whatever mode the caller is in.</summary>
+    public static DeviceRunner ForTraining(ModelPass pass, Device device)
+    {
+        using var mode = inference_mode(false);
+        return new DeviceRunner(pass, device);
+    }
+
     public IProposedSteps Run(IReadOnlyList<StreamStep> steps, IReadOnlyList<int> indices, StepResult[] results, PassForm form)
     {
         var adapts = form != PassForm.Folded;
@@ -33,7 +40,8 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
         var batch = new Batch([.. indices.Select(index => new ProposedStep(steps[index], index))], results, adapts ? _pass.Observed : null, _pass.Scores, scope);
         try
         {
-            // What inference mode makes, no gradient can pass.
+            // No gradient passes what inference mode makes, in which a pass that gives way may have called.
+            using var outer = form == PassForm.Trained ? inference_mode(false) : null;
             using var mode = form == PassForm.Trained ? (IDisposable)no_grad() : inference_mode();
             foreach (var parts in PassSchedule.Of([.. indices.Select(index => steps[index].Frames.Count)], _pass.Plan.FramesPerPass))
             {

@@ -137,11 +137,17 @@ internal sealed class StepRuns(ModelPass pass, StreamStates states, IBatchRunner
         var fresh = contradicted.ConvertAll(suspect => states.FreshTwin(suspect.Step.State));
         try
         {
-            RunParts(contradicted.ConvertAll(suspect => suspect.Step), new StepResult[contradicted.Count], observes: false);
-            RunParts([.. contradicted.Zip(fresh, (suspect, twin) => suspect.Step with { State = twin })], new StepResult[contradicted.Count], observes: false);
-            foreach (var ((index, step), twin) in contradicted.Zip(fresh))
+            var (own, ofFresh) = (new StepResult[contradicted.Count], new StepResult[contradicted.Count]);
+            RunParts(contradicted.ConvertAll(suspect => suspect.Step), own, observes: false);
+            RunParts([.. contradicted.Zip(fresh, (suspect, twin) => suspect.Step with { State = twin })], ofFresh, observes: false);
+            for (var i = 0; i < contradicted.Count; i++)
             {
-                if (step.State.Collapse.HasCollapsed(step.State.Misfit, twin.Misfit))
+                var (index, step) = contradicted[i];
+                // Scales and biases describe no frames: they have collapsed where the class of the run is theirs alone.
+                var (misfit, freshMisfit) = step.State.Runtime!.Method is IAffineMethod
+                    ? (Named(step, own[i]), Named(step, ofFresh[i]))
+                    : (step.State.Misfit, fresh[i].Misfit);
+                if (step.State.Collapse.HasCollapsed(misfit, freshMisfit))
                 {
                     step.State.Frames = 0;
                     states.Initialize(step.State);
@@ -153,6 +159,8 @@ internal sealed class StepRuns(ModelPass pass, StreamStates states, IBatchRunner
         {
             fresh.ForEach(states.ReturnTwin);
         }
+
+        double Named(StreamStep step, StepResult answer) => answer.Status == StepStatus.Ok ? step.State.Collapse.Named(answer.Outputs[scores].Values, classes) : 0;
     }
 
     // A method without statistics is observed in full until it has warmed up, then now and then: its folded graph shows nothing, and the other one costs more.
