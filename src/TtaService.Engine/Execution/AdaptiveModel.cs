@@ -48,7 +48,8 @@ public sealed class AdaptiveModel : IDisposable
         // The SIMD kernels are for float32 on the CPU; all else goes by torch operators.
         var onHost = device.type == DeviceType.CPU && options.Precision == Precision.Fp32 && !options.UsesTorchOperators;
         var upload = new FrameUpload(encoding, device, ModelLoading.ElementType(options.Precision), staged: !onHost);
-        ArenaBytes = options.ArenaBytes ?? (DeviceMemory.FreeBytes(device) is { } free ? free / 4 : AdaptiveModelOptions.DefaultArenaBytes);
+        var quarter = DeviceMemory.FreeBytes(device) is { } free ? free / 4 : AdaptiveModelOptions.DefaultArenaBytes;
+        ArenaBytes = options.ArenaBytes ?? quarter;
         var arenas = new ArenaPool(onHost ? null : device, ArenaBytes);
         var observed = options.Observation is { } observation && graph.Sites.Count > 0 ? new ObservedStatistics(graph.Sites, observation, arenas) : null;
         Pass = new ModelPass(graph, upload, new PassThreads(options.Threads, options.OwnsProcess), givesWay: onHost)
@@ -57,6 +58,7 @@ public sealed class AdaptiveModel : IDisposable
             Ranges = options.Learning is { } learning ? [.. graph.Sites.Select(site => new SiteRange(site, learning.Range))] : null,
             Filler = new FillerSteps(graph.Sites, onHost ? null : device),
             Scores = ModelOutputs.Scores(answer.Outputs, hints.Labels),
+            GradientBytes = options.GradientBytes ?? quarter,
             TrainingThreads = new PassThreads(options.Threads, options.OwnsProcess),
         };
         var collapseFrames = options.Learning?.CollapseFrames ?? 0;

@@ -22,12 +22,16 @@ internal sealed class AffineRows : IDisposable
         _sites = [.. sites.Where(runtime.Adapts)];
         _rows = new Tensor?[sites.Count];
         _steps = (int)state.shape[0];
+        Trains = trains;
         foreach (var site in _sites)
         {
             var own = state.narrow(1, runtime.Layout.At(site).Offset, 2L * site.Channels).clone();
             _rows[site.Index] = trains ? own.requires_grad_(true) : own;
         }
     }
+
+    /// <summary>Whether gradients will be asked for.</summary>
+    public bool Trains { get; }
 
     /// <summary>What the frames of the steps are scaled by and shifted to at a site, [S,1,C] each; null where the method does not adapt.</summary>
     public (Tensor Scale, Tensor Bias)? At(NormalizationSite site) => _rows[site.Index] is { } rows

@@ -43,7 +43,8 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
             // No gradient passes what inference mode makes, in which a pass that gives way may have called.
             using var outer = form == PassForm.Trained ? inference_mode(false) : null;
             using var mode = form == PassForm.Trained ? (IDisposable)no_grad() : inference_mode();
-            foreach (var parts in PassSchedule.Of([.. indices.Select(index => steps[index].Frames.Count)], _pass.Plan.FramesPerPass))
+            var passes = PassSchedule.Of([.. indices.Select(index => steps[index].Frames.Count)], _pass.Plan.FramesPerPass);
+            foreach (var parts in form == PassForm.Trained ? Trainable(batch, passes) : passes)
             {
                 for (var round = 1; round <= rounds; round++)
                 {
@@ -180,6 +181,20 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
         {
             groups.ForEach(group => group.Affine?.Dispose());
         }
+    }
+
+    // No pass keeps more for its way back than it may; a part that would, alone, is refused with its step.
+    private IEnumerable<StepPart[]> Trainable(Batch batch, List<StepPart[]> passes)
+    {
+        var bytes = _pass.GradientBytesOf(batch.Steps[0].Step.Frames.Slice(0, 1), new DevicePass([_pass.Filler.InGroup(0, _pass.Plan.Computed(1))], _parameters, _pass.Plan.AtSource));
+        var most = _pass.GradientBytes / bytes;
+        foreach (var part in passes.SelectMany(parts => parts).Where(part => _pass.Plan.Computed(part.Count) > most))
+        {
+            batch.Steps[part.Step].Outputs.Failure = $"{batch.Steps[part.Step].Runtime.Settings.Name} would keep about {part.Count * bytes:N0} bytes of a step of {part.Count} frames of this "
+                + $"size for its gradients, limit {_pass.GradientBytes:N0} (GradientBytes); send at most {most} frames a step, or use a method without gradients";
+        }
+
+        return passes.SelectMany(parts => PassSchedule.Packed([.. parts.Where(part => batch.Steps[part.Step].Outputs.Failure is null)], most));
     }
 
     private OutputTensor[] Train(FrameBlock[] blocks, int frames, DevicePass sites, List<TrainedParts> trained)

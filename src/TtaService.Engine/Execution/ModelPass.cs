@@ -17,6 +17,11 @@ namespace TtaService.Engine.Execution;
 /// <param name="givesWay">Whether others may run between the operators of a pass.</param>
 internal sealed class ModelPass(ModelGraph graph, FrameUpload upload, PassThreads threads, bool givesWay) : IDisposable
 {
+    // A site's input and its output, as much again for the operators between the sites, and room for the gradients on their way.
+    private const int FloatsKeptOfAnActivation = 5;
+
+    private ((int Height, int Width) Size, long Bytes) _measured;
+
     /// <summary>The normalization sites, in execution order.</summary>
     public IReadOnlyList<NormalizationSite> Sites => graph.Sites;
 
@@ -28,6 +33,9 @@ internal sealed class ModelPass(ModelGraph graph, FrameUpload upload, PassThread
 
     /// <summary>What fills a pass of a fixed batch up.</summary>
     public required FillerSteps Filler { get; init; }
+
+    /// <summary>Most bytes of activations that a pass keeps for its way back.</summary>
+    public required long GradientBytes { get; init; }
 
     /// <summary>How many threads a pass forward and back gets, which is longer than one forward.</summary>
     public required PassThreads TrainingThreads { get; init; }
@@ -91,6 +99,22 @@ internal sealed class ModelPass(ModelGraph graph, FrameUpload upload, PassThread
             Times += new PassTimes(Stopwatch.GetElapsedTime(began, uploaded), Stopwatch.GetElapsedTime(uploaded), TimeSpan.Zero);
             return read;
         });
+
+    /// <summary>About how many bytes of a frame's activations a pass keeps for its way back.</summary>
+    /// <param name="frame">A frame of the size that is asked for.</param>
+    /// <param name="sites">What normalizes the frames of a pass of one, filled up.</param>
+    public long GradientBytesOf(FrameBlock frame, ISiteNormalizer sites)
+    {
+        if (_measured.Size != (frame.Height, frame.Width))
+        {
+            var frames = Plan.Computed(1);
+            var counter = new ActivationCounter(sites);
+            Forward([.. Enumerable.Repeat(frame, frames)], frames, counter);
+            _measured = ((frame.Height, frame.Width), Math.Max(1, counter.Elements * FloatsKeptOfAnActivation * sizeof(float) / frames));
+        }
+
+        return _measured.Bytes;
+    }
 
     /// <summary>Null when a method can be trained on the model's predictions at the chosen sites, else why not.</summary>
     public string? WhyUntrainable(Func<NormalizationSite, bool> chosen) =>
@@ -180,6 +204,18 @@ internal sealed class ModelPass(ModelGraph graph, FrameUpload upload, PassThread
         Between = null;
         threads.Aside(between);
         (Between, Times) = (between, times);
+    }
+
+    /// <summary>Counts the values that come to the sites.</summary>
+    private sealed class ActivationCounter(ISiteNormalizer sites) : ISiteNormalizer
+    {
+        public long Elements { get; private set; }
+
+        public Tensor Normalize(NormalizationSite site, Tensor x, bool mayOverwrite, Tensor? residual, Epilogue epilogue)
+        {
+            Elements += x.numel();
+            return sites.Normalize(site, x, mayOverwrite, residual, epilogue);
+        }
     }
 
     /// <summary>Adds its life to the commit time of the run.</summary>

@@ -1,6 +1,7 @@
 using TorchSharp;
 using TtaService.Engine.Drift;
 using TtaService.Engine.Normalization;
+using TtaService.Engine.Normalization.Affine;
 using TtaService.Engine.Streams;
 using TtaService.Engine.Tensors;
 using static TorchSharp.torch;
@@ -53,6 +54,43 @@ internal sealed class StepGroup
     /// <summary>Whether the steps' instance statistics are read at a site.</summary>
     public bool NeedsStatistics(NormalizationSite site) => Observation is not null || Runtime.Adapts(site);
 
+    /// <summary>Whether torch's batch normalization over each step is all that its frames are given at a site, and gradients of it are wanted.</summary>
+    public bool TrainsOnItsSteps(NormalizationSite site, int pixels) =>
+        Affine is { Trains: true } && Affine.At(site) is not null && ((IAffineMethod)Runtime.Method).UsesStepStatistics && (long)Frames * pixels > 1;
+
+    /// <summary>Normalizes the group's frames with the statistics of each step and its stream's scale and bias, [S] tensors of x's other extents.</summary>
+    public IEnumerable<Tensor> NormalizeWithSteps(NormalizationSite site, Tensor x)
+    {
+        var (scale, bias) = Affine!.At(site)!.Value;
+        for (var i = 0; i < Steps; i++)
+        {
+            var own = x.narrow(0, FirstFrame + ((long)i * Frames), Frames);
+            yield return nn.functional.batch_norm(own, null!, null!, scale[i, 0], bias[i, 0], training: true, eps: site.Epsilon);
+        }
+    }
+
+    /// <summary>Judges and observes the group's frames at a site, without gradients; what is kept of them is within the range.</summary>
+    /// <param name="site">The site.</param>
+    /// <param name="mean">Instance means of the group's frames, [S,n,C].</param>
+    /// <param name="variance">Their variances.</param>
+    /// <param name="range">What may be learned at the site; null when everything may.</param>
+    /// <returns>The statistics as they may be kept.</returns>
+    public (Tensor Mean, Tensor Variance) Watch(NormalizationSite site, Tensor mean, Tensor variance, SiteRangeTensors? range)
+    {
+        if (range is not null && Outside is not null && !_isJudged)
+        {
+            _isJudged = true;
+            Outside.AddInPlace(range.Energy(mean, variance).IsAtMost(range.Range.EnergyLimit).logical_not().to_type(ScalarType.Float32));
+        }
+
+        var kept = range is null ? (mean, variance) : range.Clip(mean, variance);
+        Observation?.At(site, kept.Item1, kept.Item2);
+        return kept;
+    }
+
+    /// <summary>The group's part of statistics of the whole batch, [B,C]: [S,n,C].</summary>
+    public Tensor Own(Tensor whole) => whole.narrow(0, FirstFrame, (long)Steps * Frames).view(Steps, Frames, whole.shape[1]);
+
     /// <summary>What normalizes the group's frames at a site.</summary>
     /// <param name="site">The site.</param>
     /// <param name="parameters">Its parameters on the device.</param>
@@ -70,17 +108,11 @@ internal sealed class StepGroup
             var (seenMean, seenVariance) = Affine is null ? (m, v) : (m.detach(), v.detach());
             var adapts = Runtime.Adapts(site);
             var (offset, floats) = Runtime.Layout.At(site);
-            if (range is not null && Outside is not null && !_isJudged)
-            {
-                _isJudged = true;
-                Outside.AddInPlace(range.Energy(seenMean, seenVariance).IsAtMost(range.Range.EnergyLimit).logical_not().to_type(ScalarType.Float32));
-            }
-
             // As on the host: a method without state may use a frame as it is. So may one whose state is none of the frames' statistics.
-            var clipped = range is null ? (seenMean, seenVariance) : range.Clip(seenMean, seenVariance);
+            var kept = Watch(site, seenMean, seenVariance, range);
             if (adapts && floats > 0 && Affine is null)
             {
-                (m, v) = clipped;
+                (m, v) = kept;
             }
 
             if (adapts)
@@ -108,14 +140,10 @@ internal sealed class StepGroup
             {
                 misfit.AddInPlace(range.Misfit(m, v, mean, variance).detach());
             }
-
-            Observation?.At(site, clipped.Item1, clipped.Item2);
         }
 
         var affine = Affine?.At(site);
         return new GroupNormalizer(PerFrame(mean), PerFrame(variance), affine is null ? null : PerFrame(affine.Value.Scale), affine is null ? null : PerFrame(affine.Value.Bias));
-
-        Tensor Own(Tensor whole) => whole.narrow(0, FirstFrame, (long)Steps * Frames).view(Steps, Frames, site.Channels);
 
         Tensor PerFrame(Tensor statistic) => statistic.expand(Steps, Frames, site.Channels).reshape((long)Steps * Frames, site.Channels);
     }

@@ -11,6 +11,9 @@ internal interface IAffineMethod : INormalizationMethod
     /// <summary>The tensors that a stream keeps besides those at sites, named <c>stream.&lt;name&gt;</c>.</summary>
     IReadOnlyList<StateTensor> StreamState { get; }
 
+    /// <summary>Whether frames are normalized with the mean and biased variance of their step alone, for which torch has a kernel that knows the way back.</summary>
+    bool UsesStepStatistics { get; }
+
     /// <summary>Passes forward and back that a step takes; it is answered from the last one.</summary>
     int Rounds { get; }
 

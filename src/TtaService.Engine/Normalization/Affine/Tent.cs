@@ -29,6 +29,8 @@ internal sealed class Tent(MethodSettings settings) : IAffineMethod
 
     public IReadOnlyList<StateTensor> StreamState => _training.StreamState;
 
+    public bool UsesStepStatistics => _testWeight == 1;
+
     public int Rounds { get; } = settings.Integer("rounds");
 
     public IReadOnlyList<StateTensor> StateAt(NormalizationSite site) => _training.StateAt(site);

@@ -255,6 +255,33 @@ public sealed class AffineStreamTests : IDisposable
         Close.Assert(Affine(model.Export(steps, default)), Affine(fixedBatch.Export(parts, default)), 1e-5, "scales and biases");
     }
 
+    /// <summary>A pass keeps no more activations than it may: more streams go in several passes, with the same results, and a step that needs more alone is refused.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Run_MoreFramesThanGradientsHaveRoomFor_GoInSeveralPassesOrAreRefused(bool onDevice)
+    {
+        // What the sites of a frame see: 12 and three times 16 channels.
+        var frame = 5L * sizeof(float) * ((12 * 12 * 12) + (3 * 16 * 3 * 3));
+        using var wide = Load(onDevice);
+        using var narrow = Trainable.Load(new AdaptiveModelOptions { UsesTorchOperators = onDevice, GradientBytes = (9 * frame) + 1 });
+        int[] counts = [4, 4, 8, 5, 10];
+        StateAndTwin[] streams = [.. counts.Select(_ => new StateAndTwin(narrow.CreateState(Tent("{}")), wide.CreateState(Tent("{}"))))];
+
+        var results = narrow.Run([.. streams.Select((stream, i) => new StreamStep(stream.State, Trainable.Frames(5 * i, counts[i])))]);
+        var expected = wide.Run([.. streams.Select((stream, i) => new StreamStep(stream.Twin, Trainable.Frames(5 * i, counts[i])))]);
+
+        for (var i = 0; i < 4; i++)
+        {
+            Close.Assert(expected[i].Outputs[0].Values, results[i].Outputs[0].Values, 1e-4, $"stream {i}");
+            Close.Assert(Affine(wide.Export(streams[i].Twin, default)), Affine(narrow.Export(streams[i].State, default)), 1e-5, $"stream {i}");
+        }
+
+        Assert.Equal(StepStatus.Refused, results[4].Status);
+        Assert.Contains("(GradientBytes); send at most 9 frames a step", results[4].Message, StringComparison.Ordinal);
+        Assert.Equal(0, streams[4].State.Steps);
+    }
+
     /// <summary>Scales and biases that answer everything with one class, where neither the source nor a fresh stream does, are noticed and left.</summary>
     [Theory]
     [InlineData(false)]
@@ -274,6 +301,8 @@ public sealed class AffineStreamTests : IDisposable
         Assert.Equal([.. model.Sites.SelectMany(site => (float[])[.. site.Weight, .. site.Bias])], Affine(model.Export(state, default)));
         Assert.Equal([0f], Trainable.Tensor(model.Export(state, default), "stream.updates"));
     }
+
+    private sealed record StateAndTwin(StreamState State, StreamState Twin);
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 
