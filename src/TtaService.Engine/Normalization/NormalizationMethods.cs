@@ -18,6 +18,7 @@ public static class NormalizationMethods
         UnmixTns.Definition,
         Iabn.Definition,
         Tent.Definition,
+        Eta.Definition,
         AutoMethod.Definition,
     ];
 

@@ -30,4 +30,9 @@ public sealed class ModelsOptions
     /// quarter of the memory that the process may use, or of what is free on its GPU.</summary>
     [Range(0, long.MaxValue)]
     public long ArenaBytes { get; set; }
+
+    /// <summary>Bytes of activations that a pass of a model keeps for its way back, where streams learn by gradients (<c>tent</c>); a step that alone needs more is refused.
+    /// Default 0: a quarter of the memory that the process may use, or of what is free on its GPU.</summary>
+    [Range(0, long.MaxValue)]
+    public long GradientBytes { get; set; }
 }
