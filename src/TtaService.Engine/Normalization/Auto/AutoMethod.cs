@@ -37,6 +37,7 @@ internal sealed class AutoMethod : IPassMethod, IDisposable
     private readonly OutputKind _kind;
     private readonly float[] _prior;
     private readonly float _classShare;
+    private readonly float _usualEntropy;
 
     // Seen at the first pass; without a calibration the pixels of a site decide what is usual there.
     private readonly bool[] _isCoarse;
@@ -56,6 +57,7 @@ internal sealed class AutoMethod : IPassMethod, IDisposable
         _isCoarse = new bool[_sites.Count];
         _tensors = new AutoTensors?[_sites.Count];
         _prior = Prior(target.Classes, calibration);
+        _usualEntropy = calibration?.Entropy is { Length: > 0 } entropy && entropy[^1] > 0 ? TensorPrimitives.Average<float>(entropy) : PredictionDoubt.UsualEntropy;
         _layout = new AutoLayout(_prior.Length);
         _pass = new AutoPassLayout(_sites);
         _classShare = _normals.Length == 0 ? 0 : _normals.Average(normal => normal.ClassShare);
@@ -77,6 +79,40 @@ internal sealed class AutoMethod : IPassMethod, IDisposable
     public int KeptFloats(int frames) => _pass.KeptFloats(frames);
 
     public int SourceFrames(int frames, long framesBefore) => _layout.Classes == 0 ? 0 : SourceTrust.FramesOf(frames, framesBefore);
+
+    public int SourceFrames(in PassStep step, ReadOnlySpan<float> scores, int planned)
+    {
+        var (streamAt, streamFloats) = step.Layout.Stream;
+        var stream = step.State.Slice(streamAt, streamFloats);
+        if (PredictionDoubt.Rests(stream[AutoLayout.Doubt]))
+        {
+            return 0;
+        }
+
+        var classes = _layout.Classes;
+        if (classes == 0 || scores.Length != step.Frames * classes)
+        {
+            return planned;
+        }
+
+        var rented = ArrayPool<float>.Shared.Rent(scores.Length + (2 * classes));
+        try
+        {
+            var probabilities = rented.AsSpan(0, scores.Length);
+            var mean = rented.AsSpan(scores.Length, classes);
+            var own = rented.AsSpan(scores.Length + classes, classes);
+            Span<float> doubt = stackalloc float[PredictionDoubt.Floats];
+            stream[AutoLayout.Doubt].CopyTo(doubt);
+            stream[_layout.DoubtPredictions].CopyTo(own);
+            ClassScores.ToProbabilities(_kind, scores, classes, probabilities);
+            Mean(probabilities, mean);
+            return PredictionDoubt.Observe(probabilities, mean, _usualEntropy, doubt, own) ? step.Frames : planned;
+        }
+        finally
+        {
+            ArrayPool<float>.Shared.Return(rented);
+        }
+    }
 
     public IReadOnlyList<StateTensor> StateAt(NormalizationSite site) =>
         _pass.Slot(site) < 0 ? [] : [new("auto_mean", [site.Channels]), new("auto_var", [site.Channels]), new("auto_variety", [1])];
@@ -117,7 +153,7 @@ internal sealed class AutoMethod : IPassMethod, IDisposable
         var chi = _layout.Classes == 0 ? UnknownImbalance : Composition.Imbalance(stream[_layout.Predictions], _prior);
         step.Begun[AutoPassLayout.Correlation] = ClassCorrelation.FromEvidence(TensorPrimitives.Max(stream[AutoLayout.Evidence]));
         step.Begun[AutoPassLayout.Imbalance] = Math.Min(1, ImbalanceGain * chi);
-        step.Begun[AutoPassLayout.Trust] = stream[AutoLayout.SourceTrust];
+        step.Begun[AutoPassLayout.Trust] = PredictionDoubt.Rests(stream[AutoLayout.Doubt]) ? 0 : stream[AutoLayout.SourceTrust];
         // What is normal was measured, or a stream can't show that it is.
         step.Begun[AutoPassLayout.FrameTolerance] = _isCalibrated ? StepGate.FrameTolerance(stream[AutoLayout.UsualDistance], step.FramesBefore) : 1;
         step.Begun[AutoPassLayout.IsFirst] = step.FramesBefore == 0 ? 1 : 0;
@@ -198,6 +234,12 @@ internal sealed class AutoMethod : IPassMethod, IDisposable
         step.State.CopyTo(step.NextState);
         var (streamAt, streamFloats) = step.Layout.Stream;
         var stream = step.NextState.Slice(streamAt, streamFloats);
+        if (PredictionDoubt.Rests(stream[AutoLayout.Doubt]))
+        {
+            PredictionDoubt.Rest(stream[AutoLayout.Doubt]);
+            return false;
+        }
+
         var apart = FirstSitesDistance(step);
         if (MomentCusum.Suspends(apart, step.Frames, stream[AutoLayout.Clock], ref stream[AutoLayout.Change], stream[AutoLayout.UsualDistance]))
         {
@@ -227,6 +269,15 @@ internal sealed class AutoMethod : IPassMethod, IDisposable
         var count = calibration?.Classes ?? classes;
         var frames = calibration?.Frames ?? 0;
         return [.. Enumerable.Range(0, count).Select(k => frames == 0 ? 1f / count : (float)(((calibration!.Prior[k] * frames) + 1) / (frames + count)))];
+    }
+
+    private static void Mean(ReadOnlySpan<float> probabilities, Span<float> mean)
+    {
+        mean.Clear();
+        for (var at = 0; at < probabilities.Length; at += mean.Length)
+        {
+            TensorPrimitives.MultiplyAdd(probabilities.Slice(at, mean.Length), (float)mean.Length / probabilities.Length, mean, mean);
+        }
     }
 
     private static void TowardsNormal(Span<float> moments, ReadOnlySpan<float> normal, float weight)
@@ -320,11 +371,7 @@ internal sealed class AutoMethod : IPassMethod, IDisposable
             var mean = rented.AsSpan((2 * scores.Length) + sourceScores.Length, classes);
             var believed = rented.AsSpan((2 * scores.Length) + sourceScores.Length + classes, classes);
             ClassScores.ToProbabilities(_kind, scores, classes, probabilities);
-            mean.Clear();
-            for (var at = 0; at < probabilities.Length; at += classes)
-            {
-                TensorPrimitives.MultiplyAdd(probabilities.Slice(at, classes), 1f / frames, mean, mean);
-            }
+            Mean(probabilities, mean);
 
             // qc takes the predictions as they were believed when they came.
             _prior.CopyTo(believed);
@@ -348,6 +395,12 @@ internal sealed class AutoMethod : IPassMethod, IDisposable
 
             // Run in any case: the class correlation of the stream comes from the filter's evidence.
             TemporalFilter.Run(_layout, stream, _prior, trust, probabilities, mean, answer);
+            if (PredictionDoubt.Observe(probabilities, mean, _usualEntropy, stream[AutoLayout.Doubt], stream[_layout.DoubtPredictions]) && sourceScores.Length == scores.Length)
+            {
+                sourceScores.CopyTo(scores);
+                return true;
+            }
+
             if (_filters)
             {
                 ClassScores.FromProbabilities(_kind, answer, scores);
