@@ -12,8 +12,8 @@ namespace TtaService.Engine.Normalization.Auto;
 /// a step's and a frame's own
 /// moments enter where classes can't explain them (<see cref="StepGate"/>); behind the pass a change of the camera is noticed (<see cref="MomentCusum"/>), the moments
 /// move, predictions are believed while the
-/// shift is small (<see cref="CompositionTrust"/>), the whole is held against the source's own predictions (<see cref="SourceTrust"/>), and the answer is filtered in
-/// time (<see cref="TemporalFilter"/>).
+/// shift is small (<see cref="CompositionTrust"/>), the whole is held against the source's own predictions (<see cref="SourceTrust"/>), the answer is filtered in
+/// time (<see cref="TemporalFilter"/>), and while predictions are guesses the source answers (<see cref="PredictionDoubt"/>).
 /// State per site: auto_mean [C], auto_var [C], auto_variety [1]; per stream <see cref="AutoLayout"/>; float32. Without a calibration the source statistics stand for it,
 /// and adapting must earn its trust.</remarks>
 internal sealed class AutoMethod : IPassMethod, IDisposable
@@ -34,6 +34,7 @@ internal sealed class AutoMethod : IPassMethod, IDisposable
     private readonly SiteNormal[] _coarse;
     private readonly bool _isCalibrated;
     private readonly bool _filters;
+    private readonly bool _guards;
     private readonly OutputKind _kind;
     private readonly float[] _prior;
     private readonly float _classShare;
@@ -50,6 +51,7 @@ internal sealed class AutoMethod : IPassMethod, IDisposable
         var calibration = target.Calibration;
         _isCalibrated = calibration is not null;
         _filters = settings.Text("filter") == "on";
+        _guards = settings.Text("guard") == "on";
         _kind = target.Scores?.Kind ?? OutputKind.Logits;
         _sites = calibration is null ? target.Sites : [.. target.Sites.Where(site => calibration.Sites.ContainsKey(site.Name))];
         _normals = [.. _sites.Select((site, i) => calibration is null ? SiteNormal.Assumed(site, i, _sites.Count, isCoarse: false) : SiteNormal.Calibrated(site, calibration.Sites[site.Name]))];
@@ -67,7 +69,10 @@ internal sealed class AutoMethod : IPassMethod, IDisposable
         "auto",
         "Adapts as far as a stream differs from calibrated source frames beyond what its classes and their number explain, and filters predictions in time.",
         "of our own: James-Stein gate, class-conditional moments, CUSUM, hidden Markov filter",
-        [Hyperparameter.Choice("filter", "Whether answers are filtered in time; off: each frame's own prediction.", "on", "off")],
+        [
+            Hyperparameter.Choice("filter", "Whether answers are filtered in time; off: each frame's own prediction.", "on", "off"),
+            Hyperparameter.Choice("guard", "Whether the source answers while the adapted predictions are guesses; off: the adapted answer in any case.", "on", "off"),
+        ],
         (settings, target) => new AutoMethod(settings, target));
 
     public bool ReadsFrames => true;
@@ -90,7 +95,7 @@ internal sealed class AutoMethod : IPassMethod, IDisposable
         }
 
         var classes = _layout.Classes;
-        if (classes == 0 || scores.Length != step.Frames * classes)
+        if (!_guards || classes == 0 || scores.Length != step.Frames * classes)
         {
             return planned;
         }
@@ -395,7 +400,8 @@ internal sealed class AutoMethod : IPassMethod, IDisposable
 
             // Run in any case: the class correlation of the stream comes from the filter's evidence.
             TemporalFilter.Run(_layout, stream, _prior, trust, probabilities, mean, answer);
-            if (PredictionDoubt.Observe(probabilities, mean, _usualEntropy, stream[AutoLayout.Doubt], stream[_layout.DoubtPredictions]) && sourceScores.Length == scores.Length)
+            var doubts = _guards && PredictionDoubt.Observe(probabilities, mean, _usualEntropy, stream[AutoLayout.Doubt], stream[_layout.DoubtPredictions]);
+            if (doubts && sourceScores.Length == scores.Length)
             {
                 sourceScores.CopyTo(scores);
                 return true;
