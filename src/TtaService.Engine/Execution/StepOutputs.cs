@@ -4,7 +4,7 @@ namespace TtaService.Engine.Execution;
 internal sealed class StepOutputs
 {
     private readonly List<OutputTensor[]> _parts = [];
-    private readonly List<float> _unfiltered = [];
+    private readonly List<float[]?> _unfiltered = [];
 
     /// <summary>Why a pass of the step could not be run; null while all could.</summary>
     public string? Failure { get; set; }
@@ -38,11 +38,11 @@ internal sealed class StepOutputs
     }
 
     /// <summary>Takes the class scores of a part as they were before its method replaced them; null where it did not.</summary>
-    public void TakeUnfiltered(float[]? scores) => _unfiltered.AddRange(scores ?? []);
+    public void TakeUnfiltered(float[]? scores) => _unfiltered.Add(scores);
 
-    /// <summary>The answer, with the class scores as they were before the method replaced them.</summary>
-    public StepResult Answer(StepResult answer, ModelOutput? scores) => answer.Status == StepStatus.Ok && _unfiltered.Count > 0
-        ? answer with { Unfiltered = answer.Outputs[scores!.Index] with { Values = [.. _unfiltered] } }
+    /// <summary>The answer, with the class scores as they were before the method replaced them, where it did so in any part.</summary>
+    public StepResult Answer(StepResult answer, ModelOutput? scores) => answer.Status == StepStatus.Ok && _unfiltered.Exists(part => part is not null)
+        ? answer with { Unfiltered = answer.Outputs[scores!.Index] with { Values = [.. _unfiltered.SelectMany((part, i) => part ?? _parts[i][scores.Index].Values)] } }
         : answer;
 
     private static OutputTensor Slice(OutputTensor output, int firstFrame, int count)
