@@ -50,6 +50,7 @@ internal sealed class ModelFolder
     {
         InputNormalization = DeclaredNormalization,
         Layout = _manifest.Preprocessing?.Layout is { } layout ? Enum.Parse<InputLayout>(layout, ignoreCase: true) : null,
+        SideInputs = _manifest.Inputs.ToDictionary(input => input.Name, input => input.Terms!),
         OutputKinds = _manifest.Outputs.ToDictionary(output => output.Name, output => ModelManifest.OutputEntry.Kinds[output.Kind]),
         Labels = Labels.Count > 0 ? Labels.Count : null,
         Detection = _manifest.Detection.Settings,
