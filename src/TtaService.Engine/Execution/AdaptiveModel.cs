@@ -4,6 +4,7 @@ using TtaService.Engine.Answers;
 using TtaService.Engine.Calibration;
 using TtaService.Engine.Drift;
 using TtaService.Engine.Normalization;
+using TtaService.Engine.Normalization.Affine;
 using TtaService.Engine.Onnx;
 using TtaService.Engine.Streams;
 using static TorchSharp.torch;
@@ -23,6 +24,7 @@ public sealed class AdaptiveModel : IDisposable
     private readonly bool _isForCalibration;
     private readonly StreamStates _states;
     private readonly IBatchRunner _runner;
+    private readonly Lazy<IBatchRunner> _torch;
     private readonly StepRuns _runs;
     private bool _isDisposed;
 
@@ -49,7 +51,8 @@ public sealed class AdaptiveModel : IDisposable
         // The SIMD kernels are for float32 on the CPU; all else goes by torch operators.
         var onHost = device.type == DeviceType.CPU && options.Precision == Precision.Fp32 && !options.UsesTorchOperators;
         var upload = new FrameUpload(encoding, device, ModelLoading.ElementType(options.Precision), staged: !onHost);
-        ArenaBytes = options.ArenaBytes ?? (DeviceMemory.FreeBytes(device) is { } free ? free / 4 : AdaptiveModelOptions.DefaultArenaBytes);
+        var quarter = DeviceMemory.FreeBytes(device) is { } free ? free / 4 : AdaptiveModelOptions.DefaultArenaBytes;
+        ArenaBytes = options.ArenaBytes ?? quarter;
         var arenas = new ArenaPool(onHost ? null : device, ArenaBytes);
         var observed = options.Observation is { } observation && graph.Sites.Count > 0 ? new ObservedStatistics(graph.Sites, observation, arenas) : null;
         Pass = new ModelPass(graph, inputs, upload, new PassThreads(options.Threads, options.OwnsProcess), givesWay: onHost)
@@ -58,6 +61,8 @@ public sealed class AdaptiveModel : IDisposable
             Ranges = options.Learning is { } learning ? [.. graph.Sites.Select(site => new SiteRange(site, learning.Range))] : null,
             Filler = new FillerSteps(graph.Sites, onHost ? null : device),
             Scores = ModelOutputs.Scores(answer.Outputs, hints.Labels),
+            GradientBytes = options.GradientBytes ?? quarter,
+            TrainingThreads = new PassThreads(options.Threads, options.OwnsProcess),
         };
         var collapseFrames = options.Learning?.CollapseFrames ?? 0;
         var modelKey = ulong.Parse((options.DrawsAs ?? graph.Digest).AsSpan(0, 16), NumberStyles.HexNumber, CultureInfo.InvariantCulture);
@@ -66,7 +71,9 @@ public sealed class AdaptiveModel : IDisposable
             Target = new MethodTarget(graph.Sites, calibration?.Classes ?? ClassScores.Count(Scores), calibration, Scores),
         };
         _runner = onHost ? new HostRunner(Pass) : new DeviceRunner(Pass, device);
-        _runs = new StepRuns(Pass, _states, _runner, collapseFrames);
+        // On the host, too, gradients go through torch operators.
+        _torch = new Lazy<IBatchRunner>(() => onHost ? DeviceRunner.ForTraining(Pass, device) : _runner);
+        _runs = new StepRuns(Pass, _states, _runner, _torch, collapseFrames);
     }
 
     /// <summary>SHA-256 of the ONNX file, lower-case hex.</summary>
@@ -250,9 +257,14 @@ public sealed class AdaptiveModel : IDisposable
         }
 
         var filter = new SiteFilter(method);
-        return Sites.Any(filter.Selects)
-            ? null
-            : $"sites_first and sites_pattern select none of the model's {Sites.Count} sites (the first is {Sites[0].Name})";
+        if (!Sites.Any(filter.Selects))
+        {
+            return $"sites_first and sites_pattern select none of the model's {Sites.Count} sites (the first is {Sites[0].Name})";
+        }
+
+        return Unbound(method) is IAffineMethod && Pass.WhyUntrainable(filter.Selects) is { } untrainable
+            ? $"{method.Name} needs gradients from the class scores to its sites, and {untrainable}; use tbn, tbr or another method without gradients"
+            : null;
     }
 
     /// <summary>Null, or what a user of the method should know on this model and what to do about it: that it is uncalibrated.</summary>
@@ -379,6 +391,11 @@ public sealed class AdaptiveModel : IDisposable
         _isDisposed = true;
         _states.Dispose();
         (_runner as IDisposable)?.Dispose();
+        if (_torch.IsValueCreated && _torch.Value != _runner)
+        {
+            (_torch.Value as IDisposable)?.Dispose();
+        }
+
         Pass.Dispose();
     }
 
@@ -395,7 +412,7 @@ public sealed class AdaptiveModel : IDisposable
             }
 
             var results = new StepResult[steps.Length];
-            using var proposed = _runner.Run(steps, [.. Enumerable.Range(0, steps.Length)], results, adapts: true);
+            using var proposed = _runner.Run(steps, [.. Enumerable.Range(0, steps.Length)], results, PassForm.Adaptive);
             return results;
         });
     }

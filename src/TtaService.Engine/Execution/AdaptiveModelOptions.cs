@@ -40,6 +40,10 @@ public sealed record AdaptiveModelOptions
     /// on a GPU of what is free there once the model is loaded.</summary>
     public long? ArenaBytes { get; init; }
 
+    /// <summary>Most bytes of activations that a pass keeps for its way back, where streams learn by gradients (<c>tent</c>): more streams go in several passes, and a step
+    /// that alone needs more is refused. Default: a quarter of the memory that the process may use, or on a GPU of what is free there once the model is loaded.</summary>
+    public long? GradientBytes { get; init; }
+
     /// <summary>A quarter of the memory that the process may use.</summary>
     public static long DefaultArenaBytes => GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / 4;
 

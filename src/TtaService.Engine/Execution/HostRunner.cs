@@ -8,8 +8,9 @@ namespace TtaService.Engine.Execution;
 /// <summary>Runs batches on the CPU in float32: states in native memory, sites by the SIMD kernels.</summary>
 internal sealed class HostRunner(ModelPass pass) : IBatchRunner
 {
-    public IProposedSteps Run(IReadOnlyList<StreamStep> steps, IReadOnlyList<int> indices, StepResult[] results, bool adapts)
+    public IProposedSteps Run(IReadOnlyList<StreamStep> steps, IReadOnlyList<int> indices, StepResult[] results, PassForm form)
     {
+        var adapts = form == PassForm.Adaptive;
         var batch = new Batch(steps, indices, results, adapts ? pass.Observed : null, pass.Scores, adapts, judges: adapts && pass.Ranges is not null);
         try
         {
@@ -109,7 +110,16 @@ internal sealed class HostRunner(ModelPass pass) : IBatchRunner
             }
         }
 
-        public void Commit()
+        // Rows change hands when they are counted, which can't fail.
+        public void Write()
+        {
+        }
+
+        public void TryUndo()
+        {
+        }
+
+        public void Count()
         {
             for (var i = 0; i < Steps.Length; i++)
             {

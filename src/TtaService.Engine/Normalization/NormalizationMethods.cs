@@ -1,3 +1,4 @@
+using TtaService.Engine.Normalization.Affine;
 using TtaService.Engine.Normalization.Auto;
 
 namespace TtaService.Engine.Normalization;
@@ -16,6 +17,7 @@ public static class NormalizationMethods
         Adaptive.Definition,
         UnmixTns.Definition,
         Iabn.Definition,
+        Tent.Definition,
         AutoMethod.Definition,
     ];
 

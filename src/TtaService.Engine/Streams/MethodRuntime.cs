@@ -1,5 +1,6 @@
 using TtaService.Engine.Execution;
 using TtaService.Engine.Normalization;
+using TtaService.Engine.Normalization.Affine;
 
 namespace TtaService.Engine.Streams;
 
@@ -68,7 +69,9 @@ internal sealed class MethodRuntime : IDisposable
             }
         }
 
-        (Method as IPassMethod)?.InitializeStream(row.Slice(Layout.Stream.Offset, Layout.Stream.Length));
+        var ofStream = row.Slice(Layout.Stream.Offset, Layout.Stream.Length);
+        (Method as IPassMethod)?.InitializeStream(ofStream);
+        (Method as IAffineMethod)?.InitializeStream(ofStream);
     }
 
     public void Dispose()

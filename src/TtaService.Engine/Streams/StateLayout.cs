@@ -1,4 +1,5 @@
 using TtaService.Engine.Normalization;
+using TtaService.Engine.Normalization.Affine;
 
 namespace TtaService.Engine.Streams;
 
@@ -11,7 +12,7 @@ internal sealed class StateLayout
     private readonly (int Offset, int Length)[] _sites;
 
     public StateLayout(IReadOnlyList<NormalizationSite> sites, INormalizationMethod method, SiteFilter filter)
-        : this(sites, site => filter.Selects(site) ? method.StateAt(site) : [], (method as IPassMethod)?.StreamState ?? [])
+        : this(sites, site => filter.Selects(site) ? method.StateAt(site) : [], (method as IPassMethod)?.StreamState ?? (method as IAffineMethod)?.StreamState ?? [])
     {
     }
 

@@ -220,7 +220,10 @@ internal static class TensorMath
     /// <summary>ln(1 + exp(a)), without overflow.</summary>
     public static Tensor Softplus(this Tensor a)
     {
-        using var negative = a.abs().neg_();
-        return a.relu().AddInPlace(negative.exp_().log1p_());
+        using var decay = a.abs().neg().exp();
+        using var rest = decay.log1p();
+        using var positive = a.relu();
+        // Nothing in place: gradients pass here, and need what each operator gave.
+        return positive.Plus(rest);
     }
 }

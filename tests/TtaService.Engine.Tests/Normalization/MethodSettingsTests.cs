@@ -39,7 +39,7 @@ public sealed class MethodSettingsTests
     [Fact]
     public void All_EveryMethod_CanBeMadeWithItsDefaults()
     {
-        Assert.Equal(10, NormalizationMethods.All.Count);
+        Assert.Equal(11, NormalizationMethods.All.Count);
         Assert.All(NormalizationMethods.All, method => Assert.Equal(method.Hyperparameters.Count, MethodSettings.Create(method.Name).Hyperparameters.Count));
     }
 
