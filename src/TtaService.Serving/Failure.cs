@@ -22,6 +22,7 @@ internal enum FailureKind
 internal sealed record Failure(FailureKind Kind, string Reason, string Message)
 {
     public const string UnloadedReason = "STREAM_UNLOADED";
+    public const string ReplacedReason = "MODEL_REPLACED";
 
     /// <summary>The request's field, when one is to blame.</summary>
     public string? Field { get; init; }
@@ -49,6 +50,17 @@ internal sealed record Failure(FailureKind Kind, string Reason, string Message)
     /// <summary>The stream has left this process while the request was on its way; it comes back when it is asked for again.</summary>
     public static Failure Unloaded(string stream) =>
         new(FailureKind.Unavailable, UnloadedReason, $"stream '{stream}' was idle and has just gone to the store; send again") { RetryAfter = TimeSpan.FromMilliseconds(10) };
+
+    /// <summary>The model was replaced while the request was on its way; asked for again, the stream is on the new one.</summary>
+    public static Failure Replaced(string model) =>
+        new(FailureKind.Unavailable, ReplacedReason, $"model '{model}' has just been replaced by a newer one; send again") { RetryAfter = TimeSpan.FromMilliseconds(10) };
+
+    /// <summary>The model is served no more.</summary>
+    public static Failure ModelUnloaded(string model) =>
+        new(FailureKind.FailedPrecondition, "MODEL_UNLOADED", $"model '{model}' was unloaded; what its streams learned waits in the store until it is loaded again")
+        {
+            Field = "model",
+        };
 
     public static Failure Cancelled() => new(FailureKind.Cancelled, "STEP_CANCELLED", "the step was cancelled before it ran; the stream's state is as it was");
 

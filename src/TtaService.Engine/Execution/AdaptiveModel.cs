@@ -17,6 +17,7 @@ public sealed class AdaptiveModel : IDisposable
     private const string Reexport = "export again with torch.onnx.export(model.eval(), ..., training=torch.onnx.TrainingMode.PRESERVE) (add dynamo=False from PyTorch 2.9 on)";
 
     private readonly ModelGraph _graph;
+    private readonly ModelInputs _inputs;
     private readonly InputEncoding _encoding;
     private readonly string _path;
     private readonly AnswerHints _hints;
@@ -30,6 +31,7 @@ public sealed class AdaptiveModel : IDisposable
     private AdaptiveModel(
         string path,
         ModelGraph graph,
+        ModelInputs inputs,
         InputEncoding encoding,
         AnswerHints hints,
         ModelAnswer answer,
@@ -39,6 +41,7 @@ public sealed class AdaptiveModel : IDisposable
     {
         _path = path;
         _graph = graph;
+        _inputs = inputs;
         _encoding = encoding;
         _hints = hints;
         _isForCalibration = options.ForCalibration;
@@ -52,7 +55,7 @@ public sealed class AdaptiveModel : IDisposable
         ArenaBytes = options.ArenaBytes ?? quarter;
         var arenas = new ArenaPool(onHost ? null : device, ArenaBytes);
         var observed = options.Observation is { } observation && graph.Sites.Count > 0 ? new ObservedStatistics(graph.Sites, observation, arenas) : null;
-        Pass = new ModelPass(graph, upload, new PassThreads(options.Threads, options.OwnsProcess), givesWay: onHost)
+        Pass = new ModelPass(graph, inputs, upload, new PassThreads(options.Threads, options.OwnsProcess), givesWay: onHost)
         {
             Observed = observed,
             Ranges = options.Learning is { } learning ? [.. graph.Sites.Select(site => new SiteRange(site, learning.Range))] : null,
@@ -98,10 +101,10 @@ public sealed class AdaptiveModel : IDisposable
     public InputLayout InputLayout => _encoding.Layout;
 
     /// <summary>The image input's name in the graph.</summary>
-    public string InputName => _graph.Inputs[0].Name;
+    public string InputName => _inputs.Image.Name;
 
     /// <summary>The input's element type by its name in ONNX: FLOAT, UINT8, ….</summary>
-    public string InputType => _graph.Inputs[0].ElementType;
+    public string InputType => _inputs.Image.ElementType;
 
     /// <summary>How pixels become the input's values.</summary>
     public InputNormalization InputNormalization => _encoding.Normalization;
@@ -172,21 +175,15 @@ public sealed class AdaptiveModel : IDisposable
         var device = ModelLoading.ParseDevice(options.Device);
         var calibration = ModelLoading.ReadCalibration(options);
         var graph = ModelGraph.Load(onnxPath, device, ModelLoading.ElementType(options.Precision), place => options.ForCalibration ? place : calibration?.Place(place));
-        if (graph.Inputs.Count != 1 || graph.Inputs[0].Shape.Count != 4)
-        {
-            var inputs = string.Join(", ", graph.Inputs.Select(input => $"{input.Name} [{string.Join(',', input.Shape)}]"));
-            graph.Dispose();
-            throw new ModelLoadException($"{onnxPath}: a vision model has one input [N,C,H,W]; this one has {inputs}");
-        }
-
         AdaptiveModel model;
         try
         {
+            var inputs = ModelInputs.Of(onnxPath, graph.Inputs, options.SideInputs);
             var metadata = new ExporterMetadata(graph.Metadata);
-            var encoding = InputEncoding.For(onnxPath, graph.Inputs[0], options.InputNormalization, options.Layout, metadata.Normalization);
-            var hints = new AnswerHints(graph.Outputs, metadata, options.Labels, encoding.ImageShape(graph.Inputs[0].Shape), options.Detection);
+            var encoding = InputEncoding.For(onnxPath, inputs.Image, options.InputNormalization, options.Layout, metadata.Normalization);
+            var hints = new AnswerHints(graph.Outputs, metadata, options.Labels, encoding.ImageShape(inputs.Image.Shape), options.Detection);
             var answer = ModelOutputs.FromGraph(onnxPath, options.OutputKinds, hints);
-            model = new AdaptiveModel(onnxPath, graph, encoding, hints, answer, device, options, ModelLoading.RequireFit(calibration, graph, answer.Outputs, options));
+            model = new AdaptiveModel(onnxPath, graph, inputs, encoding, hints, answer, device, options, ModelLoading.RequireFit(calibration, graph, answer.Outputs, options));
         }
         catch (CalibrationException unfit)
         {
@@ -202,7 +199,7 @@ public sealed class AdaptiveModel : IDisposable
         try
         {
             (model.Pass.Plan, model.Notices) = new PassProbe(model, graph, options).Find();
-            model.Notices = model.Advice is { } advice ? [.. model.Notices, advice] : model.Notices;
+            model.Notices = [.. model._inputs.Notices, .. model.Notices, .. model.Advice is { } advice ? [advice] : Array.Empty<string>()];
             return model;
         }
         catch (PassProbe.UnusableException unusable)

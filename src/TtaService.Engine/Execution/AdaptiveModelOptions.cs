@@ -20,6 +20,10 @@ public sealed record AdaptiveModelOptions
     /// <summary>How the input's axes lie. Default null: by its shape, [N,H,W,C] where only the last axis has 1 or 3 extents.</summary>
     public InputLayout? Layout { get; init; }
 
+    /// <summary>What inputs beside the image are fed, by their names: a value each, or one for all of an input's. The others are told by their names (im_shape,
+    /// scale_factor, …).</summary>
+    public IReadOnlyDictionary<string, IReadOnlyList<InputTerm>> SideInputs { get; init; } = new Dictionary<string, IReadOnlyList<InputTerm>>();
+
     /// <summary>What outputs are, by their names; the others are decided from the graph.</summary>
     public IReadOnlyDictionary<string, OutputKind> OutputKinds { get; init; } = new Dictionary<string, OutputKind>();
 

@@ -133,6 +133,7 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
         {
             var sites = adapts ? new DevicePass(groups, _parameters, _pass.Plan.AtSource, _ranges) : null;
             var outputs = trains ? Train([.. blocks], frames + filled, sites!, trained) : _pass.Forward([.. blocks], frames + filled, _ => sites);
+            whole.ForEach(parts => parts.Reconsider(outputs, frames + filled));
             var source = PassMemory.Source(_pass, memories, i => blocks[i]);
             foreach (var wholeParts in whole)
             {
@@ -382,6 +383,17 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
         public Tensor Kept(int place, int count, Device device) => zeros([count, _memories.Span[place]!.Kept.Length], device: device);
 
         public void Add(StepGroup group, int place, int firstStep) => _groups.Add((group, place, firstStep));
+
+        public void Reconsider(OutputTensor[] outputs, int frames)
+        {
+            foreach (var (group, first, _) in _groups)
+            {
+                for (var i = 0; i < group.Steps; i++)
+                {
+                    _memories.Span[first + i]!.Reconsider(_current.AsSpan((first + i) * _floats, _floats), outputs, group.FirstFrame + (i * group.Frames), frames);
+                }
+            }
+        }
 
         public void Complete(OutputTensor[] outputs, int frames, ArraySegment<float>[] source)
         {

@@ -57,6 +57,11 @@ internal sealed class HostRunner(ModelPass pass) : IBatchRunner
         {
             var frames = at + filled;
             var outputs = pass.Forward([.. blocks], frames, threads => batch.Adapts ? new ForwardPass(passes, threads, pass.Plan.AtSource, pass.Ranges) : null);
+            for (var i = 0; batch.Adapts && i < parts.Length; i++)
+            {
+                batch.Steps[parts[i].Step].Reconsider(passes[i], outputs, frames);
+            }
+
             var source = PassMemory.Source(pass, [.. passes.Select(step => step.Memory)], i => blocks[i]);
             at = 0;
             for (var i = 0; i < parts.Length; i++)
@@ -193,6 +198,10 @@ internal sealed class HostRunner(ModelPass pass) : IBatchRunner
                 Memory = PassMemory.Begin(state.Runtime!, part.Count, state.Frames + before, _step.Freeze, new ReadOnlySpan<float>(row, _arena.RowFloats)),
             };
         }
+
+        /// <summary>Lets a method that sees the whole pass ask for more of the source's answer.</summary>
+        public void Reconsider(StepInPass pass, OutputTensor[] outputs, int frames) =>
+            pass.Memory?.Reconsider(new ReadOnlySpan<float>(pass.Row, _arena.RowFloats), outputs, pass.FirstFrame, frames);
 
         /// <summary>Completes a part whose method sees the whole pass.</summary>
         public void Complete(StepInPass pass, OutputTensor[] outputs, int frames, ReadOnlySpan<float> source)

@@ -12,10 +12,11 @@ namespace TtaService.Engine.Execution;
 /// <summary>A pass of frames through a model, and what holds for every pass: how frames lie in it, what is observed at its sites, what may be learned there.</summary>
 /// <remarks>The runners are handed it; it knows no streams.</remarks>
 /// <param name="graph">What runs.</param>
+/// <param name="inputs">What the graph takes beside them.</param>
 /// <param name="upload">Brings frames to the device.</param>
 /// <param name="threads">How many a pass gets.</param>
 /// <param name="givesWay">Whether others may run between the operators of a pass.</param>
-internal sealed class ModelPass(ModelGraph graph, FrameUpload upload, PassThreads threads, bool givesWay) : IDisposable
+internal sealed class ModelPass(ModelGraph graph, ModelInputs inputs, FrameUpload upload, PassThreads threads, bool givesWay) : IDisposable
 {
     // A site's input and its output, as much again for the operators between the sites, and room for the gradients on their way.
     private const int FloatsKeptOfAnActivation = 5;
@@ -65,9 +66,9 @@ internal sealed class ModelPass(ModelGraph graph, FrameUpload upload, PassThread
         using var scope = NewDisposeScope();
         using var mode = inference_mode();
         var began = Stopwatch.GetTimestamp();
-        var input = upload.Upload(blocks, frames);
+        var given = Inputs(blocks, frames);
         var uploaded = Stopwatch.GetTimestamp();
-        var read = Read(graph.Run([input], pass, Between is null || !givesWay ? null : GiveWay), frames);
+        var read = Read(graph.Run(given, pass, Between is null || !givesWay ? null : GiveWay), frames);
         Times += new PassTimes(Stopwatch.GetElapsedTime(began, uploaded), Stopwatch.GetElapsedTime(uploaded), TimeSpan.Zero);
         return read;
     }
@@ -84,9 +85,9 @@ internal sealed class ModelPass(ModelGraph graph, FrameUpload upload, PassThread
             using var scope = NewDisposeScope();
             using var mode = enable_grad();
             var began = Stopwatch.GetTimestamp();
-            using var input = upload.Upload(blocks, frames);
+            var given = Inputs(blocks, frames);
             var uploaded = Stopwatch.GetTimestamp();
-            var outputs = graph.RunDifferentiable([input], sites, Between is null || !givesWay ? null : GiveWay);
+            var outputs = graph.RunDifferentiable(given, sites, Between is null || !givesWay ? null : GiveWay);
             var read = Read(outputs, frames);
             var weights = weigh(read);
             if (weights.AsSpan().ContainsAnyExcept(0))
@@ -156,7 +157,7 @@ internal sealed class ModelPass(ModelGraph graph, FrameUpload upload, PassThread
     public Tensor[] Trial(FrameBlock[] blocks, ISiteNormalizer? sites)
     {
         using var alone = threads.Alone();
-        return graph.Run([upload.Upload(blocks, blocks.Sum(block => block.Count))], sites);
+        return graph.Run(Inputs(blocks, blocks.Sum(block => block.Count)), sites);
     }
 
     /// <summary>Counts the time until it is disposed as that of committing.</summary>
@@ -168,6 +169,8 @@ internal sealed class ModelPass(ModelGraph graph, FrameUpload upload, PassThread
         upload.Dispose();
         graph.Dispose();
     }
+
+    private Tensor[] Inputs(FrameBlock[] blocks, int frames) => inputs.With(upload.Upload(blocks, frames), frames, blocks[0].Height, blocks[0].Width);
 
     private OutputTensor[] Read(Tensor[] outputs, int frames)
     {

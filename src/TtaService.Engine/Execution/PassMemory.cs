@@ -14,13 +14,15 @@ internal sealed class PassMemory : IDisposable
     private readonly long _framesBefore;
     private readonly int _begunFloats;
     private readonly int _keptFloats;
-    private readonly int _sourceFrames;
+    private readonly bool _isFrozen;
+    private int _sourceFrames;
     private float[] _rented;
 
     private PassMemory(IPassMethod method, StateLayout layout, ModelOutput? scores, int frames, long framesBefore, bool isFrozen)
     {
         (_method, _layout, _scores, _frames, _framesBefore) = (method, layout, scores, frames, framesBefore);
         (_begunFloats, _keptFloats) = (method.BegunFloats, method.KeptFloats(_frames));
+        _isFrozen = isFrozen;
         // A frozen stream keeps nothing that the source says.
         _sourceFrames = isFrozen ? 0 : method.SourceFrames(_frames, _framesBefore);
         _rented = ArrayPool<float>.Shared.Rent(checked(_begunFloats + _keptFloats));
@@ -87,6 +89,20 @@ internal sealed class PassMemory : IDisposable
         return scores;
     }
 
+    /// <summary>Lets the method want the source's answer of more frames, now that the pass has run.</summary>
+    /// <param name="row">The stream's row.</param>
+    /// <param name="outputs">Of the whole batch.</param>
+    /// <param name="firstFrame">The step's first frame in the batch.</param>
+    /// <param name="frames">Frames of the batch.</param>
+    public void Reconsider(ReadOnlySpan<float> row, OutputTensor[] outputs, int firstFrame, int frames)
+    {
+        var scores = ScoresOf(outputs, firstFrame, frames);
+        var step = new PassStep { Layout = _layout, Frames = _frames, FramesBefore = _framesBefore, State = row, Begun = Begun, Kept = Kept };
+        var wanted = _method.SourceFrames(step, scores, _sourceFrames);
+        // Of a frozen stream the source is only asked for an answer.
+        _sourceFrames = _isFrozen && wanted < _frames ? 0 : Math.Min(wanted, _frames);
+    }
+
     /// <summary>Completes a step: fills the proposed row and replaces the answer where the method does.</summary>
     /// <param name="row">The stream's row.</param>
     /// <param name="next">The proposed row.</param>
@@ -96,12 +112,18 @@ internal sealed class PassMemory : IDisposable
     /// <param name="source">The source's own scores of the step's first frames.</param>
     public void Complete(ReadOnlySpan<float> row, Span<float> next, OutputTensor[] outputs, int firstFrame, int frames, ReadOnlySpan<float> source)
     {
-        var scores = ClassScores.Of(outputs, frames, _scores);
-        var classes = scores.Length / frames;
-        scores = scores.Slice(firstFrame * classes, _frames * classes);
+        var scores = ScoresOf(outputs, firstFrame, frames);
         var before = scores.ToArray();
         var step = new PassStep { Layout = _layout, Frames = _frames, FramesBefore = _framesBefore, State = row, NextState = next, Begun = Begun, Kept = Kept };
         Unfiltered = _method.Complete(step, scores, source) ? before : null;
+    }
+
+    // The step's own among the batch's.
+    private Span<float> ScoresOf(OutputTensor[] outputs, int firstFrame, int frames)
+    {
+        var scores = ClassScores.Of(outputs, frames, _scores);
+        var classes = scores.Length / frames;
+        return scores.Slice(firstFrame * classes, _frames * classes);
     }
 
     public void Dispose()

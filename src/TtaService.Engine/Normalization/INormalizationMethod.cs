@@ -37,6 +37,9 @@ internal interface INormalizationMethod
 /// <summary>A named tensor of a site's state.</summary>
 internal readonly record struct StateTensor(string Name, int[] Shape)
 {
+    /// <summary>Whether snapshots written before it existed are read; then it keeps the state of a stream that has seen nothing.</summary>
+    public bool MayLack { get; init; }
+
     public int Length => Shape.Aggregate(1, (product, extent) => product * extent);
 }
 

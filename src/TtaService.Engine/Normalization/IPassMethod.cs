@@ -25,6 +25,12 @@ internal interface IPassMethod : INormalizationMethod
     /// <summary>Of how many frames, from the start of a step, the source's own answer is wanted, too.</summary>
     int SourceFrames(int frames, long framesBefore);
 
+    /// <summary>The same once the pass has run: a method may want the source's answer of more frames for what its own are. At most the step's frames.</summary>
+    /// <param name="step">The step, without a proposed state.</param>
+    /// <param name="scores">The class scores of its frames, [n,Q]; empty for a model that answers no classes.</param>
+    /// <param name="planned">What was wanted before the pass.</param>
+    int SourceFrames(in PassStep step, ReadOnlySpan<float> scores, int planned) => planned;
+
     /// <summary>Prepares a pass from the state: fills <see cref="PassStep.Begun"/>.</summary>
     void Begin(in PassStep step);
 

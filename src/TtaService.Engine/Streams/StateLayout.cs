@@ -36,7 +36,7 @@ internal sealed class StateLayout
             var start = offset;
             foreach (var tensor in own)
             {
-                tensors.Add(new LayoutTensor($"{owner}.{tensor.Name}", tensor.Shape, offset, tensor.Length));
+                tensors.Add(new LayoutTensor($"{owner}.{tensor.Name}", tensor.Shape, offset, tensor.Length, tensor.MayLack));
                 offset = checked(offset + tensor.Length);
             }
 
@@ -60,4 +60,4 @@ internal sealed class StateLayout
 }
 
 /// <summary>One named tensor of a row.</summary>
-internal readonly record struct LayoutTensor(string Name, int[] Shape, int Offset, int Length);
+internal readonly record struct LayoutTensor(string Name, int[] Shape, int Offset, int Length, bool MayLack = false);

@@ -117,6 +117,11 @@ internal static class StreamSnapshot
         {
             if (!snapshot.Content.Contains(tensor.Name))
             {
+                if (tensor.MayLack)
+                {
+                    continue;
+                }
+
                 throw new SnapshotException($"the snapshot lacks tensor '{tensor.Name}'");
             }
 

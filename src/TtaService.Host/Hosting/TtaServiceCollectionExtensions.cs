@@ -76,7 +76,12 @@ internal static class TtaServiceCollectionExtensions
         services.TryAddSingleton<StreamSaving>();
         services.TryAddSingleton<ColdStates>();
         services.TryAddSingleton<StoredStreams>();
+        services.TryAddSingleton<ModelLoader>();
+        services.TryAddSingleton<ModelRetirement>();
+        services.TryAddSingleton<ModelChanges>();
+        services.TryAddSingleton<ModelWatcher>();
         services.AddHostedService<ModelLoading>();
+        services.AddHostedService(provider => provider.GetRequiredService<ModelWatcher>());
         services.AddHostedService<ServiceLevels>();
         services.AddHostedService<StoreStart>();
         services.TryAddSingleton<DeviceWatch>();

@@ -25,6 +25,7 @@ internal sealed class NetworkModel : IInferenceModel
         Description = new InferenceModelDescription
         {
             Name = model.Name,
+            Version = model.Version.ToString(CultureInfo.InvariantCulture),
             Platform = "onnx_tta",
             MaxBatch = model.MaxFramesPerStep,
             HasSequences = true,

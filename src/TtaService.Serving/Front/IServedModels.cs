@@ -20,6 +20,9 @@ internal sealed record ModelDescription
 {
     public required string Name { get; init; }
 
+    /// <summary>The number of its folder in the model's; 1 for a model without versions.</summary>
+    public required long Version { get; init; }
+
     /// <summary>SHA-256 of the ONNX file, lower-case hex.</summary>
     public required string Digest { get; init; }
 
@@ -60,12 +63,23 @@ internal interface IServedModels
     /// <summary>By name.</summary>
     IReadOnlyList<ModelDescription> All { get; }
 
-    /// <summary>The models of the repository that are not served.</summary>
+    /// <summary>What the repository holds and is not served; of a model that goes on as it was before its files changed, what is wrong with the new ones.</summary>
     IReadOnlyList<BrokenModel> Broken { get; }
+
+    /// <summary>Rises with every change of what is served.</summary>
+    int Changes { get; }
 
     /// <summary>The model of this name; the empty name is the only model's.</summary>
     Outcome<ModelDescription> Find(string name);
 
     /// <summary>Every method, as it is on a model.</summary>
     Outcome<IReadOnlyList<MethodOnModel>> Methods(string model);
+
+    /// <summary>Loads a model as its folder is now, anew or for the first time.</summary>
+    /// <remarks>It takes over when it is warmed up; one that can't be served leaves the one before serving.</remarks>
+    Task<Outcome<ModelDescription>> LoadAsync(string name);
+
+    /// <summary>Serves a model no more: the calls that have its streams open end, what they learned is saved.</summary>
+    /// <returns>Its name.</returns>
+    Task<Outcome<string>> UnloadAsync(string name);
 }

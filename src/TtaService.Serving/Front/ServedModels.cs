@@ -1,15 +1,19 @@
+using Microsoft.Extensions.Options;
 using TtaService.Engine.Normalization;
 using TtaService.Serving.Models;
 using TtaService.Serving.Streams;
+using TtaService.Serving.Streams.Loading;
 
 namespace TtaService.Serving.Front;
 
 /// <inheritdoc cref="IServedModels"/>
-internal sealed class ServedModels(ModelCatalog models, StepIntake intake) : IServedModels
+internal sealed class ServedModels(ModelCatalog models, ModelChanges changes, StepIntake intake, IOptions<ModelsOptions> options) : IServedModels
 {
     public IReadOnlyList<ModelDescription> All => [.. models.All.Select(Describe)];
 
     public IReadOnlyList<BrokenModel> Broken => models.Broken;
+
+    public int Changes => models.Changes;
 
     public Outcome<ModelDescription> Find(string name) => Outcome.Of(() => Describe(models.Find(name)));
 
@@ -24,12 +28,37 @@ internal sealed class ServedModels(ModelCatalog models, StepIntake intake) : ISe
         })];
     });
 
+    public Task<Outcome<ModelDescription>> LoadAsync(string name) => Outcome.OfAsync(async () =>
+    {
+        RequireAllowed();
+        return Describe(await changes.LoadAsync(name).ConfigureAwait(false));
+    });
+
+    public Task<Outcome<string>> UnloadAsync(string name) => Outcome.OfAsync(async () =>
+    {
+        RequireAllowed();
+        await changes.UnloadAsync(name).ConfigureAwait(false);
+        return name;
+    });
+
+    private void RequireAllowed()
+    {
+        if (!options.Value.AllowChanges)
+        {
+            throw new FailureException(new Failure(
+                FailureKind.FailedPrecondition,
+                "MODEL_CHANGES_OFF",
+                "explicit model load / unload is not allowed: Models:AllowChanges is false; change the repository and restart the server, or have it watched (Models:WatchEvery)"));
+        }
+    }
+
     private ModelDescription Describe(ServedModel model)
     {
         var engine = model.Engine.Model;
         return new ModelDescription
         {
             Name = model.Name,
+            Version = model.Folder.Version,
             Digest = engine.Digest,
             DefaultMethod = model.DefaultMethod,
             Preprocessing = ModelFolder.Describe(model.Preprocessing, engine),

@@ -52,6 +52,10 @@ internal sealed record StepAnswer
 
     public required string Method { get; init; }
 
+    /// <summary>What happened to the stream since its last answer, for people; null for nothing.</summary>
+    [JsonIgnore]
+    public string? Notice { get; init; }
+
     /// <summary>Per frame, most probable first.</summary>
     public required ClassScore[][] Predictions { get; init; }
 

@@ -72,7 +72,7 @@ internal sealed partial class StreamDepartures(
     public async Task UnloadIfIdleAsync(StreamSession session)
     {
         var name = session.Name;
-        metrics.StateAged(session.Model.Name, session.Method.Name, session.Steps);
+        metrics.StateAged(session.Model.Name, session.Method.Name, session.History.Steps);
         if (!IsIdle(session))
         {
             return;
@@ -97,7 +97,7 @@ internal sealed partial class StreamDepartures(
                 return;
             }
 
-            (session.Deleted, session.Ending) = (true, Deleted(name));
+            session.Leave(Deleted(name));
         }
 
         try
@@ -107,10 +107,7 @@ internal sealed partial class StreamDepartures(
         catch
         {
             // It stays, and the next sweep tries again.
-            lock (session.Gate)
-            {
-                (session.Deleted, session.Ending) = (false, null);
-            }
+            session.Stay();
 
             throw;
         }
@@ -132,12 +129,16 @@ internal sealed partial class StreamDepartures(
     }
 
     /// <summary>Saves a stream, gives it up and forgets it here; its next opening, here or elsewhere, restores it.</summary>
+    /// <param name="session">The stream.</param>
+    /// <param name="why">What its next step hears.</param>
+    /// <param name="onlyIdle">Only when nobody uses it.</param>
+    /// <param name="settled">Whether steps that were admitted are answered first; else those that have not begun may hear <paramref name="why"/>, too.</param>
     /// <returns>False when it stays: it is in use, or could not be saved.</returns>
-    public async Task<bool> ReleaseAsync(StreamSession session, Failure why, bool onlyIdle) =>
-        await TryReleaseAsync(session, why, onlyIdle).ConfigureAwait(false) == ReleaseOutcome.Released;
+    public async Task<bool> ReleaseAsync(StreamSession session, Failure why, bool onlyIdle, bool settled = false) =>
+        await TryReleaseAsync(session, why, onlyIdle, settled).ConfigureAwait(false) == ReleaseOutcome.Released;
 
     /// <summary>As <see cref="ReleaseAsync"/>, and says why it stays.</summary>
-    public async Task<ReleaseOutcome> TryReleaseAsync(StreamSession session, Failure why, bool onlyIdle)
+    public async Task<ReleaseOutcome> TryReleaseAsync(StreamSession session, Failure why, bool onlyIdle, bool settled = false)
     {
         using var hold = await directory.HoldAsync(session.Key).ConfigureAwait(false);
         lock (session.Gate)
@@ -147,18 +148,23 @@ internal sealed partial class StreamDepartures(
                 return ReleaseOutcome.Released;
             }
 
-            if (onlyIdle && (session.IsOpen || !session.NothingWaits))
+            if (onlyIdle && (session.Use.IsOpen || !session.NothingWaits))
             {
                 return ReleaseOutcome.InUse;
             }
 
             // What was admitted before still runs, and is in what is saved.
-            (session.Deleted, session.Ending) = (true, why);
+            session.Leave(why);
         }
 
         var status = SaveStatus.Failed;
         try
         {
+            if (settled)
+            {
+                await session.Model.Batcher.SettledAsync(session).ConfigureAwait(false);
+            }
+
             (status, _) = await saving.SaveAsync(session, close: true).ConfigureAwait(false);
         }
         finally
@@ -166,10 +172,7 @@ internal sealed partial class StreamDepartures(
             if (status == SaveStatus.Failed)
             {
                 // Not lost: it stays and goes on.
-                lock (session.Gate)
-                {
-                    (session.Deleted, session.Ending) = (false, null);
-                }
+                session.Stay();
             }
         }
 

@@ -39,12 +39,12 @@ internal sealed partial class StreamOpenings(
         while (true)
         {
             var (session, begun) = await FindOrCreateAsync(request, _callPolicy, isCall: true).ConfigureAwait(false);
-            if (begun is null && session.IsOpen)
+            if (begun is null && session.Use.IsOpen)
             {
                 await ContendAsync(session, cancel).ConfigureAwait(false);
             }
 
-            var lease = session.TakeOver();
+            var lease = new StreamLease(session);
             if (session.Deleted && begun is null)
             {
                 // Deleted between the look-up and here.
@@ -66,7 +66,7 @@ internal sealed partial class StreamOpenings(
     // Two cameras under one name would push each other out as fast as they can; nobody is served by that.
     private async Task ContendAsync(StreamSession session, CancellationToken cancel)
     {
-        var (takeovers, wait) = session.Contend();
+        var (takeovers, wait) = session.Use.Contend();
         metrics.StreamMoved(session.Model.Name, StreamTransition.CallTakenOver);
         if (wait == TimeSpan.Zero)
         {
@@ -143,20 +143,13 @@ internal sealed partial class StreamOpenings(
         register.ReserveUnlisted(bytes);
         try
         {
-            return await BeginSessionAsync(
+            var session = await BeginSessionAsync(
                 model,
                 bytes,
                 engine => engine.CreateState(method, request.Seed ?? 0),
-                state => new StreamSession(
-                    request.Key,
-                    model,
-                    state,
-                    StateOrigin.Fresh,
-                    StreamRequestRules.Settings(request),
-                    _options,
-                    _replies,
-                    clock)
-                { CountedBytes = bytes }).ConfigureAwait(false);
+                state => new StreamSession(request.Key, model, state, StateOrigin.Fresh, StreamRequestRules.Settings(request), _options, _replies, clock)).ConfigureAwait(false);
+            register.BeginUnlisted(session, bytes);
+            return session;
         }
         catch
         {
@@ -259,6 +252,8 @@ internal sealed partial class StreamOpenings(
         var (known, foreign) = models.Of(checkpoint.Description, request.Model);
         if (known is null)
         {
+            // Nothing is set aside for a request that can't begin a stream anyway, such as one for a model that is unloaded or broken now.
+            _ = StreamRequestRules.Resolve(models, request);
             return (null, await claims.RejectAsync(claim, checkpoint, $"foreign: {foreign}").ConfigureAwait(false));
         }
 
@@ -298,8 +293,8 @@ internal sealed partial class StreamOpenings(
                 throw new FailureException(full);
             }
 
-            var unused = register.Listed.Where(session => !session.Settings.Pinned && !session.IsOpen).ToList();
-            var outcome = unused.Where(session => session.IdleFor(TimeSpan.Zero)).MinBy(session => session.UsedAt) is { } idlest
+            var unused = register.Listed.Where(session => !session.Settings.Pinned && !session.Use.IsOpen).ToList();
+            var outcome = unused.Where(session => session.IdleFor(TimeSpan.Zero)).MinBy(session => session.Use.UsedAt) is { } idlest
                 ? await departures.TryReleaseAsync(idlest, Failure.Unloaded(idlest.Name), onlyIdle: true).ConfigureAwait(false)
                 : ReleaseOutcome.InUse;
             if (outcome == ReleaseOutcome.Unsaved || unused.Count == 0 || waits == MostWaitsForRoom)
@@ -348,6 +343,11 @@ internal sealed partial class StreamOpenings(
         {
             throw new FailureException(StreamChanges.StateMemoryFull(full));
         }
+        catch (ObjectDisposedException)
+        {
+            // It took so long to come here that the model has been replaced and is gone.
+            throw new FailureException(Failure.Replaced(model.Name));
+        }
     }
 
     // The name is held and free.
@@ -381,7 +381,7 @@ internal sealed partial class StreamOpenings(
             metrics.StreamMoved(
                 model.Name,
                 opening.Claim is null ? StreamTransition.OpenedBlind : origin == StateOrigin.Restored ? StreamTransition.Restored : StreamTransition.Opened);
-            Log.StreamOpened(logger, key.Name, origin, session.Steps);
+            Log.StreamOpened(logger, key.Name, origin, session.History.Steps);
             return session;
         }
 

@@ -206,6 +206,31 @@ public abstract class PassPlanTests(bool usesTorchOperators) : IDisposable
     }
 
     [Fact]
+    public void OutputOfAsManyEntriesAsWereFound_OfSeveralFrames_IsAnsweredFrameByFrame()
+    {
+        // As a detector that suppresses by itself: as many rows of numbers as there are, over the whole pass.
+        var model = Load(Graph(0, Norm("c", "n"), Node("Greater", ["n", "zero"], "g"), Node("NonZero", ["g"], "z"), Node("Transpose", ["z"], "y")));
+        var frames = Frames(8);
+        var alone = Enumerable.Range(0, 8).Select(frame => Run(model, model.CreateState(Source), frames.CopyFrame(frame)).Outputs[0]).ToArray();
+
+        var answer = Run(model, model.CreateState(Source), frames);
+        var marked = model.Run([new StreamStep(model.CreateState(Source), frames)
+        {
+            NotLearned = [.. Enumerable.Range(0, 8).Select(frame => frame % 3 == 0 ? NotLearnedReason.Damaged : NotLearnedReason.None)],
+        }])[0];
+
+        Assert.True(alone.Select(output => output.Shape[1]).Distinct().Count() > 1);
+        foreach (var output in new[] { answer.Outputs[0], marked.Outputs[0], model.RunSource([frames])[0] })
+        {
+            Assert.Equal([8, alone.Max(own => own.Shape[1]), 4], output.Shape);
+            Assert.Equal(alone.Select(own => own.Shape[1]), output.Entries);
+            Assert.All(alone, (own, frame) => Assert.Equal(own.Values, output.OfFrame(frame).ToArray()));
+            Assert.All(alone, (own, frame) => Assert.All(output.Part(frame, 1).Values[own.Values.Length..], value => Assert.Equal(0, value)));
+            Assert.Equal(output.Entries.Skip(2).Take(3), output.Part(2, 3).Entries);
+        }
+    }
+
+    [Fact]
     public void OpenSize_IsTriedToo()
     {
         var model = Graph(0, Norm("c", "n"), Mean("n", "m", 2, 3), Reshape("m", "f", 1, -1), Reshape("f", "g", 1, -1, Channels), Mean("g", "y", 1));

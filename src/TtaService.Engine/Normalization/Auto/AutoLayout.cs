@@ -28,12 +28,16 @@ internal sealed class AutoLayout(int classes)
     /// <summary>Frames that the filter's class frequencies stand for.</summary>
     public const int FilterFrames = 7;
 
-    private const int EvidenceAt = 8;
+    private const int DoubtAt = 8;
+    private const int EvidenceAt = DoubtAt + PredictionDoubt.Floats;
     private const int FirstClassAt = EvidenceAt + TemporalFilter.Experts;
 
     public int Classes => classes;
 
-    public int Floats => FirstClassAt + ((5 + TemporalFilter.Experts) * classes);
+    public int Floats => FirstClassAt + ((6 + TemporalFilter.Experts) * classes);
+
+    /// <summary>The figures of <see cref="PredictionDoubt"/>.</summary>
+    public static Range Doubt => DoubtAt..EvidenceAt;
 
     /// <summary>The filter's evidence for each expert.</summary>
     public static Range Evidence => EvidenceAt..FirstClassAt;
@@ -56,6 +60,9 @@ internal sealed class AutoLayout(int classes)
     /// <summary>a: each expert's belief after the last frame, [3,Q].</summary>
     public Range Belief => Block(5, TemporalFilter.Experts);
 
+    /// <summary>Mean of the stream's own predictions over the last frames.</summary>
+    public Range DoubtPredictions => Block(5 + TemporalFilter.Experts, 1);
+
     public IReadOnlyList<StateTensor> Tensors { get; } =
     [
         new("clock", [1]),
@@ -65,6 +72,7 @@ internal sealed class AutoLayout(int classes)
         new("source_entropy", [1]),
         new("own_entropy", [1]),
         new("filter_frames", [1]),
+        new("doubt", [PredictionDoubt.Floats]) { MayLack = true },
         new("filter_evidence", [TemporalFilter.Experts]),
         .. classes == 0 ? [] : new StateTensor[]
         {
@@ -74,6 +82,7 @@ internal sealed class AutoLayout(int classes)
             new("own_predictions", [classes]),
             new("filter_predictions", [classes]),
             new("filter_belief", [TemporalFilter.Experts, classes]),
+            new("doubt_predictions", [classes]) { MayLack = true },
         },
     ];
 

@@ -12,8 +12,8 @@ namespace TtaService.Engine.Normalization.Auto;
 /// a step's and a frame's own
 /// moments enter where classes can't explain them (<see cref="StepGate"/>); behind the pass a change of the camera is noticed (<see cref="MomentCusum"/>), the moments
 /// move, predictions are believed while the
-/// shift is small (<see cref="CompositionTrust"/>), the whole is held against the source's own predictions (<see cref="SourceTrust"/>), and the answer is filtered in
-/// time (<see cref="TemporalFilter"/>).
+/// shift is small (<see cref="CompositionTrust"/>), the whole is held against the source's own predictions (<see cref="SourceTrust"/>), the answer is filtered in
+/// time (<see cref="TemporalFilter"/>), and while predictions are guesses the source answers (<see cref="PredictionDoubt"/>).
 /// State per site: auto_mean [C], auto_var [C], auto_variety [1]; per stream <see cref="AutoLayout"/>; float32. Without a calibration the source statistics stand for it,
 /// and adapting must earn its trust.</remarks>
 internal sealed class AutoMethod : IPassMethod, IDisposable
@@ -34,9 +34,11 @@ internal sealed class AutoMethod : IPassMethod, IDisposable
     private readonly SiteNormal[] _coarse;
     private readonly bool _isCalibrated;
     private readonly bool _filters;
+    private readonly bool _guards;
     private readonly OutputKind _kind;
     private readonly float[] _prior;
     private readonly float _classShare;
+    private readonly float _usualEntropy;
 
     // Seen at the first pass; without a calibration the pixels of a site decide what is usual there.
     private readonly bool[] _isCoarse;
@@ -49,6 +51,7 @@ internal sealed class AutoMethod : IPassMethod, IDisposable
         var calibration = target.Calibration;
         _isCalibrated = calibration is not null;
         _filters = settings.Text("filter") == "on";
+        _guards = settings.Text("guard") == "on";
         _kind = target.Scores?.Kind ?? OutputKind.Logits;
         _sites = calibration is null ? target.Sites : [.. target.Sites.Where(site => calibration.Sites.ContainsKey(site.Name))];
         _normals = [.. _sites.Select((site, i) => calibration is null ? SiteNormal.Assumed(site, i, _sites.Count, isCoarse: false) : SiteNormal.Calibrated(site, calibration.Sites[site.Name]))];
@@ -56,6 +59,7 @@ internal sealed class AutoMethod : IPassMethod, IDisposable
         _isCoarse = new bool[_sites.Count];
         _tensors = new AutoTensors?[_sites.Count];
         _prior = Prior(target.Classes, calibration);
+        _usualEntropy = calibration?.Entropy is { Length: > 0 } entropy && entropy[^1] > 0 ? TensorPrimitives.Average<float>(entropy) : PredictionDoubt.UsualEntropy;
         _layout = new AutoLayout(_prior.Length);
         _pass = new AutoPassLayout(_sites);
         _classShare = _normals.Length == 0 ? 0 : _normals.Average(normal => normal.ClassShare);
@@ -65,7 +69,10 @@ internal sealed class AutoMethod : IPassMethod, IDisposable
         "auto",
         "Adapts as far as a stream differs from calibrated source frames beyond what its classes and their number explain, and filters predictions in time.",
         "of our own: James-Stein gate, class-conditional moments, CUSUM, hidden Markov filter",
-        [Hyperparameter.Choice("filter", "Whether answers are filtered in time; off: each frame's own prediction.", "on", "off")],
+        [
+            Hyperparameter.Choice("filter", "Whether answers are filtered in time; off: each frame's own prediction.", "on", "off"),
+            Hyperparameter.Choice("guard", "Whether the source answers while the adapted predictions are guesses; off: the adapted answer in any case.", "on", "off"),
+        ],
         (settings, target) => new AutoMethod(settings, target));
 
     public bool ReadsFrames => true;
@@ -77,6 +84,40 @@ internal sealed class AutoMethod : IPassMethod, IDisposable
     public int KeptFloats(int frames) => _pass.KeptFloats(frames);
 
     public int SourceFrames(int frames, long framesBefore) => _layout.Classes == 0 ? 0 : SourceTrust.FramesOf(frames, framesBefore);
+
+    public int SourceFrames(in PassStep step, ReadOnlySpan<float> scores, int planned)
+    {
+        var (streamAt, streamFloats) = step.Layout.Stream;
+        var stream = step.State.Slice(streamAt, streamFloats);
+        if (PredictionDoubt.Rests(stream[AutoLayout.Doubt]))
+        {
+            return 0;
+        }
+
+        var classes = _layout.Classes;
+        if (!_guards || classes == 0 || scores.Length != step.Frames * classes)
+        {
+            return planned;
+        }
+
+        var rented = ArrayPool<float>.Shared.Rent(scores.Length + (2 * classes));
+        try
+        {
+            var probabilities = rented.AsSpan(0, scores.Length);
+            var mean = rented.AsSpan(scores.Length, classes);
+            var own = rented.AsSpan(scores.Length + classes, classes);
+            Span<float> doubt = stackalloc float[PredictionDoubt.Floats];
+            stream[AutoLayout.Doubt].CopyTo(doubt);
+            stream[_layout.DoubtPredictions].CopyTo(own);
+            ClassScores.ToProbabilities(_kind, scores, classes, probabilities);
+            Mean(probabilities, mean);
+            return PredictionDoubt.Observe(probabilities, mean, _usualEntropy, doubt, own) ? step.Frames : planned;
+        }
+        finally
+        {
+            ArrayPool<float>.Shared.Return(rented);
+        }
+    }
 
     public IReadOnlyList<StateTensor> StateAt(NormalizationSite site) =>
         _pass.Slot(site) < 0 ? [] : [new("auto_mean", [site.Channels]), new("auto_var", [site.Channels]), new("auto_variety", [1])];
@@ -117,7 +158,7 @@ internal sealed class AutoMethod : IPassMethod, IDisposable
         var chi = _layout.Classes == 0 ? UnknownImbalance : Composition.Imbalance(stream[_layout.Predictions], _prior);
         step.Begun[AutoPassLayout.Correlation] = ClassCorrelation.FromEvidence(TensorPrimitives.Max(stream[AutoLayout.Evidence]));
         step.Begun[AutoPassLayout.Imbalance] = Math.Min(1, ImbalanceGain * chi);
-        step.Begun[AutoPassLayout.Trust] = stream[AutoLayout.SourceTrust];
+        step.Begun[AutoPassLayout.Trust] = PredictionDoubt.Rests(stream[AutoLayout.Doubt]) ? 0 : stream[AutoLayout.SourceTrust];
         // What is normal was measured, or a stream can't show that it is.
         step.Begun[AutoPassLayout.FrameTolerance] = _isCalibrated ? StepGate.FrameTolerance(stream[AutoLayout.UsualDistance], step.FramesBefore) : 1;
         step.Begun[AutoPassLayout.IsFirst] = step.FramesBefore == 0 ? 1 : 0;
@@ -198,6 +239,12 @@ internal sealed class AutoMethod : IPassMethod, IDisposable
         step.State.CopyTo(step.NextState);
         var (streamAt, streamFloats) = step.Layout.Stream;
         var stream = step.NextState.Slice(streamAt, streamFloats);
+        if (PredictionDoubt.Rests(stream[AutoLayout.Doubt]))
+        {
+            PredictionDoubt.Rest(stream[AutoLayout.Doubt]);
+            return false;
+        }
+
         var apart = FirstSitesDistance(step);
         if (MomentCusum.Suspends(apart, step.Frames, stream[AutoLayout.Clock], ref stream[AutoLayout.Change], stream[AutoLayout.UsualDistance]))
         {
@@ -227,6 +274,15 @@ internal sealed class AutoMethod : IPassMethod, IDisposable
         var count = calibration?.Classes ?? classes;
         var frames = calibration?.Frames ?? 0;
         return [.. Enumerable.Range(0, count).Select(k => frames == 0 ? 1f / count : (float)(((calibration!.Prior[k] * frames) + 1) / (frames + count)))];
+    }
+
+    private static void Mean(ReadOnlySpan<float> probabilities, Span<float> mean)
+    {
+        mean.Clear();
+        for (var at = 0; at < probabilities.Length; at += mean.Length)
+        {
+            TensorPrimitives.MultiplyAdd(probabilities.Slice(at, mean.Length), (float)mean.Length / probabilities.Length, mean, mean);
+        }
     }
 
     private static void TowardsNormal(Span<float> moments, ReadOnlySpan<float> normal, float weight)
@@ -320,11 +376,7 @@ internal sealed class AutoMethod : IPassMethod, IDisposable
             var mean = rented.AsSpan((2 * scores.Length) + sourceScores.Length, classes);
             var believed = rented.AsSpan((2 * scores.Length) + sourceScores.Length + classes, classes);
             ClassScores.ToProbabilities(_kind, scores, classes, probabilities);
-            mean.Clear();
-            for (var at = 0; at < probabilities.Length; at += classes)
-            {
-                TensorPrimitives.MultiplyAdd(probabilities.Slice(at, classes), 1f / frames, mean, mean);
-            }
+            Mean(probabilities, mean);
 
             // qc takes the predictions as they were believed when they came.
             _prior.CopyTo(believed);
@@ -348,6 +400,13 @@ internal sealed class AutoMethod : IPassMethod, IDisposable
 
             // Run in any case: the class correlation of the stream comes from the filter's evidence.
             TemporalFilter.Run(_layout, stream, _prior, trust, probabilities, mean, answer);
+            var doubts = _guards && PredictionDoubt.Observe(probabilities, mean, _usualEntropy, stream[AutoLayout.Doubt], stream[_layout.DoubtPredictions]);
+            if (doubts && sourceScores.Length == scores.Length)
+            {
+                sourceScores.CopyTo(scores);
+                return true;
+            }
+
             if (_filters)
             {
                 ClassScores.FromProbabilities(_kind, answer, scores);

@@ -29,7 +29,7 @@ public sealed class CleanOrderTests
     [InlineData("fashion-mobile")]
     public void Run_CleanFramesInAnyOrder_AreAnsweredNoWorseThanBySource(string network)
     {
-        using var model = network == "fashion-mnist" ? Prototype.Load() : Calibrated(Path.Combine(AppContext.BaseDirectory, "Data", network, "model.onnx"));
+        using var model = Load(network);
         var images = LabelledImages.Open(Repository.Sample, path => throw new InvalidOperationException(path));
         var evaluator = new Evaluator(model, new EvaluationFrames(images, [new EvaluationDomain(null, 1)], 0, image => image));
         string[] methods = ["source", "auto"];
@@ -57,6 +57,10 @@ public sealed class CleanOrderTests
 
         Assert.True(problems.Count == 0, string.Join('\n', problems));
     }
+
+    /// <summary>A network by its name, calibrated.</summary>
+    public static AdaptiveModel Load(string network) =>
+        network == "fashion-mnist" ? Prototype.Load() : Calibrated(Path.Combine(AppContext.BaseDirectory, "Data", network, "model.onnx"));
 
     // On frames of its own training set's kind, without their labels.
     private static AdaptiveModel Calibrated(string path)
