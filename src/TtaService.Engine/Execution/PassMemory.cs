@@ -12,19 +12,20 @@ internal sealed class PassMemory : IDisposable
     private readonly ModelOutput? _scores;
     private readonly int _frames;
     private readonly long _framesBefore;
-    private readonly int _begunFloats;
-    private readonly int _keptFloats;
-    private readonly int _sourceFrames;
-    private float[] _rented;
+    private readonly string _name;
+    private int _begunFloats;
+    private int _keptFloats;
+    private int _sourceFrames;
+    private float[] _rented = [];
 
-    private PassMemory(IPassMethod method, StateLayout layout, ModelOutput? scores, int frames, long framesBefore, bool isFrozen)
+    private PassMemory(MethodRuntime runtime, IPassMethod method, int frames, long framesBefore)
     {
-        (_method, _layout, _scores, _frames, _framesBefore) = (method, layout, scores, frames, framesBefore);
-        (_begunFloats, _keptFloats) = (method.BegunFloats, method.KeptFloats(_frames));
-        // A frozen stream keeps nothing that the source says.
-        _sourceFrames = isFrozen ? 0 : method.SourceFrames(_frames, _framesBefore);
-        _rented = ArrayPool<float>.Shared.Rent(checked(_begunFloats + _keptFloats));
+        (_name, _method, _layout, _scores) = (runtime.Settings.Name, method, runtime.Layout, runtime.Scores);
+        (_frames, _framesBefore) = (frames, framesBefore);
     }
+
+    /// <summary>Why the method failed before or behind the pass; null while it did not.</summary>
+    public string? Fault { get; private set; }
 
     /// <summary>What the sites read.</summary>
     public Span<float> Begun => _rented.AsSpan(0, _begunFloats);
@@ -48,9 +49,17 @@ internal sealed class PassMemory : IDisposable
             return null;
         }
 
-        var memory = new PassMemory(method, runtime.Layout, runtime.Scores, frames, framesBefore, isFrozen);
-        memory.Kept.Clear();
-        method.Begin(new PassStep { Layout = runtime.Layout, Frames = memory._frames, FramesBefore = memory._framesBefore, State = row, Begun = memory.Begun });
+        var memory = new PassMemory(runtime, method, frames, framesBefore);
+        try
+        {
+            memory.Begin(isFrozen, row);
+        }
+        catch (Exception fault) when (MethodFault.IsOwn(fault))
+        {
+            memory.Fault = MethodFault.Message(memory._name, "at the beginning of a pass", fault);
+            memory._sourceFrames = 0;
+        }
+
         return memory;
     }
 
@@ -96,12 +105,40 @@ internal sealed class PassMemory : IDisposable
     /// <param name="source">The source's own scores of the step's first frames.</param>
     public void Complete(ReadOnlySpan<float> row, Span<float> next, OutputTensor[] outputs, int firstFrame, int frames, ReadOnlySpan<float> source)
     {
+        if (Fault is not null)
+        {
+            return;
+        }
+
         var scores = ClassScores.Of(outputs, frames, _scores);
         var classes = scores.Length / frames;
         scores = scores.Slice(firstFrame * classes, _frames * classes);
         var before = scores.ToArray();
         var step = new PassStep { Layout = _layout, Frames = _frames, FramesBefore = _framesBefore, State = row, NextState = next, Begun = Begun, Kept = Kept };
-        Unfiltered = _method.Complete(step, scores, source) ? before : null;
+        try
+        {
+            Unfiltered = _method.Complete(step, scores, source) ? before : null;
+        }
+        catch (Exception fault) when (MethodFault.IsOwn(fault))
+        {
+            Fault = MethodFault.Message(_name, "at the end of a pass", fault);
+        }
+    }
+
+    private void Begin(bool isFrozen, ReadOnlySpan<float> row)
+    {
+        var (begun, kept) = (_method.BegunFloats, _method.KeptFloats(_frames));
+        // A frozen stream keeps nothing that the source says.
+        var source = isFrozen ? 0 : _method.SourceFrames(_frames, _framesBefore);
+        if (begun < 0 || kept < 0 || source < 0 || source > _frames)
+        {
+            throw new MethodAnswerException($"it wants {begun} floats begun, {kept} kept and {source} frames of the source for {_frames} frames; give 0 or more, and no more frames than there are");
+        }
+
+        _rented = ArrayPool<float>.Shared.Rent(checked(begun + kept));
+        (_begunFloats, _keptFloats, _sourceFrames) = (begun, kept, source);
+        Kept.Clear();
+        _method.Begin(new PassStep { Layout = _layout, Frames = _frames, FramesBefore = _framesBefore, State = row, Begun = Begun });
     }
 
     public void Dispose()

@@ -38,6 +38,9 @@ internal sealed class StepGroup
     /// <summary>What an <see cref="IPassMethod"/> keeps during the pass, [S,floats]; null for other methods.</summary>
     public Tensor? Kept { get; init; }
 
+    /// <summary>One a step: why its method failed; null while it did not. Of the engine's own methods nothing is told.</summary>
+    public string?[] Faults => field ??= new string?[Steps];
+
     /// <summary>Null when the steps are not observed.</summary>
     public required GroupObservation? Observation { get; init; }
 
@@ -80,7 +83,7 @@ internal sealed class StepGroup
 
             if (adapts)
             {
-                (mean, variance) = Runtime.Method.Forward(new SiteTensors
+                var shown = new SiteTensors
                 {
                     Site = site,
                     SourceMean = parameters.Mean,
@@ -96,7 +99,8 @@ internal sealed class StepGroup
                     Figures = Figures,
                     Begun = Begun,
                     Kept = Kept,
-                });
+                };
+                (mean, variance) = TorchForm.Forward(Runtime, shown, Faults);
             }
 
             if (range is not null && adapts && Misfit is { } misfit)

@@ -1,4 +1,5 @@
 using TtaService.Engine.Drift;
+using TtaService.Engine.Normalization;
 using TtaService.Engine.Streams;
 
 namespace TtaService.Engine.Execution;
@@ -19,7 +20,12 @@ internal sealed class StepRuns(ModelPass pass, StreamStates states, IBatchRunner
         {
             var frames = steps[i].Frames.Count;
             var together = PassSchedule.SmallestPart(frames, pass.Plan.FramesPerPass);
-            if (steps[i].State.Runtime!.Method.Refuses(together) is { } reason)
+            var (reason, fault) = Refusal(steps[i].State.Runtime!, together);
+            if (fault is not null)
+            {
+                results[i] = StepAnswers.Unchanged(steps[i].State, StepStatus.MethodFailed, fault);
+            }
+            else if (reason is not null)
             {
                 var parts = together == frames ? reason
                     : $"the model takes {pass.Plan.FramesPerPass} frame(s) a pass ({pass.Plan.Reason}), so that of {frames} frames only {together} are normalized "
@@ -37,6 +43,18 @@ internal sealed class StepRuns(ModelPass pass, StreamStates states, IBatchRunner
         return results;
     }
 
+    private static (string? Reason, string? Fault) Refusal(MethodRuntime runtime, int frames)
+    {
+        try
+        {
+            return (runtime.Method.Refuses(frames), null);
+        }
+        catch (Exception fault) when (MethodFault.IsOwn(fault))
+        {
+            return (null, MethodFault.Message(runtime.Settings.Name, $"when it was asked whether it takes {frames} frames", fault));
+        }
+    }
+
     // The steps that are not null and have no result yet.
     private void RunParts(IReadOnlyList<StreamStep?> steps, StepResult?[] results, bool observes)
     {
@@ -47,7 +65,7 @@ internal sealed class StepRuns(ModelPass pass, StreamStates states, IBatchRunner
             if (steps[i] is { } step && results[i] is null)
             {
                 // Without a site to adapt or to observe the folded graph answers, which is faster.
-                (step.State.Runtime!.Method.ReadsFrames || (observes && step.Teaches && IsObservedNow(step.State)) ? adapted : plain).Add(i);
+                (step.State.Runtime!.ReadsFrames || (observes && step.Teaches && IsObservedNow(step.State)) ? adapted : plain).Add(i);
             }
         }
 
@@ -114,14 +132,18 @@ internal sealed class StepRuns(ModelPass pass, StreamStates states, IBatchRunner
             return;
         }
 
-        var fresh = contradicted.ConvertAll(suspect => states.FreshTwin(suspect.Step.State));
+        var fresh = new List<StreamState>(contradicted.Count);
         try
         {
-            RunParts(contradicted.ConvertAll(suspect => suspect.Step), new StepResult[contradicted.Count], observes: false);
-            RunParts([.. contradicted.Zip(fresh, (suspect, twin) => suspect.Step with { State = twin })], new StepResult[contradicted.Count], observes: false);
-            foreach (var ((index, step), twin) in contradicted.Zip(fresh))
+            contradicted.RemoveAll(suspect => !TryBeginAnew(suspect.Step.State, fresh));
+            var (own, anew) = (new StepResult[contradicted.Count], new StepResult[contradicted.Count]);
+            RunParts(contradicted.ConvertAll(suspect => suspect.Step), own, observes: false);
+            RunParts([.. contradicted.Zip(fresh, (suspect, twin) => suspect.Step with { State = twin })], anew, observes: false);
+            for (var i = 0; i < contradicted.Count; i++)
             {
-                if (step.State.Collapse.HasCollapsed(step.State.Misfit, twin.Misfit))
+                var ((index, step), twin) = (contradicted[i], fresh[i]);
+                // A method that fails here has not been compared.
+                if (own[i].Status != StepStatus.MethodFailed && anew[i].Status != StepStatus.MethodFailed && step.State.Collapse.HasCollapsed(step.State.Misfit, twin.Misfit))
                 {
                     step.State.Frames = 0;
                     states.Initialize(step.State);
@@ -132,6 +154,20 @@ internal sealed class StepRuns(ModelPass pass, StreamStates states, IBatchRunner
         finally
         {
             fresh.ForEach(states.ReturnTwin);
+        }
+    }
+
+    // The answers are committed: a method that can't begin a state now fails nobody.
+    private bool TryBeginAnew(StreamState state, List<StreamState> fresh)
+    {
+        try
+        {
+            fresh.Add(states.FreshTwin(state));
+            return true;
+        }
+        catch (MethodSettingsException)
+        {
+            return false;
         }
     }
 

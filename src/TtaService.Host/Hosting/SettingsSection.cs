@@ -47,7 +47,8 @@ internal static class SettingsSection
 
             try
             {
-                property.SetValue(options, key.Get(property.PropertyType));
+                // A list of one may be written as a value.
+                property.SetValue(options, property.PropertyType == typeof(string[]) && key.Value is { } only ? new[] { only } : key.Get(property.PropertyType));
             }
             catch (InvalidOperationException)
             {

@@ -22,7 +22,7 @@ namespace Microsoft.Extensions.DependencyInjection;
 
 internal static class TtaServiceCollectionExtensions
 {
-    /// <summary>Adds the engine with its models, the streams, and the gRPC services. Settings come from the sections Models, Batching, Streams, Store, Frames, Drift, Dashboard,
+    /// <summary>Adds the engine with its models, the streams, and the gRPC services. Settings come from the sections Models, Methods, Batching, Streams, Store, Frames, Drift, Dashboard,
     /// Inference, Telemetry and Server.</summary>
     public static IServiceCollection AddTtaService(this IServiceCollection services)
     {
@@ -45,6 +45,10 @@ internal static class TtaServiceCollectionExtensions
     {
         SettingsSection.Add<ServerOptions>(services, "Server");
         SettingsSection.Add<ModelsOptions>(services, "Models");
+        SettingsSection.Add<MethodsOptions>(services, "Methods");
+        services.TryAddSingleton<MethodPlugins>();
+        services.AddSingleton<IValidateOptions<MethodsOptions>>(provider => provider.GetRequiredService<MethodPlugins>());
+        services.TryAddSingleton(provider => provider.GetRequiredService<MethodPlugins>().Of(provider.GetRequiredService<IOptions<MethodsOptions>>().Value));
         SettingsSection.Add<BatchingOptions>(services, "Batching");
         SettingsSection.Add<StreamsOptions>(services, "Streams");
         SettingsSection.Add<StoreOptions>(services, "Store");

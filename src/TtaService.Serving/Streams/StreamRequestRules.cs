@@ -75,7 +75,7 @@ internal static class StreamRequestRules
     {
         try
         {
-            return MethodSettings.Create(choice.Name.Length > 0 ? choice.Name : model.DefaultMethod.Name, choice.Hyperparameters);
+            return model.Engine.Model.Methods.Settings(choice.Name.Length > 0 ? choice.Name : model.DefaultMethod.Name, choice.Hyperparameters);
         }
         catch (MethodSettingsException refused)
         {

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using Microsoft.Extensions.Options;
 using TtaService.Engine.Execution;
+using TtaService.Engine.Normalization;
 using TtaService.Engine.Onnx;
 using TtaService.Serving.Frames;
 using TtaService.Serving.Loops;
@@ -16,6 +17,7 @@ internal sealed partial class ModelLoading(
     DecodeTurns decoding,
     ColdStates cold,
     IOptions<ModelsOptions> models,
+    MethodRegistry methods,
     IOptions<BatchingOptions> batching,
     IOptions<StreamsOptions> streams,
     IOptions<FrameOptions> frames,
@@ -88,6 +90,7 @@ internal sealed partial class ModelLoading(
             ArenaBytes = models.Value.ArenaBytes > 0 ? models.Value.ArenaBytes : device == "cpu" ? AdaptiveModelOptions.DefaultArenaBytes / devices : null,
             Observation = drift.Value.Observation,
             Learning = learning.Value.Learning,
+            Methods = methods,
             OwnsProcess = true,
         };
         var engine = await InferenceEngine.StartAsync(folder.OnnxPath, options).ConfigureAwait(false);
