@@ -33,7 +33,7 @@ internal static class KnownMethods
             }
             catch (MethodRegistrationException wrong)
             {
-                throw new MethodRegistrationException($"--plugin {wrong.Message}", wrong);
+                throw new MethodRegistrationException($"--plugin: {wrong.Message}", wrong);
             }
         }
 

@@ -21,6 +21,11 @@ internal static class MethodsCommand
         {
             terminal.Line($"{method.Name}: {method.Summary}");
             terminal.Line($"  from {method.Source}");
+            if (method.Version > 1)
+            {
+                terminal.Line($"  version {method.Version} of its state");
+            }
+
             if (method.Warning is { } warning)
             {
                 terminal.Line($"  note: {warning}");

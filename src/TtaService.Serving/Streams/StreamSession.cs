@@ -8,16 +8,23 @@ using TtaService.Serving.Telemetry;
 namespace TtaService.Serving.Streams;
 
 /// <summary>How a stream's state began.</summary>
-internal enum StateOrigin
+public enum StateOrigin
 {
+    /// <summary>At the source statistics.</summary>
     Fresh,
+
+    /// <summary>From the store, or from a snapshot.</summary>
     Restored,
+
+    /// <summary>It was in memory.</summary>
     Continued,
+
+    /// <summary>At the source statistics, because it was asked for.</summary>
     Reset,
 }
 
 /// <summary>What may be set on a stream while its state stays.</summary>
-internal sealed record StreamSettings
+public sealed record StreamSettings
 {
     /// <summary>The state is used, not updated.</summary>
     public bool Frozen { get; init; }
@@ -33,7 +40,7 @@ internal sealed record StreamSettings
 }
 
 /// <summary>A stream as it is at one moment.</summary>
-internal sealed record StreamDescription(
+public sealed record StreamDescription(
     string Name,
     string Model,
     MethodSettings Method,

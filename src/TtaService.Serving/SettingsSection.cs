@@ -1,9 +1,10 @@
 using System.ComponentModel.DataAnnotations;
 using System.Globalization;
 using System.Reflection;
+using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.Options;
 
-namespace TtaService.Host.Hosting;
+namespace TtaService.Serving;
 
 /// <summary>Binds a section of the configuration to its options and checks them at start. Every error names its key.</summary>
 internal static class SettingsSection
