@@ -12,7 +12,7 @@ internal sealed class AnswerWriter(IReadOnlyList<string> labels, ModelOutput? sc
         {
             Steps = result.Steps,
             Frames = result.Frames,
-            Age = session.Age,
+            Age = session.History.Age,
             Method = session.Method.Name,
             Predictions = Predict(result.Outputs, firstFrame, frames, content.TopK),
             Found = found,

@@ -150,7 +150,7 @@ internal sealed class StepBatcher : IAsyncDisposable
     {
         lock (Gate)
         {
-            foreach (var step in session.Queue.OfType<QueuedStep>().ToList())
+            foreach (var step in session.Waiting.Work.OfType<QueuedStep>().ToList())
             {
                 _endings.Refuse(step, failure);
             }

@@ -72,7 +72,7 @@ internal sealed partial class StreamDepartures(
     public async Task UnloadIfIdleAsync(StreamSession session)
     {
         var name = session.Name;
-        metrics.StateAged(session.Model.Name, session.Method.Name, session.Steps);
+        metrics.StateAged(session.Model.Name, session.Method.Name, session.History.Steps);
         if (!IsIdle(session))
         {
             return;
@@ -97,7 +97,7 @@ internal sealed partial class StreamDepartures(
                 return;
             }
 
-            (session.Deleted, session.Ending) = (true, Deleted(name));
+            session.Leave(Deleted(name));
         }
 
         try
@@ -107,10 +107,7 @@ internal sealed partial class StreamDepartures(
         catch
         {
             // It stays, and the next sweep tries again.
-            lock (session.Gate)
-            {
-                (session.Deleted, session.Ending) = (false, null);
-            }
+            session.Stay();
 
             throw;
         }
@@ -147,13 +144,13 @@ internal sealed partial class StreamDepartures(
                 return ReleaseOutcome.Released;
             }
 
-            if (onlyIdle && (session.IsOpen || !session.NothingWaits))
+            if (onlyIdle && (session.Use.IsOpen || !session.NothingWaits))
             {
                 return ReleaseOutcome.InUse;
             }
 
             // What was admitted before still runs, and is in what is saved.
-            (session.Deleted, session.Ending) = (true, why);
+            session.Leave(why);
         }
 
         var status = SaveStatus.Failed;
@@ -166,10 +163,7 @@ internal sealed partial class StreamDepartures(
             if (status == SaveStatus.Failed)
             {
                 // Not lost: it stays and goes on.
-                lock (session.Gate)
-                {
-                    (session.Deleted, session.Ending) = (false, null);
-                }
+                session.Stay();
             }
         }
 

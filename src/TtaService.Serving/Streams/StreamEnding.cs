@@ -16,13 +16,13 @@ internal sealed class StreamEnding(StreamRegister register, TtaMetrics metrics)
         var batcher = session.Model.Batcher;
         lock (batcher.Gate)
         {
-            (session.Deleted, session.Ending) = (true, ending);
+            session.Leave(ending);
             session.Keeping.Claim = null;
             session.Keeping.Ended = true;
         }
 
         batcher.Abandon(session, ending);
-        session.RevokeLease();
+        session.Use.Revoke();
         await batcher.BetweenStepsAsync(session, model =>
         {
             session.Model.Residency.Release(model, session);

@@ -40,12 +40,12 @@ internal sealed partial class StreamOpenings(
         while (true)
         {
             var (session, begun) = await FindOrCreateAsync(request, _callPolicy, isCall: true).ConfigureAwait(false);
-            if (begun is null && session.IsOpen)
+            if (begun is null && session.Use.IsOpen)
             {
                 await ContendAsync(session, cancel).ConfigureAwait(false);
             }
 
-            var lease = session.TakeOver();
+            var lease = new StreamLease(session);
             if (session.Deleted && begun is null)
             {
                 // Deleted between the look-up and here.
@@ -67,7 +67,7 @@ internal sealed partial class StreamOpenings(
     // Two cameras under one name would push each other out as fast as they can; nobody is served by that.
     private async Task ContendAsync(StreamSession session, CancellationToken cancel)
     {
-        var (takeovers, wait) = session.Contend();
+        var (takeovers, wait) = session.Use.Contend();
         metrics.StreamMoved(session.Model.Name, StreamTransition.CallTakenOver);
         if (wait == TimeSpan.Zero)
         {
@@ -144,20 +144,13 @@ internal sealed partial class StreamOpenings(
         register.ReserveUnlisted(bytes);
         try
         {
-            return await BeginSessionAsync(
+            var session = await BeginSessionAsync(
                 model,
                 bytes,
                 engine => engine.CreateState(method, request.Seed ?? 0),
-                state => new StreamSession(
-                    request.Key,
-                    model,
-                    state,
-                    StateOrigin.Fresh,
-                    StreamRequestRules.Settings(request),
-                    _options,
-                    _replies,
-                    clock)
-                { CountedBytes = bytes }).ConfigureAwait(false);
+                state => new StreamSession(request.Key, model, state, StateOrigin.Fresh, StreamRequestRules.Settings(request), _options, _replies, clock)).ConfigureAwait(false);
+            register.BeginUnlisted(session, bytes);
+            return session;
         }
         catch
         {
@@ -299,8 +292,8 @@ internal sealed partial class StreamOpenings(
                 throw new FailureException(full);
             }
 
-            var unused = register.Listed.Where(session => !session.Settings.Pinned && !session.IsOpen).ToList();
-            var outcome = unused.Where(session => session.IdleFor(TimeSpan.Zero)).MinBy(session => session.UsedAt) is { } idlest
+            var unused = register.Listed.Where(session => !session.Settings.Pinned && !session.Use.IsOpen).ToList();
+            var outcome = unused.Where(session => session.IdleFor(TimeSpan.Zero)).MinBy(session => session.Use.UsedAt) is { } idlest
                 ? await departures.TryReleaseAsync(idlest, Failure.Unloaded(idlest.Name), onlyIdle: true).ConfigureAwait(false)
                 : ReleaseOutcome.InUse;
             if (outcome == ReleaseOutcome.Unsaved || unused.Count == 0 || waits == MostWaitsForRoom)
@@ -386,7 +379,7 @@ internal sealed partial class StreamOpenings(
             metrics.StreamMoved(
                 model.Name,
                 opening.Claim is null ? StreamTransition.OpenedBlind : origin == StateOrigin.Restored ? StreamTransition.Restored : StreamTransition.Opened);
-            Log.StreamOpened(logger, key.Name, origin, session.Steps);
+            Log.StreamOpened(logger, key.Name, origin, session.History.Steps);
             return session;
         }
 

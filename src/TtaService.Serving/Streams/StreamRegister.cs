@@ -8,6 +8,9 @@ internal sealed class StreamRegister(StreamsOptions options)
     private readonly ConcurrentDictionary<StreamKey, StreamSession> _streams = new();
     private readonly long _maxStateBytes = options.MaxStateBytes > 0 ? options.MaxStateBytes : GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / 2;
     private readonly Lock _gate = new();
+
+    // What is counted for each stream, listed or not.
+    private readonly Dictionary<StreamSession, long> _counted = [];
     private long _stateBytes;
     private int _unlisted;
 
@@ -48,8 +51,7 @@ internal sealed class StreamRegister(StreamsOptions options)
             }
 
             _streams[session.Key] = session;
-            session.CountedBytes = session.StateBytes;
-            _stateBytes += session.CountedBytes;
+            Account(session, session.StateBytes);
             return null;
         }
     }
@@ -61,8 +63,8 @@ internal sealed class StreamRegister(StreamsOptions options)
         lock (_gate)
         {
             _unlisted -= session.Key == default ? 1 : 0;
-            _stateBytes -= session.CountedBytes;
-            session.CountedBytes = 0;
+            Account(session, 0);
+            _counted.Remove(session);
             return _streams.TryRemove(KeyValuePair.Create(session.Key, session));
         }
     }
@@ -80,6 +82,15 @@ internal sealed class StreamRegister(StreamsOptions options)
 
             _unlisted++;
             _stateBytes += bytes;
+        }
+    }
+
+    /// <summary>The stream that was reserved for has come to be.</summary>
+    public void BeginUnlisted(StreamSession session, long bytes)
+    {
+        lock (_gate)
+        {
+            _counted[session] = bytes;
         }
     }
 
@@ -105,14 +116,13 @@ internal sealed class StreamRegister(StreamsOptions options)
                 throw new FailureException(Failure.StreamNotFound(session.Name));
             }
 
-            var growth = bytes - session.CountedBytes;
+            var growth = bytes - BytesOf(session);
             if (growth > 0 && _stateBytes + growth > _maxStateBytes)
             {
                 throw new FailureException(TooLarge(growth));
             }
 
-            session.CountedBytes += growth;
-            _stateBytes += growth;
+            Account(session, bytes);
             return growth;
         }
     }
@@ -125,8 +135,7 @@ internal sealed class StreamRegister(StreamsOptions options)
             // A deletion has given all of it back.
             if (IsListed(session))
             {
-                session.CountedBytes -= growth;
-                _stateBytes -= growth;
+                Account(session, BytesOf(session) - growth);
             }
         }
     }
@@ -138,11 +147,24 @@ internal sealed class StreamRegister(StreamsOptions options)
         {
             if (IsListed(session))
             {
-                var bytes = session.Keeping.Spilled ? 0 : session.StateBytes;
-                _stateBytes += bytes - session.CountedBytes;
-                session.CountedBytes = bytes;
+                Account(session, session.Keeping.Spilled ? 0 : session.StateBytes);
             }
         }
+    }
+
+    /// <summary>What is counted for the stream's state; 0 when nothing is.</summary>
+    public long BytesOf(StreamSession session)
+    {
+        lock (_gate)
+        {
+            return _counted.GetValueOrDefault(session);
+        }
+    }
+
+    private void Account(StreamSession session, long bytes)
+    {
+        _stateBytes += bytes - _counted.GetValueOrDefault(session);
+        _counted[session] = bytes;
     }
 
     private bool IsListed(StreamSession session) => _streams.TryGetValue(session.Key, out var listed) && listed == session;

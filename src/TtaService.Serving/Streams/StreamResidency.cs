@@ -27,10 +27,10 @@ internal sealed partial class StreamResidency(string modelName, TtaMetrics metri
             if (session.State is { IsResident: false } state)
             {
                 MakeRoom(model, session.StateBytes, here);
-                model.Restore(state, session.ColdState);
-                session.ColdState = null;
+                model.Restore(state, session.Place.Cold);
+                session.Place.Cold = null;
                 session.Keeping.Evicted = false;
-                session.ResidentPlace = _resident.AddLast(session);
+                session.Place.Resident = _resident.AddLast(session);
                 metrics.StreamMoved(modelName, StreamTransition.Restored);
                 here++;
             }
@@ -48,14 +48,14 @@ internal sealed partial class StreamResidency(string modelName, TtaMetrics metri
     public void Add(StreamSession session)
     {
         Forget(session);
-        session.ResidentPlace = _resident.AddLast(session);
+        session.Place.Resident = _resident.AddLast(session);
     }
 
     /// <summary>Gives a stream's state back, resident or not.</summary>
     public void Release(AdaptiveModel model, StreamSession session)
     {
         Forget(session);
-        session.ColdState = null;
+        session.Place.Cold = null;
         session.Keeping.Evicted = false;
         if (session.State is { } state)
         {
@@ -66,7 +66,7 @@ internal sealed partial class StreamResidency(string modelName, TtaMetrics metri
 
     private bool Touch(StreamSession session)
     {
-        if (session.ResidentPlace is not { } place)
+        if (session.Place.Resident is not { } place)
         {
             return false;
         }
@@ -80,7 +80,7 @@ internal sealed partial class StreamResidency(string modelName, TtaMetrics metri
     {
         while (model.ResidentBytes + bytes > model.ArenaBytes && Coldest(keep) is { } coldest)
         {
-            coldest.ColdState = model.Evict(coldest.State!, clock.GetUtcNow());
+            coldest.Place.Cold = model.Evict(coldest.State!, clock.GetUtcNow());
             coldest.Keeping.Evicted = true;
             Forget(coldest);
             metrics.StreamMoved(modelName, StreamTransition.Evicted);
@@ -107,10 +107,10 @@ internal sealed partial class StreamResidency(string modelName, TtaMetrics metri
 
     private void Forget(StreamSession session)
     {
-        if (session.ResidentPlace is { } place)
+        if (session.Place.Resident is { } place)
         {
             _resident.Remove(place);
-            session.ResidentPlace = null;
+            session.Place.Resident = null;
         }
     }
 

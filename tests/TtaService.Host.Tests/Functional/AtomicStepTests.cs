@@ -59,7 +59,7 @@ public sealed class AtomicStepTests
             for (var i = 0; i < streams.Length; i++)
             {
                 await calls[i].SendAsync(2, streams[i] == "bad" ? BadFrames("overflows in the model")[^1] : TestFrames.Tensor(2));
-                await host.UntilAsync(streams[i], session => session.PendingSteps == 1 && session.Queue.All(work => work.Ready));
+                await host.UntilAsync(streams[i], session => session.Waiting.PendingSteps == 1 && session.Waiting.Work.All(work => work.Ready));
             }
         }
 
@@ -101,9 +101,9 @@ public sealed class AtomicStepTests
         using (await host.OccupyBatcherAsync())
         {
             waiting = InferAsync(host, "camera", new CallOptions(cancellationToken: cancel.Token));
-            await host.UntilAsync("camera", session => session.PendingSteps == 1);
+            await host.UntilAsync("camera", session => session.Waiting.PendingSteps == 1);
             await cancel.CancelAsync();
-            await host.UntilAsync("camera", session => session.PendingSteps == 0);
+            await host.UntilAsync("camera", session => session.Waiting.PendingSteps == 0);
         }
 
         Assert.Equal(StatusCode.Cancelled, (await Assert.ThrowsAsync<RpcException>(() => waiting)).StatusCode);
@@ -120,7 +120,7 @@ public sealed class AtomicStepTests
         {
             var late = await Assert.ThrowsAsync<RpcException>(() => InferAsync(host, "camera", new CallOptions(deadline: TimeProvider.System.GetUtcNow().UtcDateTime.AddMilliseconds(300))));
             Assert.Equal(StatusCode.DeadlineExceeded, late.StatusCode);
-            await host.UntilAsync("camera", session => session.PendingSteps == 0);
+            await host.UntilAsync("camera", session => session.Waiting.PendingSteps == 0);
         }
 
         Assert.Equal(before, await host.ExportAsync("camera"));
@@ -137,7 +137,7 @@ public sealed class AtomicStepTests
         {
             await call.WriteAsync(new StreamInferRequest { Step = new StepRequest { Sequence = 2, Timeout = Duration.FromTimeSpan(TimeSpan.FromMilliseconds(40)), Frames = { TestFrames.Tensor(2) } } });
             await call.WriteAsync(new StreamInferRequest { Step = new StepRequest { Sequence = 3, Timeout = Duration.FromTimeSpan(TimeSpan.FromMilliseconds(60)), Frames = { TestFrames.Tensor(3) } } });
-            await host.UntilAsync("camera", session => session.PendingSteps == 2 && session.Queue.All(work => work.Ready));
+            await host.UntilAsync("camera", session => session.Waiting.PendingSteps == 2 && session.Waiting.Work.All(work => work.Ready));
             clock.Advance(TimeSpan.FromMilliseconds(50));
         }
 

@@ -186,9 +186,9 @@ public sealed class BadInputTests(ServerFixture server) : IClassFixture<ServerFi
                 await vanishing.SendAsync((ulong)i, TestFrames.Tensor(i));
             }
 
-            await host.UntilAsync("camera", session => session.PendingSteps == 3);
+            await host.UntilAsync("camera", session => session.Waiting.PendingSteps == 3);
             road.Break();
-            await host.UntilAsync("camera", session => session.PendingSteps == 0);
+            await host.UntilAsync("camera", session => session.Waiting.PendingSteps == 0);
         }
 
         Assert.Equal((1, 1ul), ((await host.GetAsync("camera")).Age.Steps, (await host.GetAsync("camera")).LastSequence));

@@ -30,7 +30,7 @@ public sealed class BoundedMemoryTests
             waiting = [.. streams[..3].Select(stream => host.StepAsync(stream, TestFrames.Tensor(1)))];
             foreach (var stream in streams[..3])
             {
-                await host.UntilAsync(stream, session => session.PendingSteps == 1);
+                await host.UntilAsync(stream, session => session.Waiting.PendingSteps == 1);
             }
 
             var status = await RpcAssert.RefusedAsync(StatusCode.ResourceExhausted, "QUEUE_FULL", () => host.StepAsync("late", TestFrames.Tensor(1)));
@@ -61,7 +61,7 @@ public sealed class BoundedMemoryTests
         using (await host.OccupyBatcherAsync())
         {
             waiting = [host.StepAsync("camera", TestFrames.Tensor(1)), host.StepAsync("camera", TestFrames.Tensor(2))];
-            await host.UntilAsync("camera", session => session.PendingSteps == 2);
+            await host.UntilAsync("camera", session => session.Waiting.PendingSteps == 2);
             await RpcAssert.RefusedAsync(StatusCode.ResourceExhausted, "STREAM_QUEUE_FULL", () => host.StepAsync("camera", TestFrames.Tensor(3)));
         }
 
@@ -83,13 +83,13 @@ public sealed class BoundedMemoryTests
                 await call.SendAsync((ulong)i, TestFrames.Tensor(i));
             }
 
-            await host.UntilAsync("camera", stream => stream.PendingSteps == 2);
+            await host.UntilAsync("camera", stream => stream.Waiting.PendingSteps == 2);
         }
 
         for (var i = 1; i <= 10; i++)
         {
             Assert.Equal(i, (await call.ReadAsync()).Step.Step);
-            Assert.InRange(session.PendingSteps, 0, 2);
+            Assert.InRange(session.Waiting.PendingSteps, 0, 2);
         }
     }
 

@@ -63,7 +63,7 @@ public sealed class ClientFramesTests
 
             return answered;
         });
-        await host.UntilAsync("camera", session => session.PendingSteps == 3);
+        await host.UntilAsync("camera", session => session.Waiting.PendingSteps == 3);
         // Three are on their way, the fourth waits for room.
         Assert.InRange(Volatile.Read(ref taken), 3, 4);
         busy.Dispose();

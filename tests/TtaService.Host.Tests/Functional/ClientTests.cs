@@ -157,9 +157,9 @@ public sealed class ClientTests
         using (await host.OccupyBatcherAsync())
         {
             unanswered = camera.StepAsync([TestFrames.Tensor(2)]);
-            await host.UntilAsync("camera", session => session.PendingSteps == 1);
+            await host.UntilAsync("camera", session => session.Waiting.PendingSteps == 1);
             await camera.DisposeAsync();
-            await host.UntilAsync("camera", session => session.PendingSteps == 0);
+            await host.UntilAsync("camera", session => session.Waiting.PendingSteps == 0);
         }
 
         await Assert.ThrowsAnyAsync<Exception>(() => unanswered);
@@ -195,7 +195,7 @@ public sealed class ClientTests
         using (await host.OccupyBatcherAsync())
         {
             var waiting = camera.StepAsync([TestFrames.Tensor(1)], cancel: cancel.Token);
-            await host.UntilAsync("camera", session => session.PendingSteps == 1);
+            await host.UntilAsync("camera", session => session.Waiting.PendingSteps == 1);
             await cancel.CancelAsync();
             await Assert.ThrowsAnyAsync<OperationCanceledException>(() => waiting);
         }
@@ -215,7 +215,7 @@ public sealed class ClientTests
         using (await host.OccupyBatcherAsync())
         {
             late = camera.StepAsync([TestFrames.Tensor(2)], timeout: TimeSpan.FromSeconds(1));
-            await host.UntilAsync("camera", session => session.PendingSteps == 1 && session.Queue.All(work => work.Ready));
+            await host.UntilAsync("camera", session => session.Waiting.PendingSteps == 1 && session.Waiting.Work.All(work => work.Ready));
             clock.Advance(TimeSpan.FromSeconds(2));
         }
 

@@ -29,11 +29,11 @@ public sealed class FairnessTests
             foreach (var stream in large)
             {
                 steps.Add(StepAsync(host, stream, Many, order));
-                await host.UntilAsync(stream, session => session.Phase == StreamPhase.Ready);
+                await host.UntilAsync(stream, session => session.Waiting.Phase == StreamPhase.Ready);
             }
 
             steps.Add(StepAsync(host, "camera", [TestFrames.Tensor(1)], order));
-            await host.UntilAsync("camera", session => session.Phase == StreamPhase.Ready);
+            await host.UntilAsync("camera", session => session.Waiting.Phase == StreamPhase.Ready);
         }
 
         await Task.WhenAll(steps);
@@ -81,10 +81,10 @@ public sealed class FairnessTests
                 waiting.Add(host.StepAsync("flood", TestFrames.Tensor(i)));
             }
 
-            await host.UntilAsync("flood", session => session.PendingSteps == 13);
+            await host.UntilAsync("flood", session => session.Waiting.PendingSteps == 13);
             await RpcAssert.RefusedAsync(StatusCode.ResourceExhausted, "QUEUE_FULL", () => host.StepAsync("flood", TestFrames.Tensor(1)));
             waiting.Add(host.StepAsync("camera", TestFrames.Tensor(1)));
-            await host.UntilAsync("camera", session => session.PendingSteps == 1);
+            await host.UntilAsync("camera", session => session.Waiting.PendingSteps == 1);
         }
 
         await Task.WhenAll(waiting);
@@ -103,10 +103,10 @@ public sealed class FairnessTests
         }
 
         // Not all eight: the first may be done before the last has come.
-        await host.UntilAsync("dear", session => session.PendingSteps >= 3);
+        await host.UntilAsync("dear", session => session.Waiting.PendingSteps >= 3);
         await gone.CancelAsync();
 
-        await host.UntilAsync("dear", session => session.PendingSteps == 0 && session.Decoding.Jobs.Count <= 1);
+        await host.UntilAsync("dear", session => session.Waiting.PendingSteps == 0 && session.Decoding.Jobs.Count <= 1);
         Assert.NotNull(await host.StepAsync("camera", TestFrames.Encoded(TestFrames.File(2, SKEncodedImageFormat.Jpeg))));
         call.Dispose();
     }

@@ -170,7 +170,7 @@ public sealed class LongRunTests
         using var owner = await DuplexClient.OpenAsync(host, "camera");
         for (var i = 0; i < 20; i++)
         {
-            session().Contend();
+            session().Use.Contend();
         }
 
         using var gone = new CancellationTokenSource();
@@ -216,7 +216,7 @@ public sealed class LongRunTests
         host.ExpectsDefects = true;
         await host.StepAsync("camera", TestFrames.Tensor(1));
         var (directory, session) = (host.Part<StreamDirectory>(), host.Part<StreamDirectory>().Get("camera"));
-        var before = session.CountedBytes;
+        var before = host.Part<StreamRegister>().BytesOf(session);
         // Fails in a way that nobody expects: the state is gone from under the stream.
         await session.Model.Engine.InvokeAsync(_ =>
         {
@@ -224,7 +224,7 @@ public sealed class LongRunTests
             return true;
         });
         await Assert.ThrowsAnyAsync<RpcException>(() => DuplexClient.OpenAsync(host.Adaptation, new OpenStream { Stream = "camera", Method = new Method { Name = "unmix_tns" }, ResumePolicy = ResumePolicy.Reset }));
-        Assert.Equal(before, session.CountedBytes);
+        Assert.Equal(before, host.Part<StreamRegister>().BytesOf(session));
         Assert.True(directory.Contains("camera"));
     }
 

@@ -75,7 +75,7 @@ public sealed class NoDoubleStepTests
         {
             await call.SendAsync(1, TestFrames.Tensor(1));
             await call.SendAsync(1, TestFrames.Tensor(2));
-            await host.UntilAsync("camera", session => session.PendingSteps == 2);
+            await host.UntilAsync("camera", session => session.Waiting.PendingSteps == 2);
         }
 
         Assert.Equal(1, (await call.ReadAsync()).Step.Step);
@@ -119,7 +119,7 @@ public sealed class NoDoubleStepTests
         {
             await call.SendAsync(1, TestFrames.Tensor(1));
             await call.SendAsync(1, TestFrames.Tensor(1));
-            await host.UntilAsync("camera", session => session.PendingSteps == 2);
+            await host.UntilAsync("camera", session => session.Waiting.PendingSteps == 2);
         }
 
         var first = (await call.ReadAsync()).Step;

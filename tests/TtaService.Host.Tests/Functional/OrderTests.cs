@@ -165,7 +165,7 @@ public sealed class OrderTests
     private static bool Close(float expected, float actual) => Math.Abs(expected - actual) <= 1e-4;
 
     // Its step has left the queue, so nobody can join its batch any more.
-    private static Task RunningAsync(TestHost host, string stream) => host.UntilAsync(stream, session => session is { Phase: StreamPhase.Running, Queue.Count: 0 });
+    private static Task RunningAsync(TestHost host, string stream) => host.UntilAsync(stream, session => session is { Waiting: { Phase: StreamPhase.Running, Work.Count: 0 } });
 
-    private static Task PendingAsync(TestHost host, string stream, int steps) => host.UntilAsync(stream, session => session.PendingSteps == steps && session.Queue.All(work => work.Ready));
+    private static Task PendingAsync(TestHost host, string stream, int steps) => host.UntilAsync(stream, session => session.Waiting.PendingSteps == steps && session.Waiting.Work.All(work => work.Ready));
 }

@@ -130,7 +130,7 @@ public sealed class ServerTests
         using (await host.OccupyEngineAsync())
         {
             await call.SendAsync(2, TestFrames.Tensor(2));
-            await host.UntilAsync("camera", session => session.PendingSteps == 1);
+            await host.UntilAsync("camera", session => session.Waiting.PendingSteps == 1);
             reading = call.ReadToEndAsync();
             stopping = host.Host.StopAsync(TestContext.Current.CancellationToken);
             await Task.Delay(50, TestContext.Current.CancellationToken);

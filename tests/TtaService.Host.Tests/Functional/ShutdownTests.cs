@@ -25,7 +25,7 @@ public sealed class ShutdownTests
         {
             await call.SendAsync(1, TestFrames.Tensor(1));
             await call.SendAsync(2, TestFrames.Tensor(2));
-            await host.UntilAsync("camera", session => session.PendingSteps == 2);
+            await host.UntilAsync("camera", session => session.Waiting.PendingSteps == 2);
             reading = call.ReadToEndAsync();
             stopping = host.Host.StopAsync();
             await Until(host.Host.Lifetime.ApplicationStopping);
@@ -74,7 +74,7 @@ public sealed class ShutdownTests
         using (await host.OccupyBatcherAsync())
         {
             step = host.StepAsync("camera", TestFrames.Tensor(2));
-            await host.UntilAsync("camera", session => session.PendingSteps == 1);
+            await host.UntilAsync("camera", session => session.Waiting.PendingSteps == 1);
             stopping = host.Host.StopAsync();
             await Until(host.Host.Lifetime.ApplicationStopping);
         }

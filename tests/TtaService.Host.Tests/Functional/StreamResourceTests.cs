@@ -206,7 +206,7 @@ public sealed class StreamResourceTests(ServerFixture server) : IClassFixture<Se
         using (await host.OccupyBatcherAsync())
         {
             waiting = host.StepAsync("deleted", TestFrames.Tensor(2));
-            await host.UntilAsync("deleted", session => session.PendingSteps == 1);
+            await host.UntilAsync("deleted", session => session.Waiting.PendingSteps == 1);
             deleting = host.Streams.DeleteStreamAsync(new DeleteStreamRequest { Name = "deleted" }).ResponseAsync;
             await RpcAssert.RefusedAsync(StatusCode.Aborted, "STREAM_DELETED", () => waiting);
         }

@@ -105,10 +105,10 @@ internal sealed partial class OtherProgram : IAsyncDisposable
         }
     }
 
-    /// <summary>Waits for its end.</summary>
+    /// <summary>Waits for its end; a publish or a build beside other work takes minutes.</summary>
     public async Task ExitAsync()
     {
-        using var giveUp = new CancellationTokenSource(TimeSpan.FromSeconds(60));
+        using var giveUp = new CancellationTokenSource(TimeSpan.FromMinutes(5));
         await _process.WaitForExitAsync(giveUp.Token);
     }
 

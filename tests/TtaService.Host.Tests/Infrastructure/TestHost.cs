@@ -98,7 +98,7 @@ internal sealed class TestHost : IAsyncDisposable
         var front = await DuplexClient.OpenAsync(this, "in-front");
         var engine = await OccupyEngineAsync();
         await front.SendAsync(1, TestFrames.Tensor(0));
-        await UntilAsync("in-front", session => session is { Phase: StreamPhase.Running, Queue.Count: 0 });
+        await UntilAsync("in-front", session => session is { Waiting: { Phase: StreamPhase.Running, Work.Count: 0 } });
         return new Release(engine, front);
     }
 

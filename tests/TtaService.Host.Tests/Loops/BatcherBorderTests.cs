@@ -33,9 +33,9 @@ public sealed class BatcherBorderTests
         using (await host.OccupyBatcherAsync())
         {
             await first.SendAsync(1, TestFrames.Tensor(1));
-            await host.UntilAsync("first", session => session.Phase == StreamPhase.Ready);
+            await host.UntilAsync("first", session => session.Waiting.Phase == StreamPhase.Ready);
             await second.SendAsync(1, TestFrames.Tensor(2));
-            await host.UntilAsync("second", session => session.Phase == StreamPhase.Ready);
+            await host.UntilAsync("second", session => session.Waiting.Phase == StreamPhase.Ready);
         }
 
         var lost = (await first.ReadAsync()).Error;
@@ -118,6 +118,6 @@ public sealed class BatcherBorderTests
         batcher.Runner.RunPass = run;
         Assert.Equal("STEP_ALREADY_PASSED", (await call.StepAsync(1, TestFrames.Tensor(1))).Error.Reason);
         Assert.Equal(2, (await call.StepAsync(2, TestFrames.Tensor(2))).Step.Step);
-        await host.UntilAsync("camera", session => session is { Phase: StreamPhase.Idle, PendingSteps: 0 });
+        await host.UntilAsync("camera", session => session is { Waiting: { Phase: StreamPhase.Idle, PendingSteps: 0 } });
     }
 }

@@ -125,7 +125,7 @@ public sealed class FailingItemTests
         // A reading without its sites, of a state that is not there to be read anew.
         await bad.Model.Engine.InvokeAsync(model =>
         {
-            bad.ColdState = model.Evict(bad.State!, clock.GetUtcNow());
+            bad.Place.Cold = model.Evict(bad.State!, clock.GetUtcNow());
             return true;
         });
         bad.Watch.Pending = bad.Watch.Last! with { Score = null, GaussianKl = null! };

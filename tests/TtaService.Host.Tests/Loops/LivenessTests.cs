@@ -38,7 +38,7 @@ public sealed class LivenessTests
         using (await host.OccupyEngineAsync())
         {
             await call.SendAsync(1, TestFrames.Tensor(1));
-            await host.UntilAsync("camera", session => session.Phase == StreamPhase.Running);
+            await host.UntilAsync("camera", session => session.Waiting.Phase == StreamPhase.Running);
             clock.Advance(TimeSpan.FromSeconds(61));
             Assert.Contains(host.Part<LoopWatch>().Loops, loop => loop is { Kind: LoopKind.Batcher, WhyUnwell: not null });
         }

@@ -132,7 +132,7 @@ public sealed class SpillTests
                 return spilled;
             }
 
-            Assert.False(giveUp.IsCancellationRequested, string.Join(", ", directory.Loaded.Select(session => $"{session.Name}: evicted {session.Keeping.Evicted}, dirty {session.Keeping.Dirty}, number {session.Keeping.Number}, {session.Phase}, cold {session.ColdState is not null}, resident {session.State?.IsResident}, claim {session.Keeping.Claim}")));
+            Assert.False(giveUp.IsCancellationRequested, string.Join(", ", directory.Loaded.Select(session => $"{session.Name}: evicted {session.Keeping.Evicted}, dirty {session.Keeping.Dirty}, number {session.Keeping.Number}, {session.Waiting.Phase}, cold {session.Place.Cold is not null}, resident {session.State?.IsResident}, claim {session.Keeping.Claim}")));
             await Task.Delay(10, TestContext.Current.CancellationToken);
         }
     }

@@ -72,7 +72,7 @@ public sealed class StepMetricsTests
 
             foreach (var name in new[] { "a", "b", "c" })
             {
-                await host.UntilAsync(name, session => session.Phase == StreamPhase.Ready);
+                await host.UntilAsync(name, session => session.Waiting.Phase == StreamPhase.Ready);
             }
         }
 

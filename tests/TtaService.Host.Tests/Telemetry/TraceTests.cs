@@ -61,7 +61,7 @@ public sealed class TraceTests
             foreach (var (camera, name) in cameras.Zip(["a", "b", "c"]))
             {
                 await camera.SendAsync(1, TestFrames.Tensor(1));
-                await host.UntilAsync(name, session => session.Phase == StreamPhase.Ready);
+                await host.UntilAsync(name, session => session.Waiting.Phase == StreamPhase.Ready);
             }
         }
 

@@ -42,9 +42,9 @@ internal sealed partial class ColdStates(RetryingStreamStateStore store, StreamR
             lock (session.Gate)
             {
                 var keeping = session.Keeping;
-                if (session.ColdState is { } cold && (snapshot is null || ReferenceEquals(cold, snapshot)) && !keeping.Dirty && keeping.Number > 0 && session.NothingWaits)
+                if (session.Place.Cold is { } cold && (snapshot is null || ReferenceEquals(cold, snapshot)) && !keeping.Dirty && keeping.Number > 0 && session.NothingWaits)
                 {
-                    session.ColdState = null;
+                    session.Place.Cold = null;
                     (keeping.Spilled, keeping.Evicted) = (true, false);
                 }
             }
@@ -64,7 +64,7 @@ internal sealed partial class ColdStates(RetryingStreamStateStore store, StreamR
             {
                 lock (session.Gate)
                 {
-                    session.ColdState = stored.Snapshot;
+                    session.Place.Cold = stored.Snapshot;
                     (session.Keeping.Spilled, session.Keeping.Evicted) = (false, true);
                 }
 

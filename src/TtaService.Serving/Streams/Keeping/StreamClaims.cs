@@ -213,7 +213,7 @@ internal sealed partial class StreamClaims(
             opening = await store.OpenAsync(
                 session.Key.Word,
                 _options.Replica,
-                session.IsOpen ? OpenPolicy.Replace : OpenPolicy.Reject,
+                session.Use.IsOpen ? OpenPolicy.Replace : OpenPolicy.Reject,
                 CancellationToken.None).ConfigureAwait(false);
         }
         catch (StoreUnavailableException)
@@ -227,7 +227,7 @@ internal sealed partial class StreamClaims(
             return SaveStatus.Ended;
         }
 
-        if (session.Keeping.OpenedBlind && opening.Checkpoint is { } stored && stored.Description.Step > session.Steps)
+        if (session.Keeping.OpenedBlind && opening.Checkpoint is { } stored && stored.Description.Step > session.History.Steps)
         {
             await GiveUpAsync(claim).ConfigureAwait(false);
             await ending.EndAsync(
@@ -235,7 +235,7 @@ internal sealed partial class StreamClaims(
                 new Failure(
                     FailureKind.Unavailable,
                     "STREAM_STATE_FOUND",
-                    $"the state store is back and has a state of stream '{session.Name}' with {stored.Description.Step} steps, this one has {session.Steps}; "
+                    $"the state store is back and has a state of stream '{session.Name}' with {stored.Description.Step} steps, this one has {session.History.Steps}; "
                         + "open the stream again to go on from the stored one")).ConfigureAwait(false);
             return SaveStatus.Ended;
         }

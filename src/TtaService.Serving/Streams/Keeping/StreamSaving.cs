@@ -163,7 +163,7 @@ internal sealed partial class StreamSaving(
                     return null;
                 }
 
-                var snapshot = session.ColdState ?? model.Export(state, clock.GetUtcNow());
+                var snapshot = session.Place.Cold ?? model.Export(state, clock.GetUtcNow());
                 lock (session.Gate)
                 {
                     return new Captured(snapshot, session.Keeping.Version, session.Answered.Last, session.Record(), clock.GetTimestamp());
