@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using Microsoft.Extensions.Options;
 using TtaService.Engine.Execution;
+using TtaService.Engine.Normalization;
 using TtaService.Serving.Frames;
 using TtaService.Serving.Loops;
 using TtaService.Serving.Models;
@@ -14,6 +15,7 @@ internal sealed partial class ModelLoader(
     DecodeTurns decoding,
     ColdStates cold,
     IOptions<ModelsOptions> models,
+    MethodRegistry methods,
     IOptions<BatchingOptions> batching,
     IOptions<StreamsOptions> streams,
     IOptions<FrameOptions> frames,
@@ -75,6 +77,7 @@ internal sealed partial class ModelLoader(
             ArenaBytes = models.Value.ArenaBytes > 0 ? models.Value.ArenaBytes : device == "cpu" ? AdaptiveModelOptions.DefaultArenaBytes / devices : null,
             Observation = drift.Value.Observation,
             Learning = learning.Value.Learning,
+            Methods = methods,
             OwnsProcess = true,
         };
         var engine = await InferenceEngine.StartAsync(folder.OnnxPath, options).ConfigureAwait(false);
