@@ -164,7 +164,7 @@ public sealed class AdaptiveModel : IDisposable
     internal ModelPass Pass { get; }
 
     /// <summary>Where the time of the last <see cref="Run"/> went.</summary>
-    public PassTimes RunTimes => Pass.Times;
+    internal PassTimes RunTimes => Pass.Times;
 
     /// <summary>Loads a model.</summary>
     /// <exception cref="ModelLoadException">The file, or its calibration, can't be used; the message lists why.</exception>
@@ -245,7 +245,8 @@ public sealed class AdaptiveModel : IDisposable
         {
             if (!ReferenceEquals(Methods.Find(method.Name), method.Definition))
             {
-                return $"the model was loaded without this method {method.Name}; load it with AdaptiveModelOptions.Methods that hold it, and make the settings by the same registry";
+                return $"the model was loaded without this method {method.Name}; load it with AdaptiveModelOptions.Methods that hold it, "
+                    + "and make the settings by the same registry";
             }
 
             if (!MethodRuntime.ReadsFramesOf(method, Unbound(method)))

@@ -158,7 +158,8 @@ internal sealed class PassMemory : IDisposable
         var source = _isFrozen ? 0 : _method.SourceFrames(_frames, _framesBefore);
         if (begun < 0 || kept < 0 || source < 0 || source > _frames)
         {
-            throw new MethodAnswerException($"it wants {begun} floats begun, {kept} kept and {source} frames of the source for {_frames} frames; give 0 or more, and no more frames than there are");
+            throw new MethodAnswerException($"it wants {begun} floats begun, {kept} kept and {source} frames of the source for {_frames} frames; "
+                + "give 0 or more, and no more frames than there are");
         }
 
         _rented = ArrayPool<float>.Shared.Rent(checked(begun + kept));

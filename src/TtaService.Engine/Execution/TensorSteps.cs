@@ -5,7 +5,8 @@ using static TorchSharp.torch;
 
 namespace TtaService.Engine.Execution;
 
-/// <summary>Like steps on the host whose method has no form over spans: its torch form decides for all of them at once, and its answer is brought to where the kernels read it.</summary>
+/// <summary>Like steps on the host whose method has no form over spans: its torch form decides for all of them at once, and its answer is brought to where
+/// the kernels read it.</summary>
 internal sealed class TensorSteps
 {
     private readonly MethodRuntime _runtime;

@@ -68,7 +68,8 @@ internal static class TorchForm
         var count = steps.InstanceMean.shape[0];
         if (!Fits(answer.shape, [count, steps.Frames, steps.Channels]))
         {
-            throw new MethodAnswerException($"its {name} has shape [{string.Join(',', answer.shape)}], which does not broadcast to [S,n,C] = [{count},{steps.Frames},{steps.Channels}]");
+            throw new MethodAnswerException($"its {name} has shape [{string.Join(',', answer.shape)}], "
+                + $"which does not broadcast to [S,n,C] = [{count},{steps.Frames},{steps.Channels}]");
         }
 
         return answer.device.type == steps.InstanceMean.device.type

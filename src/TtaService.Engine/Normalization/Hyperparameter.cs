@@ -47,7 +47,9 @@ public abstract class Hyperparameter
     /// <param name="summary">One sentence.</param>
     /// <param name="choices">The words, one or more.</param>
     public static Hyperparameter Choice(string name, string summary, params string[] choices) =>
-        new ChoiceHyperparameter(name, summary, choices.Length > 0 ? [.. choices] : throw new ArgumentException($"hyperparameter '{name}' has no choices; give one or more", nameof(choices)));
+        choices.Length > 0
+            ? new ChoiceHyperparameter(name, summary, [.. choices])
+            : throw new ArgumentException($"hyperparameter '{name}' has no choices; give one or more", nameof(choices));
 
     /// <summary>Text of up to 512 characters, read by <see cref="MethodSettings.Text"/>.</summary>
     /// <param name="name">In snake case.</param>

@@ -55,7 +55,8 @@ public sealed class MethodRegistry
             definition.RequireValid();
             all.Add(all.TrueForAll(other => other.Name != definition.Name)
                 ? definition
-                : throw new MethodRegistrationException($"the name '{definition.Name}' is taken by another method; choose one beside {string.Join(", ", all.Select(other => other.Name))}"));
+                : throw new MethodRegistrationException($"the name '{definition.Name}' is taken by another method; "
+                    + $"choose one beside {string.Join(", ", all.Select(other => other.Name))}"));
         }
 
         return new MethodRegistry(all);

@@ -75,7 +75,9 @@ internal static class EvaluateCommand
                 return Task.FromResult(MatrixRun.Run(new Terminal(parsed.InvocationConfiguration), location, loaded, new MatrixChoices
                 {
                     Data = parsed.GetValue(data),
-                    Methods = parsed.GetResult(methods) is { Implicit: false } ? MethodExpressions.Parse(parsed.GetRequiredValue(methods), parsed.GetValue(set)!, location.Methods) : null,
+                    Methods = parsed.GetResult(methods) is { Implicit: false }
+                        ? MethodExpressions.Parse(parsed.GetRequiredValue(methods), parsed.GetValue(set)!, location.Methods)
+                        : null,
                     Orders = Given(parsed, orders),
                     Settings = Given(parsed, settings),
                     BatchSizes = Given(parsed, batches),

@@ -31,7 +31,10 @@ internal static class InspectCommand
         var plugins = KnownMethods.PluginOption();
         var command = new Command(
             "inspect",
-            "Shows what a model takes and gives, its normalization sites and the bytes of state per stream by method, and says what will adapt.") { model, models, methods, plugins, json };
+            "Shows what a model takes and gives, its normalization sites and the bytes of state per stream by method, and says what will adapt.")
+        {
+            model, models, methods, plugins, json,
+        };
         command.SetAction(parsed =>
         {
             var known = KnownMethods.Of(parsed, plugins);

@@ -17,7 +17,8 @@ internal static class KnownMethods
     /// <exception cref="MethodRegistrationException">An assembly can't be used; the message says why.</exception>
     public static MethodRegistry Of(ParseResult parsed, Option<string[]> plugins) => With(parsed.GetValue(plugins) ?? []);
 
-    /// <summary>The engine's own and those of the settings (appsettings.json beside the program, <c>Methods__Assemblies__0</c> in the environment), as the server has them.</summary>
+    /// <summary>The engine's own and those of the settings (appsettings.json beside the program, <c>Methods__Assemblies__0</c> in the environment), as the server has
+    /// them.</summary>
     /// <exception cref="MethodRegistrationException">An assembly can't be used; the message says why.</exception>
     public static MethodRegistry OfSettings() => With([]);
 

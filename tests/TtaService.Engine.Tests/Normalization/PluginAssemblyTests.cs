@@ -27,7 +27,8 @@ public sealed class PluginAssemblyTests : IDisposable
         AssertRefused("names Made.Plugin, which can't be its methods; an assembly of methods has", MethodPluginAttribute.CurrentContract, throws: false, isPlugin: false);
 
     [Fact]
-    public void Contract_OfAnAttributeInSource_IsTheOneItWasCompiledWith() => Assert.Equal(MethodPluginAttribute.CurrentContract, new MethodPluginAttribute(typeof(string)).Contract);
+    public void Contract_OfAnAttributeInSource_IsTheOneItWasCompiledWith() =>
+        Assert.Equal(MethodPluginAttribute.CurrentContract, new MethodPluginAttribute(typeof(string)).Contract);
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 

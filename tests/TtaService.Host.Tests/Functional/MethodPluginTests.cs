@@ -12,8 +12,8 @@ namespace TtaService.Host.Tests.Functional;
 /// <summary>Methods of an assembly that the settings name, in the real server and in the commands.</summary>
 public sealed class MethodPluginTests
 {
-    private static readonly string Plugin = Path.GetFullPath(
-        Path.Combine(AppContext.BaseDirectory, "..", "..", "TtaService.SampleMethods", Path.GetFileName(Path.TrimEndingDirectorySeparator(AppContext.BaseDirectory)), "TtaService.SampleMethods.dll"));
+    private static readonly string Tests = Path.TrimEndingDirectorySeparator(AppContext.BaseDirectory);
+    private static readonly string Plugin = Path.GetFullPath(Path.Combine(Tests, "..", "..", "TtaService.SampleMethods", Path.GetFileName(Tests), "TtaService.SampleMethods.dll"));
 
     [Fact]
     public async Task Server_WithAPlugin_ServesItsMethodsAndKeepsTheirStatesOverARestart()
@@ -29,7 +29,7 @@ public sealed class MethodPluginTests
             Assert.Equal(["momentum", "deviations", "sites_first", "sites_pattern"], method.Hyperparameters.Select(hyperparameter => hyperparameter.Name));
             Assert.Equal("number from 0.1 to 100", method.Hyperparameters[1].Range);
 
-            var open = new OpenStream { Stream = "gate-7", Model = TestHost.Model, Method = new Method { Name = "clipped_ema", Hyperparameters = Struct.Parser.ParseJson("""{"momentum":0.5}""") } };
+            var open = new OpenStream { Stream = "gate-7", Model = TestHost.Model, Method = Chosen("clipped_ema", """{"momentum":0.5}""") };
             using var call = await DuplexClient.OpenAsync(new AdaptationService.AdaptationServiceClient(channel), open);
             var first = await ExportAsync(channel);
             for (ulong step = 1; step <= 3; step++)
@@ -48,7 +48,8 @@ public sealed class MethodPluginTests
         using (var channel = server.Connect())
         {
             using var call = await DuplexClient.OpenAsync(new AdaptationService.AdaptationServiceClient(channel), new OpenStream { Stream = "gate-7", Model = TestHost.Model });
-            Assert.Equal((StateOrigin.Restored, "clipped_ema", 0.5), (call.Opened.Origin, call.Opened.Method.Name, call.Opened.Method.Hyperparameters.Fields["momentum"].NumberValue));
+            Assert.Equal((StateOrigin.Restored, "clipped_ema"), (call.Opened.Origin, call.Opened.Method.Name));
+            Assert.Equal(0.5, call.Opened.Method.Hyperparameters.Fields["momentum"].NumberValue);
             Assert.Equal(TestFrames.Adapted(before), TestFrames.Adapted(await ExportAsync(channel)));
             Assert.Equal(4, (await call.StepAsync(4, TestFrames.Tensor(4))).Step.Age.Steps);
         }
@@ -64,7 +65,7 @@ public sealed class MethodPluginTests
     public async Task Step_AMethodThatFails_FailsAloneAndItsNeighboursGoOn(string how, string reason, string message)
     {
         await using var host = await TestHost.StartAsync($"--Methods:Assemblies={Plugin}");
-        var failing = new Method { Name = "failing", Hyperparameters = Struct.Parser.ParseJson($$"""{"how":"{{how}}","after_frames":2}""") };
+        var failing = Chosen("failing", $$"""{"how":"{{how}}","after_frames":2}""");
         using var faulty = await DuplexClient.OpenAsync(host.Adaptation, new OpenStream { Stream = "faulty", Model = TestHost.Model, Method = failing });
         using var clipped = await DuplexClient.OpenAsync(host, "clipped", "clipped_ema");
         using var ema = await DuplexClient.OpenAsync(host, "ema", "ema");
@@ -95,7 +96,7 @@ public sealed class MethodPluginTests
         await using var host = await TestHost.StartAsync($"--Methods:Assemblies:0={Plugin}");
         var refused = await Assert.ThrowsAsync<RpcException>(async () => await host.Streams.CreateStreamAsync(new CreateStreamRequest
         {
-            Stream = new V1.Stream { Name = "never", Model = TestHost.Model, Method = new Method { Name = "failing", Hyperparameters = Struct.Parser.ParseJson("""{"how":"begins"}""") } },
+            Stream = new V1.Stream { Name = "never", Model = TestHost.Model, Method = Chosen("failing", """{"how":"begins"}""") },
         }));
 
         Assert.Contains("it can't begin", refused.Status.Detail, StringComparison.Ordinal);
@@ -111,7 +112,7 @@ public sealed class MethodPluginTests
 
         await AssertRefusedAsync("Methods:Assemblies:0: there is no file '/nowhere/my.dll'", "--Methods:Assemblies:0=/nowhere/my.dll");
         await AssertRefusedAsync("is no .NET assembly", $"--Methods:Assemblies:0={folder.In("text.dll")}");
-        await AssertRefusedAsync("offers no methods; an assembly of methods has [assembly: MethodPlugin(typeof(T))]", $"--Methods:Assemblies:0={Path.Combine(AppContext.BaseDirectory, "TtaService.Client.dll")}");
+        await AssertRefusedAsync("offers no methods; an assembly of methods has [assembly: MethodPlugin(typeof(T))]", $"--Methods:Assemblies:0={Path.Combine(Tests, "TtaService.Client.dll")}");
         await AssertRefusedAsync("Methods:Assemblies:1: ", $"--Methods:Assemblies:0={Plugin}", $"--Methods:Assemblies:1={Plugin}");
         await AssertRefusedAsync("Methods:Assembly is not a setting; Methods has Assemblies", $"--Methods:Assembly={Plugin}");
 
@@ -136,9 +137,13 @@ public sealed class MethodPluginTests
 
         var inspected = await TtaRun.Of("inspect", "tiny", "--models", TestHost.ModelsPath, "--plugin", Plugin, "--method", "ema,clipped_ema{momentum=0.2}");
         Assert.Contains("clipped_ema{momentum=0.2}", inspected.Output, StringComparison.Ordinal);
-        var evaluated = await TtaRun.Of("evaluate", "--model", "fashion-mnist", "--plugin", Plugin, "--method", "source,clipped_ema", "--corruptions", "fog", "--limit", "64", "--csv", "-");
+        string[] evaluation = ["evaluate", "--model", "fashion-mnist", "--method", "source,clipped_ema", "--corruptions", "fog", "--limit", "64", "--csv", "-"];
+        var evaluated = await TtaRun.Of([.. evaluation, "--plugin", Plugin]);
         Assert.Equal((0, ""), (evaluated.ExitCode, evaluated.Error));
         Assert.Contains("clipped_ema", evaluated.Output, StringComparison.Ordinal);
+        (await TtaRun.Of(evaluation)).AssertRefused(2, "method 'clipped_ema' does not exist");
         (await TtaRun.Of("methods", "--plugin", "/nowhere/my.dll")).AssertRefused(2, "--plugin: there is no file '/nowhere/my.dll'");
     }
+
+    private static Method Chosen(string name, string hyperparameters) => new() { Name = name, Hyperparameters = Struct.Parser.ParseJson(hyperparameters) };
 }

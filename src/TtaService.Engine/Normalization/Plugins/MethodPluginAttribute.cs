@@ -6,8 +6,8 @@ namespace TtaService.Engine.Normalization.Plugins;
 [AttributeUsage(AttributeTargets.Assembly)]
 public sealed class MethodPluginAttribute(Type plugin, int contract = MethodPluginAttribute.CurrentContract) : Attribute
 {
-    /// <summary>The contract of this release: what <see cref="INormalizationMethod"/>, and all that it shows a method, look like. Another number for every change that methods which
-    /// were built before it do not survive.</summary>
+    /// <summary>The contract of this release: what <see cref="INormalizationMethod"/>, and all that it shows a method, look like. Another number for every change
+    /// that methods which were built before it do not survive.</summary>
     public const int CurrentContract = 1;
 
     /// <summary>The class with the methods.</summary>

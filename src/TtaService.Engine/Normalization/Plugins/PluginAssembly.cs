@@ -97,5 +97,6 @@ internal static class PluginAssembly
         }
     }
 
-    private static MethodRegistrationException Failed(string path, string what, Exception why) => new($"'{path}' {what}: {why.GetType().Name}: {ForeignText.Clip(why.Message, 300)}", why);
+    private static MethodRegistrationException Failed(string path, string what, Exception why) =>
+        new($"'{path}' {what}: {why.GetType().Name}: {ForeignText.Clip(why.Message, 300)}", why);
 }
