@@ -140,7 +140,7 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
                 wholeParts.Complete(outputs, frames + filled, source);
             }
 
-            var novelty = batch.Observed is null || !answers ? [] : groups.Where(group => group.Observation is not null).SelectMany(group => ToHost<float>(group.Observation!.Novelty)).ToArray();
+            float[] novelty = [.. groups.Where(group => group.Observation is not null).SelectMany(group => ToHost<float>(group.Observation!.Novelty))];
             // Behind the last step may come frames that fill the pass up; nobody asks about them.
             var judged = groups.Where(group => group.Outside is not null).ToArray();
             var outside = judged.SelectMany(group => ToHost<float>(group.Outside!).Select(outside => outside > 0)).ToArray();
@@ -189,11 +189,13 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
     // No pass keeps more for its way back than it may; a part that would, alone, is refused with its step.
     private IEnumerable<StepPart[]> Trainable(Batch batch, List<StepPart[]> passes)
     {
-        var bytes = _pass.GradientBytesOf(batch.Steps[0].Step.Frames.Slice(0, 1), new DevicePass([_pass.Filler.InGroup(0, _pass.Plan.Computed(1))], _parameters, _pass.Plan.AtSource));
+        var alone = new DevicePass([_pass.Filler.InGroup(0, _pass.Plan.Computed(1))], _parameters, _pass.Plan.AtSource);
+        var bytes = _pass.GradientBytesOf(batch.Steps[0].Step.Frames.Slice(0, 1), alone);
         var most = _pass.GradientBytes / bytes;
         foreach (var part in passes.SelectMany(parts => parts).Where(part => _pass.Plan.Computed(part.Count) > most))
         {
-            batch.Steps[part.Step].Outputs.Failure = $"{batch.Steps[part.Step].Runtime.Settings.Name} would keep about {part.Count * bytes:N0} bytes of a step of {part.Count} frames of this "
+            var step = batch.Steps[part.Step];
+            step.Outputs.Failure = $"{step.Runtime.Settings.Name} would keep about {part.Count * bytes:N0} bytes of a step of {part.Count} frames of this "
                 + $"size for its gradients, limit {_pass.GradientBytes:N0} (GradientBytes); send at most {most} frames a step, or use a method without gradients";
         }
 
@@ -212,7 +214,8 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
         return outputs;
     }
 
-    private StepGroup Group(Batch batch, MethodRuntime runtime, StepPart[] parts, Rows rows, int place, int firstStep, int firstFrame, Rows? observations, WholePassParts? whole, bool trains)
+    private StepGroup Group(
+        Batch batch, MethodRuntime runtime, StepPart[] parts, Rows rows, int place, int firstStep, int firstFrame, Rows? observations, WholePassParts? whole, bool trains)
     {
         var frames = parts[0].Count;
         var faults = new string?[parts.Length];
@@ -275,6 +278,9 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
 
         public double Misfit { get; set; }
 
+        /// <summary>Names a proposed tensor that is not finite; null when all are.</summary>
+        public string? NotFinite() => State is not { } place || place.IsFinite ? null : place.NotFinite(Runtime.Layout);
+
         public bool Learns => step.Teaches && !AnyOutside;
 
         /// <summary>Where its state was proposed last; null before, or where nothing adapts.</summary>
@@ -302,7 +308,7 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
             {
                 step.Step.State.Misfit = step.Misfit;
                 results[step.Index] = step.Outputs.Joined() is { } own
-                    ? step.Outputs.Answer(StepAnswers.Judge(step.Step, own, step.Learns, () => step.State is not { } place || place.IsFinite ? null : place.NotFinite(step.Runtime.Layout)), scores)
+                    ? step.Outputs.Answer(StepAnswers.Judge(step.Step, own, step.Learns, step.NotFinite), scores)
                     : StepAnswers.Unchanged(step.Step.State, step.Outputs.FailedAs, step.Outputs.Failure!);
             }
         }
@@ -313,7 +319,8 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
 
         public void Write()
         {
-            Place[] places = [.. Answered.Where(step => !step.Step.Freeze && step.Learns && step.State is not null).Select(step => step.State!.Value), .. Watched.Select(step => step.Observation!.Value)];
+            var learned = Answered.Where(step => !step.Step.Freeze && step.Learns && step.State is not null);
+            Place[] places = [.. learned.Select(step => step.State!.Value), .. Watched.Select(step => step.Observation!.Value)];
             try
             {
                 using var mode = inference_mode();
@@ -373,7 +380,8 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
             for (var place = 0; place < parts.Length; place++)
             {
                 var step = batch.Steps[parts[place].Step];
-                memories.Span[place] = PassMemory.Begin(step.Runtime, parts[place].Count, step.FramesBefore(parts[place]), step.Step.Freeze, _current.AsSpan(place * _floats, _floats));
+                var row = _current.AsSpan(place * _floats, _floats);
+                memories.Span[place] = PassMemory.Begin(step.Runtime, parts[place].Count, step.FramesBefore(parts[place]), step.Step.Freeze, row);
             }
         }
 
@@ -411,7 +419,8 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
                     var place = first + i;
                     using var memory = _memories.Span[place]!;
                     kept.AsSpan(i * floats, memory.Kept.Length).CopyTo(memory.Kept);
-                    memory.Complete(_current.AsSpan(place * _floats, _floats), next.AsSpan(place * _floats, _floats), outputs, group.FirstFrame + (i * group.Frames), frames, source[firstStep + i]);
+                    var (row, firstFrame) = (place * _floats, group.FirstFrame + (i * group.Frames));
+                    memory.Complete(_current.AsSpan(row, _floats), next.AsSpan(row, _floats), outputs, firstFrame, frames, source[firstStep + i]);
                     _batch.Steps[_parts[place].Step].Outputs.TakeUnfiltered(memory.Unfiltered);
                 }
             }

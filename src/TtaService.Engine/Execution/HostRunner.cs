@@ -222,7 +222,8 @@ internal sealed class HostRunner(ModelPass pass) : IBatchRunner
             }
 
             _step.State.Misfit = _verdicts.Sum(verdicts => verdicts.Misfit);
-            return Outputs.Answer(StepAnswers.Judge(_step, own, Learns, () => adapts ? StepAnswers.NotFinite(_step.State.Runtime!.Layout, _arena.Row(_state!.Row)) : null), _scores);
+            string? NotFinite() => adapts ? StepAnswers.NotFinite(_step.State.Runtime!.Layout, _arena.Row(_state!.Row)) : null;
+            return Outputs.Answer(StepAnswers.Judge(_step, own, Learns, NotFinite), _scores);
         }
 
         public void Commit(StepResult answer)

@@ -101,7 +101,8 @@ internal sealed class StepGroup
     /// <param name="pixels">Values per channel and frame.</param>
     /// <param name="spatial">False for a site over [B,C].</param>
     /// <param name="range">What may be learned at the site; null when everything may.</param>
-    public GroupNormalizer Normalize(NormalizationSite site, SiteParameters parameters, (Tensor Mean, Tensor Variance)? statistics, int pixels, bool spatial, SiteRangeTensors? range = null)
+    public GroupNormalizer Normalize(
+        NormalizationSite site, SiteParameters parameters, (Tensor Mean, Tensor Variance)? statistics, int pixels, bool spatial, SiteRangeTensors? range = null)
     {
         var (mean, variance) = (parameters.Mean, parameters.Variance);
         if (statistics is { } batch && NeedsStatistics(site))

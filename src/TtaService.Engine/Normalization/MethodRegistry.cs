@@ -21,6 +21,7 @@ public sealed class MethodRegistry
         UnmixTns.Definition,
         Iabn.Definition,
         Tent.Definition,
+        Eta.Definition,
         AutoMethod.Definition,
     ];
 

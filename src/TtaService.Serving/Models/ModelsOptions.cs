@@ -51,4 +51,9 @@ public sealed class ModelsOptions
 
     /// <summary>Whether clients may have models loaded and unloaded. Default true.</summary>
     public bool AllowChanges { get; set; } = true;
+
+    /// <summary>Bytes of activations that a pass of a model keeps for its way back, where streams learn by gradients (<c>tent</c>); a step that alone needs more is refused.
+    /// Default 0: a quarter of the memory that the process may use, or of what is free on its GPU.</summary>
+    [Range(0, long.MaxValue)]
+    public long GradientBytes { get; set; }
 }

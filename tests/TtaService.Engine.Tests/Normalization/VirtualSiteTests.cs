@@ -25,7 +25,7 @@ public sealed class VirtualSiteTests : IDisposable
     private readonly string _folder = Directory.CreateTempSubdirectory("tta-virtual").FullName;
 
     public static TheoryData<string, bool> MethodsAndDevices { get; } = new(
-        from method in new[] { "source", "prior", "tbn", "alpha_bn", "ema", "tbr", "adaptive", "unmix_tns", "iabn", "tent" }
+        from method in new[] { "source", "prior", "tbn", "alpha_bn", "ema", "tbr", "adaptive", "unmix_tns", "iabn", "tent", "eta" }
         from onDevice in new[] { false, true }
         select (method, onDevice));
 

@@ -30,7 +30,12 @@ public sealed class DifferentiableOperatorTests
         var generator = new Generator(3);
         var x = test.Positive ? rand(test.Shape, ScalarType.Float64, generator: generator) + 0.5 : randn(test.Shape, ScalarType.Float64, generator: generator);
         var direction = randn(test.Shape, ScalarType.Float64, generator: generator);
-        var others = test.Others.Select(other => other is long[] { } longs ? tensor(longs) : other is int[] shape ? randn([.. shape.Select(extent => (long)extent)], ScalarType.Float64, generator: generator).abs() : null).ToArray();
+        Tensor?[] others = [.. test.Others.Select(other => other switch
+        {
+            long[] values => tensor(values),
+            int[] shape => randn([.. shape.Select(extent => (long)extent)], ScalarType.Float64, generator: generator).abs(),
+            _ => null,
+        })];
         var proto = new NodeProto { OpType = name.Split(' ')[0], Name = name, Attribute = { test.Attributes } };
         proto.Input.Add(test.BehindCondition ? ["condition", "x"] : ["x"]);
         var constants = new Dictionary<string, Tensor>();
@@ -134,8 +139,8 @@ public sealed class DifferentiableOperatorTests
 
         foreach (var type in new[]
         {
-            "Relu", "LeakyRelu", "Elu", "Selu", "Celu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Erf", "Softplus", "Softsign", "Mish", "LogSoftmax", "Abs", "Neg", "Exp", "Identity",
-            "Dropout",
+            "Relu", "LeakyRelu", "Elu", "Selu", "Celu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Erf", "Softplus", "Softsign", "Mish", "LogSoftmax", "Abs", "Neg", "Exp",
+            "Identity", "Dropout",
         })
         {
             cases[type] = new Case();

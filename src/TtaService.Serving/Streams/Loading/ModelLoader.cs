@@ -74,12 +74,14 @@ internal sealed partial class ModelLoader(
             Precision = models.Value.Precision,
             Threads = models.Value.Threads,
             // Engines on the CPU share its memory; a GPU has its own.
-            ArenaBytes = models.Value.ArenaBytes > 0 ? models.Value.ArenaBytes : device == "cpu" ? AdaptiveModelOptions.DefaultArenaBytes / devices : null,
+            ArenaBytes = Share(models.Value.ArenaBytes),
+            GradientBytes = Share(models.Value.GradientBytes),
             Observation = drift.Value.Observation,
             Learning = learning.Value.Learning,
             Methods = methods,
             OwnsProcess = true,
         };
+        long? Share(long given) => given > 0 ? given : device == "cpu" ? AdaptiveModelOptions.DefaultArenaBytes / devices : null;
         var engine = await InferenceEngine.StartAsync(folder.OnnxPath, options).ConfigureAwait(false);
         ServedModel? served = null;
         try

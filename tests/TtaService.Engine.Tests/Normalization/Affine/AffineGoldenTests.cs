@@ -20,6 +20,7 @@ public sealed class AffineGoldenTests
     [InlineData("rounds", "tent", """{"rounds":2}""", false)]
     [InlineData("rounds", "tent", """{"rounds":2}""", true)]
     [InlineData("mixed", "tent", """{"test_weight":0.3}""", false)]
+    [InlineData("eata", "eta", """{"optimizer":"sgd","learning_rate":0.05,"entropy_margin":0.85,"similarity_margin":0.8}""", false)]
     public void Run_GoldenSteps_MovesScalesAndBiasesAsTheReferenceDoes(string golden, string method, string hyperparameters, bool onDevice)
     {
         using var model = Trainable.Load(new AdaptiveModelOptions { UsesTorchOperators = onDevice });
@@ -32,6 +33,11 @@ public sealed class AffineGoldenTests
             Assert.Equal(t + 1, result.Steps);
             Close.Assert(Trainable.Golden($"{golden}.logits.{t}"), result.Outputs[0].Values, Tolerance, $"{golden}, step {t}: logits");
             var snapshot = model.Export(state, default);
+            if (method == "eta")
+            {
+                Close.Assert(Trainable.Golden($"{golden}.average.{t}"), Trainable.Tensor(snapshot, "stream.average"), Tolerance, $"{golden}, step {t}: average");
+            }
+
             for (var i = 0; i < Layers.Length; i++)
             {
                 Close.Assert(Trainable.Golden($"{golden}.{i}.scale.{t}"), Trainable.Tensor(snapshot, $"{Layers[i]}.scale"), Tolerance, $"{golden}, step {t}: scale of {Layers[i]}");

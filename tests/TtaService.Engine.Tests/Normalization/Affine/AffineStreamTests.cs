@@ -15,7 +15,7 @@ public sealed class AffineStreamTests : IDisposable
 
     private readonly string _folder = Directory.CreateTempSubdirectory("tta-affine").FullName;
 
-    /// <summary>One backward pass for the batch: each stream's gradients (after one step, SGD's momentum is the gradient) and all that follows are those of the stream alone.</summary>
+    /// <summary>One backward pass for the batch: each stream's gradients (SGD's momentum after one step) and all that follows are those of the stream alone.</summary>
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
@@ -109,7 +109,7 @@ public sealed class AffineStreamTests : IDisposable
         var sites = bound.Sites;
         float[] before = [.. sites.SelectMany(site => (float[])[.. site.Weight, .. site.Bias])];
         float[] source = [.. before];
-        float[] reach = [.. sites.SelectMany(site => site.Weight.Select(weight => 8 * Math.Max(Math.Abs(weight), site.Weight.Average(Math.Abs))) is var own ? own.Concat(own) : [])];
+        float[] reach = [.. sites.SelectMany(site => Reach(site).Concat(Reach(site)))];
         for (var t = 0; t < 60; t++)
         {
             Assert.Equal(StepStatus.Ok, bound.Run([new StreamStep(state, Trainable.Frames(t % 6))])[0].Status);
@@ -313,6 +313,8 @@ public sealed class AffineStreamTests : IDisposable
 
     private static float[] Affine(byte[] snapshot) =>
         [.. Layers.SelectMany(layer => (float[])[.. Trainable.Tensor(snapshot, $"{layer}.scale"), .. Trainable.Tensor(snapshot, $"{layer}.bias")])];
+
+    private static IEnumerable<float> Reach(NormalizationSite site) => site.Weight.Select(weight => 8 * Math.Max(Math.Abs(weight), site.Weight.Average(Math.Abs)));
 
     // A frozen stream is watched, too.
     private static float[][] WithoutObservation(byte[] snapshot) =>
