@@ -45,6 +45,7 @@ public sealed class AdaptiveModel : IDisposable
         _encoding = encoding;
         _hints = hints;
         _isForCalibration = options.ForCalibration;
+        Methods = options.Methods;
         var placed = graph.Sites.Where(site => site.Kind == SiteKind.Virtual).Select(site => site.Name).ToHashSet(StringComparer.Ordinal);
         IdleSites = [.. graph.VirtualSites.Where(site => !placed.Contains(site.Name))];
         Answer = answer;
@@ -75,6 +76,9 @@ public sealed class AdaptiveModel : IDisposable
         _torch = new Lazy<IBatchRunner>(() => onHost ? DeviceRunner.ForTraining(Pass, device) : _runner);
         _runs = new StepRuns(Pass, _states, _runner, _torch, collapseFrames);
     }
+
+    /// <summary>The methods that its streams can have.</summary>
+    public MethodRegistry Methods { get; }
 
     /// <summary>SHA-256 of the ONNX file, lower-case hex.</summary>
     public string Digest => _graph.Digest;
@@ -160,7 +164,7 @@ public sealed class AdaptiveModel : IDisposable
     internal ModelPass Pass { get; }
 
     /// <summary>Where the time of the last <see cref="Run"/> went.</summary>
-    public PassTimes RunTimes => Pass.Times;
+    internal PassTimes RunTimes => Pass.Times;
 
     /// <summary>Loads a model.</summary>
     /// <exception cref="ModelLoadException">The file, or its calibration, can't be used; the message lists why.</exception>
@@ -237,9 +241,22 @@ public sealed class AdaptiveModel : IDisposable
     /// <summary>Null when the method can run on this model, else why not and what to do (a model whose BatchNormalization was folded away).</summary>
     public string? WhyUnavailable(MethodSettings method)
     {
-        if (!Unbound(method).ReadsFrames)
+        try
         {
-            return null;
+            if (!ReferenceEquals(Methods.Find(method.Name), method.Definition))
+            {
+                return $"the model was loaded without this method {method.Name}; load it with AdaptiveModelOptions.Methods that hold it, "
+                    + "and make the settings by the same registry";
+            }
+
+            if (!MethodRuntime.ReadsFramesOf(method, Unbound(method)))
+            {
+                return null;
+            }
+        }
+        catch (MethodSettingsException fault)
+        {
+            return fault.Message;
         }
 
         if (_isForCalibration)
@@ -274,8 +291,9 @@ public sealed class AdaptiveModel : IDisposable
         : null;
 
     /// <summary>Bytes of state that a stream of this method keeps, its observed statistics included.</summary>
+    /// <exception cref="MethodSettingsException">The method can't be made on this model.</exception>
     public long StateBytes(MethodSettings method) =>
-        _states.ObservedBytes + sizeof(float) * (long)new StateLayout(Sites, MethodRuntime.Bind(method, _states.Target), new SiteFilter(method)).RowFloats;
+        _states.ObservedBytes + sizeof(float) * (long)MethodRuntime.LayoutOf(method, MethodRuntime.Bind(method, _states.Target), Sites).RowFloats;
 
     /// <summary>A fresh stream state.</summary>
     /// <exception cref="MethodSettingsException">The method can't run on this model (see <see cref="WhyUnavailable"/>).</exception>
@@ -320,7 +338,7 @@ public sealed class AdaptiveModel : IDisposable
             return;
         }
 
-        var content = StreamSnapshot.Check(snapshot, Digest);
+        var content = StreamSnapshot.Check(snapshot, Digest, Methods);
         if (!content.Method.Equals(state.Method))
         {
             throw new SnapshotException($"the snapshot is of method {content.Method}, the stream's is {state.Method}");
@@ -338,14 +356,14 @@ public sealed class AdaptiveModel : IDisposable
 
     /// <summary>The method of a snapshot of this model.</summary>
     /// <exception cref="SnapshotException">Not usable here; the message says why.</exception>
-    public MethodSettings MethodOf(ReadOnlySpan<byte> snapshot) => StreamSnapshot.Check(snapshot, Digest).Method;
+    public MethodSettings MethodOf(ReadOnlySpan<byte> snapshot) => StreamSnapshot.Check(snapshot, Digest, Methods).Method;
 
     /// <summary>A state from a snapshot.</summary>
     /// <exception cref="SnapshotException">Not usable here; the message says why.</exception>
     /// <exception cref="ArenaFullException">No room for another resident stream; evict one.</exception>
     public StreamState Import(ReadOnlySpan<byte> snapshot)
     {
-        var content = StreamSnapshot.Check(snapshot, Digest);
+        var content = StreamSnapshot.Check(snapshot, Digest, Methods);
         if (WhyUnavailable(content.Method) is { } reason)
         {
             throw new SnapshotException(reason);
@@ -459,5 +477,5 @@ public sealed class AdaptiveModel : IDisposable
     }
 
     // For what is the same on any model, without what a method prepares for this one.
-    private static INormalizationMethod Unbound(MethodSettings method) => NormalizationMethods.Find(method.Name)!.Create(method, new MethodTarget([]));
+    private static INormalizationMethod Unbound(MethodSettings method) => method.Definition.Make(method, new MethodTarget([]));
 }

@@ -1,6 +1,7 @@
 using TtaService.Engine.Answers;
 using TtaService.Engine.Calibration;
 using TtaService.Engine.Drift;
+using TtaService.Engine.Normalization;
 
 namespace TtaService.Engine.Execution;
 
@@ -70,6 +71,9 @@ public sealed record AdaptiveModelOptions
 
     /// <summary>What streams may learn from, and when they go back to the source by themselves; null learns everything that is finite, as published code does.</summary>
     public LearningOptions? Learning { get; init; } = new();
+
+    /// <summary>The methods that streams can have. Default: the engine's own.</summary>
+    public MethodRegistry Methods { get; init; } = MethodRegistry.BuiltIn;
 
     /// <summary>Take the path of other devices on the CPU, too: for comparing the two.</summary>
     internal bool UsesTorchOperators { get; init; }

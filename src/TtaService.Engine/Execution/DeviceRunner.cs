@@ -147,10 +147,12 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
             var misfits = judged
                 .SelectMany(group => group.Misfit is { } misfit ? ToHost<float>(misfit) : new float[group.Steps])
                 .ToArray();
+            string?[] faults = [.. groups.SelectMany(group => group.Faults)];
             var (at, inOrder) = (0, 0);
             foreach (var part in order)
             {
                 var step = batch.Steps[part.Step];
+                step.Outputs.TakeFault(faults.Length > 0 ? faults[inOrder] ?? memories[inOrder]?.Fault : null);
                 if (answers)
                 {
                     step.Outputs.Take(outputs, at, part.Count);
@@ -216,7 +218,8 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
         Batch batch, MethodRuntime runtime, StepPart[] parts, Rows rows, int place, int firstStep, int firstFrame, Rows? observations, WholePassParts? whole, bool trains)
     {
         var frames = parts[0].Count;
-        var figures = Array.ConvertAll(parts, part => runtime.Method.StepFigures(frames, batch.Steps[part.Step].FramesBefore(part)));
+        var faults = new string?[parts.Length];
+        var figures = StepFigures.Of(runtime, frames, Array.ConvertAll(parts, part => batch.Steps[part.Step].FramesBefore(part)), faults);
         var group = new StepGroup
         {
             Runtime = runtime,
@@ -227,7 +230,7 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
             Next = rows.Next.narrow(0, place, parts.Length),
             Outside = _ranges is null ? null : zeros([parts.Length, frames], device: _device),
             Misfit = _ranges is not null && Array.Exists(parts, part => batch.Steps[part.Step].Step.ComparesFit) ? zeros([parts.Length], device: _device) : null,
-            Figures = tensor(figures.SelectMany(step => step).ToArray(), [parts.Length, figures[0].Length], device: _device),
+            Figures = tensor(figures, [parts.Length, figures.Length / parts.Length], device: _device),
             Affine = runtime.Method is IAffineMethod ? new AffineRows(runtime, _pass.Sites, rows.Current.narrow(0, place, parts.Length), trains) : null,
             Begun = whole?.Begun(place, parts.Length, _device),
             Kept = whole?.Kept(place, parts.Length, _device),
@@ -240,6 +243,11 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
                     observations.Current.narrow(0, firstStep, parts.Length),
                     observations.Next.narrow(0, firstStep, parts.Length)),
         };
+        for (var i = 0; i < parts.Length; i++)
+        {
+            group.Faults[i] = faults[i] ?? whole?.FaultOf(place + i);
+        }
+
         whole?.Add(group, place, firstStep);
         return group;
     }
@@ -248,7 +256,8 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
         where T : unmanaged
     {
         using var host = values.contiguous().cpu();
-        return host.data<T>().ToArray();
+        // Torch has no memory for nothing.
+        return host.numel() == 0 ? [] : host.data<T>().ToArray();
     }
 
     /// <summary>A step with the rows that it proposes.</summary>
@@ -300,7 +309,7 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
                 step.Step.State.Misfit = step.Misfit;
                 results[step.Index] = step.Outputs.Joined() is { } own
                     ? step.Outputs.Answer(StepAnswers.Judge(step.Step, own, step.Learns, step.NotFinite), scores)
-                    : StepAnswers.Unchanged(step.Step.State, StepStatus.Refused, step.Outputs.Failure!);
+                    : StepAnswers.Unchanged(step.Step.State, step.Outputs.FailedAs, step.Outputs.Failure!);
             }
         }
 
@@ -380,7 +389,10 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
         public Tensor Begun(int place, int count, Device device) => ToDevice(place, count, memory => memory.Begun.ToArray(), device);
 
         /// <summary>What sites keep, [S,floats].</summary>
-        public Tensor Kept(int place, int count, Device device) => zeros([count, _memories.Span[place]!.Kept.Length], device: device);
+        public Tensor Kept(int place, int count, Device device) => zeros([count, Longest(place, count, memory => memory.Kept.Length)], device: device);
+
+        /// <summary>Why a step's method failed at the beginning; null when it did not.</summary>
+        public string? FaultOf(int place) => _memories.Span[place]!.Fault;
 
         public void Add(StepGroup group, int place, int firstStep) => _groups.Add((group, place, firstStep));
 
@@ -401,11 +413,12 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
             foreach (var (group, first, firstStep) in _groups)
             {
                 var kept = ToHost<float>(group.Kept!);
+                var floats = kept.Length / group.Steps;
                 for (var i = 0; i < group.Steps; i++)
                 {
                     var place = first + i;
                     using var memory = _memories.Span[place]!;
-                    kept.AsSpan(i * memory.Kept.Length, memory.Kept.Length).CopyTo(memory.Kept);
+                    kept.AsSpan(i * floats, memory.Kept.Length).CopyTo(memory.Kept);
                     var (row, firstFrame) = (place * _floats, group.FirstFrame + (i * group.Frames));
                     memory.Complete(_current.AsSpan(row, _floats), next.AsSpan(row, _floats), outputs, firstFrame, frames, source[firstStep + i]);
                     _batch.Steps[_parts[place].Step].Outputs.TakeUnfiltered(memory.Unfiltered);
@@ -417,9 +430,18 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
 
         private Tensor ToDevice(int place, int count, Func<PassMemory, float[]> content, Device device)
         {
-            float[][] rows = [.. Enumerable.Range(place, count).Select(at => content(_memories.Span[at]!))];
-            return tensor(rows.SelectMany(row => row).ToArray(), [count, rows[0].Length], device: device);
+            // Of a step that failed at the beginning there may be less.
+            var (floats, rows) = (Longest(place, count, memory => content(memory).Length), new List<float>());
+            for (var at = 0; at < count; at++)
+            {
+                rows.AddRange(content(_memories.Span[place + at]!));
+                rows.AddRange(new float[((at + 1) * floats) - rows.Count]);
+            }
+
+            return tensor(rows.ToArray(), [count, floats], device: device);
         }
+
+        private int Longest(int place, int count, Func<PassMemory, int> length) => Enumerable.Range(place, count).Max(at => length(_memories.Span[at]!));
     }
 
     /// <summary>A step's row among those that a pass proposes.</summary>

@@ -191,11 +191,13 @@ internal sealed class HostRunner(ModelPass pass) : IBatchRunner
                 _verdicts.Add(verdicts);
             }
 
+            var memory = PassMemory.Begin(state.Runtime!, part.Count, state.Frames + before, _step.Freeze, new ReadOnlySpan<float>(row, _arena.RowFloats));
             return new StepInPass(state.Runtime!, firstFrame, part.Count, state.Frames + before, row, next)
             {
                 Observation = observation,
                 Verdicts = verdicts,
-                Memory = PassMemory.Begin(state.Runtime!, part.Count, state.Frames + before, _step.Freeze, new ReadOnlySpan<float>(row, _arena.RowFloats)),
+                Memory = memory,
+                Fault = memory?.Fault,
             };
         }
 
@@ -209,13 +211,14 @@ internal sealed class HostRunner(ModelPass pass) : IBatchRunner
             using var memory = pass.Memory;
             memory?.Complete(new ReadOnlySpan<float>(pass.Row, _arena.RowFloats), new Span<float>(pass.NextRow, _arena.RowFloats), outputs, pass.FirstFrame, frames, source);
             Outputs.TakeUnfiltered(memory?.Unfiltered);
+            Outputs.TakeFault(pass.Fault ?? memory?.Fault);
         }
 
         public StepResult Judge(bool adapts)
         {
             if (Outputs.Joined() is not { } own)
             {
-                return StepAnswers.Unchanged(_step.State, StepStatus.Refused, Outputs.Failure!);
+                return StepAnswers.Unchanged(_step.State, Outputs.FailedAs, Outputs.Failure!);
             }
 
             _step.State.Misfit = _verdicts.Sum(verdicts => verdicts.Misfit);

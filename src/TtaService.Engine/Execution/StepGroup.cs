@@ -42,6 +42,9 @@ internal sealed class StepGroup
     /// <summary>The streams' own scales and biases; null for a method that has none.</summary>
     public AffineRows? Affine { get; init; }
 
+    /// <summary>One a step: why its method failed; null while it did not. Of the engine's own methods nothing is told.</summary>
+    public string?[] Faults => field ??= new string?[Steps];
+
     /// <summary>Null when the steps are not observed.</summary>
     public required GroupObservation? Observation { get; init; }
 
@@ -118,7 +121,7 @@ internal sealed class StepGroup
 
             if (adapts)
             {
-                (mean, variance) = Runtime.Method.Forward(new SiteTensors
+                var shown = new SiteTensors
                 {
                     Site = site,
                     SourceMean = parameters.Mean,
@@ -134,7 +137,8 @@ internal sealed class StepGroup
                     Figures = Figures,
                     Begun = Begun,
                     Kept = Kept,
-                });
+                };
+                (mean, variance) = TorchForm.Forward(Runtime, shown, Faults);
             }
 
             if (range is not null && adapts && Misfit is { } misfit)

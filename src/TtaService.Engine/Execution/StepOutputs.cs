@@ -9,6 +9,18 @@ internal sealed class StepOutputs
     /// <summary>Why a pass of the step could not be run; null while all could.</summary>
     public string? Failure { get; set; }
 
+    /// <summary>How a step ends that has a <see cref="Failure"/>.</summary>
+    public StepStatus FailedAs { get; private set; } = StepStatus.Refused;
+
+    /// <summary>Takes what the step's method failed with; null for nothing.</summary>
+    public void TakeFault(string? fault)
+    {
+        if (fault is not null && Failure is null)
+        {
+            (Failure, FailedAs) = (fault, StepStatus.MethodFailed);
+        }
+    }
+
     /// <summary>Takes the step's frames from a pass's outputs, [frames, ...] each.</summary>
     public void Take(OutputTensor[] outputs, int firstFrame, int count) => _parts.Add(Array.ConvertAll(outputs, output => output.Part(firstFrame, count)));
 

@@ -1,4 +1,5 @@
 using TtaService.Engine.Drift;
+using TtaService.Engine.Normalization;
 using TtaService.Engine.Normalization.Affine;
 using TtaService.Engine.Streams;
 
@@ -21,7 +22,12 @@ internal sealed class StepRuns(ModelPass pass, StreamStates states, IBatchRunner
         {
             var frames = steps[i].Frames.Count;
             var together = PassSchedule.SmallestPart(frames, pass.Plan.FramesPerPass);
-            if (steps[i].State.Runtime!.Method.Refuses(together) is { } reason)
+            var (reason, fault) = Refusal(steps[i].State.Runtime!, together);
+            if (fault is not null)
+            {
+                results[i] = StepAnswers.Unchanged(steps[i].State, StepStatus.MethodFailed, fault);
+            }
+            else if (reason is not null)
             {
                 var parts = together == frames ? reason
                     : $"the model takes {pass.Plan.FramesPerPass} frame(s) a pass ({pass.Plan.Reason}), so that of {frames} frames only {together} are normalized "
@@ -37,6 +43,18 @@ internal sealed class StepRuns(ModelPass pass, StreamStates states, IBatchRunner
         marked.Join(results, aside);
         CheckForCollapse(steps, results);
         return results;
+    }
+
+    private static (string? Reason, string? Fault) Refusal(MethodRuntime runtime, int frames)
+    {
+        try
+        {
+            return (runtime.Method.Refuses(frames), null);
+        }
+        catch (Exception fault) when (MethodFault.IsOwn(fault))
+        {
+            return (null, MethodFault.Message(runtime.Settings.Name, $"when it was asked whether it takes {frames} frames", fault));
+        }
     }
 
     // The steps that are not null and have no result yet.
@@ -59,7 +77,7 @@ internal sealed class StepRuns(ModelPass pass, StreamStates states, IBatchRunner
                 }
 
                 // Without a site to adapt or to observe the folded graph answers, which is faster.
-                (step.State.Runtime!.Method.ReadsFrames || (observes && step.Teaches && IsObservedNow(step.State)) ? adapted : plain).Add(i);
+                (step.State.Runtime!.ReadsFrames || (observes && step.Teaches && IsObservedNow(step.State)) ? adapted : plain).Add(i);
             }
         }
 
@@ -134,20 +152,22 @@ internal sealed class StepRuns(ModelPass pass, StreamStates states, IBatchRunner
             return;
         }
 
-        var fresh = contradicted.ConvertAll(suspect => states.FreshTwin(suspect.Step.State));
+        var fresh = new List<StreamState>(contradicted.Count);
         try
         {
-            var (own, ofFresh) = (new StepResult[contradicted.Count], new StepResult[contradicted.Count]);
+            contradicted.RemoveAll(suspect => !TryBeginAnew(suspect.Step.State, fresh));
+            var (own, anew) = (new StepResult[contradicted.Count], new StepResult[contradicted.Count]);
             RunParts(contradicted.ConvertAll(suspect => suspect.Step), own, observes: false);
-            RunParts([.. contradicted.Zip(fresh, (suspect, twin) => suspect.Step with { State = twin })], ofFresh, observes: false);
+            RunParts([.. contradicted.Zip(fresh, (suspect, twin) => suspect.Step with { State = twin })], anew, observes: false);
             for (var i = 0; i < contradicted.Count; i++)
             {
-                var (index, step) = contradicted[i];
+                var ((index, step), twin) = (contradicted[i], fresh[i]);
                 // Scales and biases describe no frames: they have collapsed where the class of the run is theirs alone.
                 var (misfit, freshMisfit) = step.State.Runtime!.Method is IAffineMethod
-                    ? (Named(step, own[i]), Named(step, ofFresh[i]))
-                    : (step.State.Misfit, fresh[i].Misfit);
-                if (step.State.Collapse.HasCollapsed(misfit, freshMisfit))
+                    ? (Named(step, own[i]), Named(step, anew[i]))
+                    : (step.State.Misfit, twin.Misfit);
+                // A method that fails here has not been compared.
+                if (own[i].Status != StepStatus.MethodFailed && anew[i].Status != StepStatus.MethodFailed && step.State.Collapse.HasCollapsed(misfit, freshMisfit))
                 {
                     step.State.Frames = 0;
                     states.Initialize(step.State);
@@ -161,6 +181,20 @@ internal sealed class StepRuns(ModelPass pass, StreamStates states, IBatchRunner
         }
 
         double Named(StreamStep step, StepResult answer) => answer.Status == StepStatus.Ok ? step.State.Collapse.Named(answer.Outputs[scores].Values, classes) : 0;
+    }
+
+    // The answers are committed: a method that can't begin a state now fails nobody.
+    private bool TryBeginAnew(StreamState state, List<StreamState> fresh)
+    {
+        try
+        {
+            fresh.Add(states.FreshTwin(state));
+            return true;
+        }
+        catch (MethodSettingsException)
+        {
+            return false;
+        }
     }
 
     // A method without statistics is observed in full until it has warmed up, then now and then: its folded graph shows nothing, and the other one costs more.

@@ -68,6 +68,9 @@ public enum StepStatus
 
     /// <summary>The outputs or the proposed statistics were not finite; nothing changed.</summary>
     NotFinite,
+
+    /// <summary>The method's own code threw, or its answer was none; nothing changed, and the other steps of the pass were answered.</summary>
+    MethodFailed,
 }
 
 /// <summary>What a step gave.</summary>

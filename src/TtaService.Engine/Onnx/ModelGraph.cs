@@ -10,7 +10,7 @@ namespace TtaService.Engine.Onnx;
 /// <summary>An input or output of a model.</summary>
 /// <param name="Name">Its name in the graph.</param>
 /// <param name="Shape">Extents, -1 for a dynamic axis; empty when the graph does not say.</param>
-public sealed record GraphValue(string Name, IReadOnlyList<long> Shape)
+internal sealed record GraphValue(string Name, IReadOnlyList<long> Shape)
 {
     /// <summary>The declared element type by its name in ONNX: FLOAT, UINT8, …; UNDEFINED when the graph does not say.</summary>
     public string ElementType { get; init; } = "UNDEFINED";
@@ -20,7 +20,7 @@ public sealed record GraphValue(string Name, IReadOnlyList<long> Shape)
 }
 
 /// <summary>An ONNX graph, compiled once to a list of instructions over tensors. Not thread-safe.</summary>
-public sealed class ModelGraph : IDisposable
+internal sealed class ModelGraph : IDisposable
 {
     private readonly GraphCompiler _compiler;
     private readonly Program _adaptive;

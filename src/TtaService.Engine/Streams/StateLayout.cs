@@ -11,11 +11,6 @@ internal sealed class StateLayout
 
     private readonly (int Offset, int Length)[] _sites;
 
-    public StateLayout(IReadOnlyList<NormalizationSite> sites, INormalizationMethod method, SiteFilter filter)
-        : this(sites, site => filter.Selects(site) ? method.StateAt(site) : [], (method as IPassMethod)?.StreamState ?? (method as IAffineMethod)?.StreamState ?? [])
-    {
-    }
-
     /// <summary>A layout of the tensors that are named for each site.</summary>
     public StateLayout(IReadOnlyList<NormalizationSite> sites, Func<NormalizationSite, IReadOnlyList<StateTensor>> tensorsAt, IReadOnlyList<StateTensor>? ofStream = null)
     {

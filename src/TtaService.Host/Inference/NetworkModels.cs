@@ -1,12 +1,13 @@
 using System.Collections.Concurrent;
 using Microsoft.Extensions.Options;
+using TtaService.Engine.Normalization;
 using TtaService.Serving.Front;
 using TtaService.Serving.Streams;
 
 namespace TtaService.Host.Inference;
 
 /// <summary>The served networks as the Open Inference Protocol sees them.</summary>
-internal sealed class NetworkModels(IServedModels models, IStreamStepping streams, IStreamOperations operations, IOptions<StreamsOptions> options)
+internal sealed class NetworkModels(IServedModels models, IStreamStepping streams, IStreamOperations operations, IOptions<StreamsOptions> options, MethodRegistry methods)
 {
     // A description is put together from every site and output: once a model, not once a request, until a model is loaded or unloaded.
     private volatile Known _known = new(-1);
@@ -32,7 +33,7 @@ internal sealed class NetworkModels(IServedModels models, IStreamStepping stream
         }
 
         // The empty name is that of the only model elsewhere, and of none here.
-        return name.Length > 0 && models.Find(name).Value is { } model ? known.GetOrAdd(name, new NetworkModel(model, streams, operations, options.Value)) : null;
+        return name.Length > 0 && models.Find(name).Value is { } model ? known.GetOrAdd(name, new NetworkModel(model, streams, operations, options.Value, methods)) : null;
     }
 
     /// <summary>Loads a model as its folder is now.</summary>

@@ -7,17 +7,21 @@ using TtaService.Serving.Models;
 namespace TtaService.Serving.Front;
 
 /// <summary>A normalization site.</summary>
-internal sealed record SiteDescription(string Name, SiteKind Kind, int Channels);
+/// <param name="Name">Its name.</param>
+/// <param name="Kind">What of the graph it is.</param>
+/// <param name="Channels">Channels C.</param>
+public sealed record SiteDescription(string Name, SiteKind Kind, int Channels);
 
 /// <summary>A method on a model.</summary>
 /// <param name="Method">The method.</param>
 /// <param name="WhyUnavailable">Why the model can't run it; null when it can.</param>
 /// <param name="StateBytes">Of a stream with its default settings; 0 when it is not available.</param>
-internal sealed record MethodOnModel(MethodDescription Method, string? WhyUnavailable, long StateBytes);
+public sealed record MethodOnModel(MethodDescription Method, string? WhyUnavailable, long StateBytes);
 
 /// <summary>A model that is served.</summary>
-internal sealed record ModelDescription
+public sealed record ModelDescription
 {
+    /// <summary>Of its folder.</summary>
     public required string Name { get; init; }
 
     /// <summary>The number of its folder in the model's; 1 for a model without versions.</summary>
@@ -32,13 +36,16 @@ internal sealed record ModelDescription
     /// <summary>As in <c>model.json</c>.</summary>
     public required JsonObject Preprocessing { get; init; }
 
+    /// <summary>The graph's name of its input.</summary>
     public required string InputName { get; init; }
 
+    /// <summary>What the input's elements are: <c>float32</c>, …</summary>
     public required string InputType { get; init; }
 
     /// <summary>-1 for what may differ.</summary>
     public required IReadOnlyList<long> InputShape { get; init; }
 
+    /// <summary>What it gives, and what that is.</summary>
     public required IReadOnlyList<ModelOutput> Outputs { get; init; }
 
     /// <summary>The output that predictions are read from; null when there is none.</summary>
@@ -58,7 +65,7 @@ internal sealed record ModelDescription
 }
 
 /// <summary>The models that are served and what their streams can ask for, for whatever protocol. What is refused is a value. Thread-safe.</summary>
-internal interface IServedModels
+public interface IServedModels
 {
     /// <summary>By name.</summary>
     IReadOnlyList<ModelDescription> All { get; }

@@ -1,4 +1,5 @@
 using Microsoft.Extensions.Options;
+using TtaService.Engine.Execution;
 using TtaService.Engine.Normalization;
 using TtaService.Serving.Models;
 using TtaService.Serving.Streams;
@@ -20,12 +21,7 @@ internal sealed class ServedModels(ModelCatalog models, ModelChanges changes, St
     public Outcome<IReadOnlyList<MethodOnModel>> Methods(string model) => Outcome.Of<IReadOnlyList<MethodOnModel>>(() =>
     {
         var engine = models.Find(model).Engine.Model;
-        return [.. NormalizationMethods.All.Select(method =>
-        {
-            var settings = MethodSettings.Create(method.Name);
-            var unavailable = engine.WhyUnavailable(settings);
-            return new MethodOnModel(method, unavailable, unavailable is null ? engine.StateBytes(settings) : 0);
-        })];
+        return [.. engine.Methods.All.Select(method => Describe(engine, method))];
     });
 
     public Task<Outcome<ModelDescription>> LoadAsync(string name) => Outcome.OfAsync(async () =>
@@ -49,6 +45,25 @@ internal sealed class ServedModels(ModelCatalog models, ModelChanges changes, St
                 FailureKind.FailedPrecondition,
                 "MODEL_CHANGES_OFF",
                 "explicit model load / unload is not allowed: Models:AllowChanges is false; change the repository and restart the server, or have it watched (Models:WatchEvery)"));
+        }
+    }
+
+    private static MethodOnModel Describe(AdaptiveModel engine, MethodDescription method)
+    {
+        var settings = engine.Methods.Settings(method.Name);
+        if (engine.WhyUnavailable(settings) is { } unavailable)
+        {
+            return new MethodOnModel(method, unavailable, 0);
+        }
+
+        try
+        {
+            return new MethodOnModel(method, null, engine.StateBytes(settings));
+        }
+        catch (MethodSettingsException fault)
+        {
+            // A plug-in's method; the others have nothing to do with it.
+            return new MethodOnModel(method, fault.Message, 0);
         }
     }
 

@@ -74,8 +74,8 @@ internal sealed class StreamStepping(StreamOpenings openings, StreamDepartures d
     public OpenedStream Describe(StreamSession session, StateOrigin origin)
     {
         var stream = session.Describe();
-        var warning = NormalizationMethods.All.First(method => method.Name == stream.Method.Name).Warning;
-        var caution = session.Model.Engine.Model.Caution(stream.Method);
+        var engine = session.Model.Engine.Model;
+        var (warning, caution) = (engine.Methods.Describe(stream.Method.Name)?.Warning, engine.Caution(stream.Method));
         IReadOnlyList<string> warnings = [.. new[] { warning, caution }.OfType<string>(), .. session.Tell()];
         return new OpenedStream(stream, origin, options.Value.MaxPendingSteps, intake.MaxFramesPerStep(session.Model), warnings)
         {

@@ -137,12 +137,12 @@ internal sealed class ModelFolder
     {
         if (_manifest.DefaultMethod is not { } entry)
         {
-            return MethodSettings.Create(model.Sites.Count > 0 && model.Calibration is not null ? "auto" : "source");
+            return model.Methods.Settings(model.Sites.Count > 0 && model.Calibration is not null ? "auto" : "source");
         }
 
         try
         {
-            var method = MethodSettings.Create(entry.Name, entry.Hyperparameters);
+            var method = model.Methods.Settings(entry.Name, entry.Hyperparameters);
             return model.WhyUnavailable(method) is { } reason ? throw new MethodSettingsException(reason) : method;
         }
         catch (MethodSettingsException wrong)

@@ -41,11 +41,6 @@ public sealed class ModelsOptions
     [Range(0, long.MaxValue)]
     public long ArenaBytes { get; set; }
 
-    /// <summary>Bytes of activations that a pass of a model keeps for its way back, where streams learn by gradients (<c>tent</c>); a step that alone needs more is refused.
-    /// Default 0: a quarter of the memory that the process may use, or of what is free on its GPU.</summary>
-    [Range(0, long.MaxValue)]
-    public long GradientBytes { get; set; }
-
     /// <summary>How often the repository is looked at for models that were added, changed or taken away. A change is taken up once it is the same in two looks. Default 0: only
     /// who asks for it has a model loaded.</summary>
     [Range(typeof(TimeSpan), "00:00:00", "1.00:00:00")]
@@ -56,4 +51,9 @@ public sealed class ModelsOptions
 
     /// <summary>Whether clients may have models loaded and unloaded. Default true.</summary>
     public bool AllowChanges { get; set; } = true;
+
+    /// <summary>Bytes of activations that a pass of a model keeps for its way back, where streams learn by gradients (<c>tent</c>); a step that alone needs more is refused.
+    /// Default 0: a quarter of the memory that the process may use, or of what is free on its GPU.</summary>
+    [Range(0, long.MaxValue)]
+    public long GradientBytes { get; set; }
 }

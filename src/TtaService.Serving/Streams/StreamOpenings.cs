@@ -1,5 +1,6 @@
 using Microsoft.Extensions.Options;
 using TtaService.Engine.Execution;
+using TtaService.Engine.Normalization;
 using TtaService.Engine.Streams;
 using TtaService.Serving.Store;
 using TtaService.Serving.Streams.Keeping;
@@ -347,6 +348,10 @@ internal sealed partial class StreamOpenings(
         {
             // It took so long to come here that the model has been replaced and is gone.
             throw new FailureException(Failure.Replaced(model.Name));
+        }
+        catch (MethodSettingsException fault)
+        {
+            throw new FailureException(StreamRequestRules.Unavailable(model, $"can't begin a state: {fault.Message}"));
         }
     }
 

@@ -46,7 +46,7 @@ public sealed class DeployedModelTests : IDisposable
         using var calibrated = AdaptiveModel.Load(path, new AdaptiveModelOptions { Calibration = calibration });
         Assert.Equal(sites, calibrated.Sites.Count);
         var source = calibrated.RunSource([Frames(100, 4, side)])[0].Values;
-        foreach (var method in NormalizationMethods.All.Select(method => MethodSettings.Create(method.Name)))
+        foreach (var method in MethodRegistry.BuiltIn.All.Select(method => MethodSettings.Create(method.Name)))
         {
             Assert.Null(calibrated.WhyUnavailable(method));
             var (alone, beside, neighbour) = (calibrated.CreateState(method, 1), calibrated.CreateState(method, 1), calibrated.CreateState(method, 2));

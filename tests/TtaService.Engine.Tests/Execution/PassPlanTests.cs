@@ -54,7 +54,8 @@ public abstract class PassPlanTests(bool usesTorchOperators) : IDisposable
         Assert.Empty(plain.Notices);
         Assert.Empty(flat.Notices);
         // With one component: more start from numbers drawn for the model's file.
-        foreach (var method in NormalizationMethods.All.Select(method => MethodSettings.Create(method.Name, method.Name == "unmix_tns" ? new JsonObject { ["components"] = 1 } : null)))
+        foreach (var method in MethodRegistry.BuiltIn.All
+            .Select(method => MethodSettings.Create(method.Name, method.Name == "unmix_tns" ? new JsonObject { ["components"] = 1 } : null)))
         {
             if (plain.WhyUnavailable(method) is not null)
             {

@@ -223,7 +223,7 @@ public sealed class VirtualSiteTests : IDisposable
         var frames = new EvaluationFrames(images, [.. corruptions.Select(corruption => new EvaluationDomain(corruption, 5))], seed: 0, image => image);
         var streams = EvaluationPlan.Streams(images.Labels, corruptions.Length, DomainSetting.Single, StreamOrder.Iid, 0, limit: Frames);
         var worse = new List<string>();
-        foreach (var method in NormalizationMethods.All.Select(method => method.Name))
+        foreach (var method in MethodRegistry.BuiltIn.All.Select(method => method.Name))
         {
             var (expected, actual) = (Error(twin, method), Error(model, method));
             TestContext.Current.TestOutputHelper?.WriteLine(FormattableString.Invariant($"{method}: BatchNormalization errs {expected:0.00} %, virtual sites {actual:0.00} %"));

@@ -26,20 +26,17 @@ def tensor(image):
     return torch.from_numpy(numpy.array(image)).permute(2, 0, 1)[None].float() / 255
 
 
-def warmed(module, side, frames=2):
-    """Statistics of the norms that fit, so that activations neither vanish nor explode."""
+def warmed(module, side):
+    """Norms that know the frame: what differs in it differs at every depth, by more than what is rounded."""
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.momentum = None
+            part.reset_running_stats()
+    seen = tensor(frame().resize((side, side), Image.BILINEAR))
     module.train()
     with torch.no_grad():
-        for _ in range(4):
-            module(torch.rand(frames, 3, side, side))
+        module(torch.cat([seen, seen.flip(3)]))
     return module.eval()
-
-
-def sharpened(head, deviation):
-    """Class scores that differ: random heads say the same everywhere."""
-    for module in head.modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
-            nn.init.normal_(module.weight, std=deviation)
 
 
 def spread(convolution, run, deviation, mean):
@@ -144,7 +141,7 @@ class Maps(nn.Module):
 
 
 def deeplab(side=520):
-    network = warmed(torchvision.models.segmentation.deeplabv3_resnet50(num_classes=21, **PLAIN), 128)
+    network = warmed(torchvision.models.segmentation.deeplabv3_resnet50(num_classes=21, **PLAIN), 256)
     last, seen = network.classifier[-1], tensor(frame().resize((side, side), Image.BILINEAR))
     with torch.no_grad():
         # Every class somewhere.
@@ -156,10 +153,13 @@ def deeplab(side=520):
 
 
 def ssdlite(side=320):
-    model = torchvision.models.detection.ssdlite320_mobilenet_v3_large(num_classes=91, score_thresh=0.01, detections_per_img=200, **PLAIN, **UNSCALED)
+    model = torchvision.models.detection.ssdlite320_mobilenet_v3_large(num_classes=91, score_thresh=0.05, detections_per_img=200, **PLAIN, **UNSCALED)
     warmed(model.backbone, side)
-    sharpened(model.head.classification_head, 1.0)
-    return model.eval(), side
+    model.eval()
+    seen = tensor(frame().resize((side, side), Image.BILINEAR))
+    for level in model.head.classification_head.module_list:
+        spread(level[-1], lambda: model([seen[0]]), 2.0, 0.0)
+    return model, side
 
 
 def settled(model):
@@ -266,7 +266,8 @@ def main(folder, names):
         # What the models that suppress by themselves let through is what is compared.
         detection = {} if name in ("yolo", "deeplab") else {"detection": {"score_threshold": 0, "max_boxes": 1000}}
         with open(os.path.join(place, "model.json"), "w") as file:
-            json.dump({"preprocessing": fit, **detection}, file)
+            labels = {"labels": [f"thing {i}" for i in range(YoloV8.CLASSES)]} if name == "yolo" else {}
+            json.dump({"preprocessing": fit, **detection, **labels}, file)
 
 
 if __name__ == "__main__":

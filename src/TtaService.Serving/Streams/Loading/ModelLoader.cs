@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using Microsoft.Extensions.Options;
 using TtaService.Engine.Execution;
+using TtaService.Engine.Normalization;
 using TtaService.Serving.Frames;
 using TtaService.Serving.Loops;
 using TtaService.Serving.Models;
@@ -14,6 +15,7 @@ internal sealed partial class ModelLoader(
     DecodeTurns decoding,
     ColdStates cold,
     IOptions<ModelsOptions> models,
+    MethodRegistry methods,
     IOptions<BatchingOptions> batching,
     IOptions<StreamsOptions> streams,
     IOptions<FrameOptions> frames,
@@ -76,6 +78,7 @@ internal sealed partial class ModelLoader(
             GradientBytes = Share(models.Value.GradientBytes),
             Observation = drift.Value.Observation,
             Learning = learning.Value.Learning,
+            Methods = methods,
             OwnsProcess = true,
         };
         long? Share(long given) => given > 0 ? given : device == "cpu" ? AdaptiveModelOptions.DefaultArenaBytes / devices : null;
