@@ -120,7 +120,8 @@ public sealed class LearningTests : IDisposable
             Assert.Equal(some, mixed.NotLearned);
             Assert.Equal((expected.Steps, expected.Frames), (mixed.Steps, mixed.Frames));
             var (left, right) = (State(model, plain), State(model, marked));
-            Close.Assert(left, right, onDevice ? 1e-4 : 0, $"{method}: state and observation");
+            // Gradients take torch operators on the host, too, whose sums depend on the threads that a pass was given.
+            Close.Assert(left, right, onDevice || method is "tent" or "eta" ? 1e-4 : 0, $"{method}: state and observation");
             for (var i = 0; i < taught.Length; i++)
             {
                 Close.Assert(expected.Outputs[0].Values.AsSpan(i * 10, 10), mixed.Outputs[0].Values.AsSpan(taught[i] * 10, 10), 1e-4, $"{method}, frame {taught[i]}");
