@@ -4,7 +4,7 @@ using System.Text;
 namespace TtaService.Engine;
 
 /// <summary>Text of a client or a file that goes into messages: short, and without what a terminal, a log or a page would act on.</summary>
-public static class ForeignText
+internal static class ForeignText
 {
     private const int QuotedBytes = 128;
 

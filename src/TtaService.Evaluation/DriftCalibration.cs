@@ -79,7 +79,7 @@ public sealed class DriftCalibration(AdaptiveModel model, EvaluationFrames frame
 
     /// <summary>Runs one stream from a fresh state and reads it now and then.</summary>
     /// <remarks>Every <paramref name="interval"/> observed frames; of a <c>source</c> stream, not every frame is observed.</remarks>
-    public static IEnumerable<DriftReading> Follow(
+    internal static IEnumerable<DriftReading> Follow(
         AdaptiveModel model,
         EvaluationFrames frames,
         DriftMonitor monitor,

@@ -26,6 +26,7 @@ internal static class Program
             CalibrateCommand.Build(),
             InspectCommand.Build(),
             ModelCommand.Build(),
+            ModelsCommand.Build(),
             MethodsCommand.Build(),
             StreamCommand.Build(),
             StreamsCommand.Build(),

@@ -29,4 +29,10 @@ internal enum LoopKind
 
     /// <summary>Runs sampled frames through source.</summary>
     Shadow,
+
+    /// <summary>Looks for models that were added, changed or taken away.</summary>
+    ModelWatch,
+
+    /// <summary>Takes streams off a model that was replaced or unloaded.</summary>
+    Retirement,
 }

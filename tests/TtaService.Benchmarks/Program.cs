@@ -20,6 +20,7 @@ foreach (var option in root.Options.Where(option => option.Name.StartsWith("--",
 
 Add("pass", "Adapting within one pass, against eval BN, folded BN, the plainly written layer and ONNX Runtime.", PassBenchmark.Run);
 Add("auto", "A pass of auto against one of unmix_tns, on networks of 10 and of 1,000 classes.", AutoBenchmark.Run);
+Add("affine", "Learning scales and biases by gradients, against a pass of tbn.", AffineBenchmark.Run);
 Add("virtual", "A pass with virtual sites, against the same folded network as it is.", VirtualSiteBenchmark.Run);
 Add("streams", "Frames of many streams in one pass, against one stream and isolated passes.", StreamsBenchmark.Run);
 Add("service", "Concurrent gRPC clients against the same steps in process.", ServiceBenchmark.Run);
@@ -30,6 +31,7 @@ Add("all", "Everything, for the table in the README.", (report, options) =>
 {
     PassBenchmark.Run(report, options);
     AutoBenchmark.Run(report, options);
+    AffineBenchmark.Run(report, options);
     VirtualSiteBenchmark.Run(report, options);
     StreamsBenchmark.Run(report, options);
     ServiceBenchmark.Run(report, options);

@@ -217,7 +217,7 @@ public sealed class DetectionReader(ModelAnswer answer)
     private readonly record struct Frame(ReadOnlyMemory<float> Values, int Rows, int Columns)
     {
         public static Frame Of(OutputTensor output, int frame) =>
-            new(output.OfFrame(frame), output.Shape.Length > 1 ? output.Shape[1] : 1, output.Shape.Length > 2 ? output.Shape[2] : 1);
+            new(output.OfFrame(frame), output.EntriesOf(frame), output.Shape.Length > 2 ? output.Shape[2] : 1);
 
         public ReadOnlySpan<float> Row(int index) => Values.Span.Slice(index * Columns, Columns);
     }

@@ -8,7 +8,7 @@ namespace TtaService.Engine.Answers;
 
 /// <summary>What ultralytics (task, names, stride, imgsz, kpt_shape, end2end) and timm (pretrained_cfg) write into an ONNX file beside the graph.</summary>
 /// <param name="properties">The file's metadata_props.</param>
-public sealed partial class ExporterMetadata(IReadOnlyDictionary<string, string> properties)
+internal sealed partial class ExporterMetadata(IReadOnlyDictionary<string, string> properties)
 {
     /// <summary>Whether ultralytics, or YOLOv5 before it, wrote the file.</summary>
     public bool IsUltralytics => properties.ContainsKey("stride") && (properties.ContainsKey("names") || properties.ContainsKey("task"));

@@ -81,7 +81,20 @@ internal sealed class CollapseDetector(int frames)
         return false;
     }
 
-    /// <summary>Takes how badly the stream's state describes those frames, and how badly a fresh one does.</summary>
+    /// <summary>Of how many frames the scores, [n, classes], name the class of the run.</summary>
+    public int Named(ReadOnlySpan<float> scores, int classes)
+    {
+        var named = 0;
+        for (var at = 0; at < scores.Length; at += classes)
+        {
+            named += TensorPrimitives.IndexOfMax(scores.Slice(at, classes)) == _class ? 1 : 0;
+        }
+
+        return named;
+    }
+
+    /// <summary>Takes how badly the stream's state describes those frames, and how badly a fresh one does. Of a state that is no statistics: how many of them it gives the class
+    /// of the run, and how many a fresh one does.</summary>
     public bool HasCollapsed(double misfit, double freshMisfit)
     {
         _misfit += misfit;

@@ -20,7 +20,7 @@ public enum DriftLevel
 }
 
 /// <summary>The level of one stream: entered after some readings in a row, left at a lower score than it was entered at. Not thread-safe.</summary>
-public sealed class DriftLevelTracker
+internal sealed class DriftLevelTracker
 {
     /// <summary>Frames before a stream is judged.</summary>
     public const long WarmUpFrames = 128;

@@ -85,7 +85,7 @@ public sealed class DriftMonitor
         foreach (var site in _model.Sites)
         {
             var (offset, length) = runtime.Layout.At(site);
-            if (runtime.Adapts(site) && figure(runtime.Method, site, row.Slice(offset, length)) is { } value)
+            if (runtime.Adapts(site) && Figure(runtime, figure, site, row.Slice(offset, length)) is { } value)
             {
                 sum += value;
                 count++;
@@ -93,6 +93,19 @@ public sealed class DriftMonitor
         }
 
         return count == 0 ? null : sum / count;
+    }
+
+    // For watching only: a method that fails at it has no such figure.
+    private static double? Figure(MethodRuntime runtime, SiteFigure figure, NormalizationSite site, ReadOnlySpan<float> state)
+    {
+        try
+        {
+            return figure(runtime.Method, site, state) is { } value && double.IsFinite(value) ? value : null;
+        }
+        catch (Exception fault) when (runtime.IsForeign && MethodFault.IsOwn(fault))
+        {
+            return null;
+        }
     }
 
     /// <summary>How far a stream is from the source: the largest of its sites' Gaussian KL divergences, each divided by what is normal there; not yet divided by a method's limit.</summary>

@@ -6,7 +6,7 @@ namespace TtaService.Engine.Drift;
 /// <summary>What tells a broken camera from its picture alone.</summary>
 /// <param name="Blank">All pixels are nearly the same: a covered lens, a black or a grey picture.</param>
 /// <param name="Digest">Equal for equal frames: a camera that stands still sends one again and again.</param>
-public readonly record struct FrameFacts(bool Blank, ulong Digest)
+internal readonly record struct FrameFacts(bool Blank, ulong Digest)
 {
     // Standard deviation: 1 of 255 levels, 0.005 of normalized values. Sensor noise alone is more.
     private const double BlankPixels = 1;

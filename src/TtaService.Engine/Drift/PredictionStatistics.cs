@@ -8,7 +8,7 @@ namespace TtaService.Engine.Drift;
 /// entropy and divergence are the means over labels, and diversity is that of the labels' shares.</remarks>
 /// <param name="window">Frames of the averages.</param>
 /// <param name="kind">What the model's scores are.</param>
-public sealed class PredictionStatistics(int window, OutputKind kind = OutputKind.Logits)
+internal sealed class PredictionStatistics(int window, OutputKind kind = OutputKind.Logits)
 {
     private float[] _classes = [];
     private float[] _probabilities = [];

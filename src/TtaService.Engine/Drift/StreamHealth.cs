@@ -4,7 +4,7 @@ using TtaService.Engine.Execution;
 namespace TtaService.Engine.Drift;
 
 /// <summary>A stream's predictions and frames as they were at one moment. Immutable.</summary>
-public sealed record PredictionReading
+internal sealed record PredictionReading
 {
     /// <summary>Answered frames, since the stream came into the process.</summary>
     public required long Frames { get; init; }
@@ -44,7 +44,7 @@ public sealed record PredictionReading
 /// <param name="window">Frames of the averages.</param>
 /// <param name="shadowInterval">One frame in so many is due for a run through <c>source</c>; 0 for none.</param>
 /// <param name="kind">What the model's scores are.</param>
-public sealed class StreamHealth(int window, int shadowInterval, OutputKind kind = OutputKind.Logits)
+internal sealed class StreamHealth(int window, int shadowInterval, OutputKind kind = OutputKind.Logits)
 {
     private readonly Lock _lock = new();
     private readonly PredictionStatistics _predictions = new(window, kind);

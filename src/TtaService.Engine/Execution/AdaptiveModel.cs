@@ -4,6 +4,7 @@ using TtaService.Engine.Answers;
 using TtaService.Engine.Calibration;
 using TtaService.Engine.Drift;
 using TtaService.Engine.Normalization;
+using TtaService.Engine.Normalization.Affine;
 using TtaService.Engine.Onnx;
 using TtaService.Engine.Streams;
 using static TorchSharp.torch;
@@ -16,18 +17,21 @@ public sealed class AdaptiveModel : IDisposable
     private const string Reexport = "export again with torch.onnx.export(model.eval(), ..., training=torch.onnx.TrainingMode.PRESERVE) (add dynamo=False from PyTorch 2.9 on)";
 
     private readonly ModelGraph _graph;
+    private readonly ModelInputs _inputs;
     private readonly InputEncoding _encoding;
     private readonly string _path;
     private readonly AnswerHints _hints;
     private readonly bool _isForCalibration;
     private readonly StreamStates _states;
     private readonly IBatchRunner _runner;
+    private readonly Lazy<IBatchRunner> _torch;
     private readonly StepRuns _runs;
     private bool _isDisposed;
 
     private AdaptiveModel(
         string path,
         ModelGraph graph,
+        ModelInputs inputs,
         InputEncoding encoding,
         AnswerHints hints,
         ModelAnswer answer,
@@ -37,24 +41,29 @@ public sealed class AdaptiveModel : IDisposable
     {
         _path = path;
         _graph = graph;
+        _inputs = inputs;
         _encoding = encoding;
         _hints = hints;
         _isForCalibration = options.ForCalibration;
+        Methods = options.Methods;
         var placed = graph.Sites.Where(site => site.Kind == SiteKind.Virtual).Select(site => site.Name).ToHashSet(StringComparer.Ordinal);
         IdleSites = [.. graph.VirtualSites.Where(site => !placed.Contains(site.Name))];
         Answer = answer;
         // The SIMD kernels are for float32 on the CPU; all else goes by torch operators.
         var onHost = device.type == DeviceType.CPU && options.Precision == Precision.Fp32 && !options.UsesTorchOperators;
         var upload = new FrameUpload(encoding, device, ModelLoading.ElementType(options.Precision), staged: !onHost);
-        ArenaBytes = options.ArenaBytes ?? (DeviceMemory.FreeBytes(device) is { } free ? free / 4 : AdaptiveModelOptions.DefaultArenaBytes);
+        var quarter = DeviceMemory.FreeBytes(device) is { } free ? free / 4 : AdaptiveModelOptions.DefaultArenaBytes;
+        ArenaBytes = options.ArenaBytes ?? quarter;
         var arenas = new ArenaPool(onHost ? null : device, ArenaBytes);
         var observed = options.Observation is { } observation && graph.Sites.Count > 0 ? new ObservedStatistics(graph.Sites, observation, arenas) : null;
-        Pass = new ModelPass(graph, upload, new PassThreads(options.Threads, options.OwnsProcess), givesWay: onHost)
+        Pass = new ModelPass(graph, inputs, upload, new PassThreads(options.Threads, options.OwnsProcess), givesWay: onHost)
         {
             Observed = observed,
             Ranges = options.Learning is { } learning ? [.. graph.Sites.Select(site => new SiteRange(site, learning.Range))] : null,
             Filler = new FillerSteps(graph.Sites, onHost ? null : device),
             Scores = ModelOutputs.Scores(answer.Outputs, hints.Labels),
+            GradientBytes = options.GradientBytes ?? quarter,
+            TrainingThreads = new PassThreads(options.Threads, options.OwnsProcess),
         };
         var collapseFrames = options.Learning?.CollapseFrames ?? 0;
         var modelKey = ulong.Parse((options.DrawsAs ?? graph.Digest).AsSpan(0, 16), NumberStyles.HexNumber, CultureInfo.InvariantCulture);
@@ -63,8 +72,13 @@ public sealed class AdaptiveModel : IDisposable
             Target = new MethodTarget(graph.Sites, calibration?.Classes ?? ClassScores.Count(Scores), calibration, Scores),
         };
         _runner = onHost ? new HostRunner(Pass) : new DeviceRunner(Pass, device);
-        _runs = new StepRuns(Pass, _states, _runner, collapseFrames);
+        // On the host, too, gradients go through torch operators.
+        _torch = new Lazy<IBatchRunner>(() => onHost ? DeviceRunner.ForTraining(Pass, device) : _runner);
+        _runs = new StepRuns(Pass, _states, _runner, _torch, collapseFrames);
     }
+
+    /// <summary>The methods that its streams can have.</summary>
+    public MethodRegistry Methods { get; }
 
     /// <summary>SHA-256 of the ONNX file, lower-case hex.</summary>
     public string Digest => _graph.Digest;
@@ -91,10 +105,10 @@ public sealed class AdaptiveModel : IDisposable
     public InputLayout InputLayout => _encoding.Layout;
 
     /// <summary>The image input's name in the graph.</summary>
-    public string InputName => _graph.Inputs[0].Name;
+    public string InputName => _inputs.Image.Name;
 
     /// <summary>The input's element type by its name in ONNX: FLOAT, UINT8, ….</summary>
-    public string InputType => _graph.Inputs[0].ElementType;
+    public string InputType => _inputs.Image.ElementType;
 
     /// <summary>How pixels become the input's values.</summary>
     public InputNormalization InputNormalization => _encoding.Normalization;
@@ -150,7 +164,7 @@ public sealed class AdaptiveModel : IDisposable
     internal ModelPass Pass { get; }
 
     /// <summary>Where the time of the last <see cref="Run"/> went.</summary>
-    public PassTimes RunTimes => Pass.Times;
+    internal PassTimes RunTimes => Pass.Times;
 
     /// <summary>Loads a model.</summary>
     /// <exception cref="ModelLoadException">The file, or its calibration, can't be used; the message lists why.</exception>
@@ -165,21 +179,15 @@ public sealed class AdaptiveModel : IDisposable
         var device = ModelLoading.ParseDevice(options.Device);
         var calibration = ModelLoading.ReadCalibration(options);
         var graph = ModelGraph.Load(onnxPath, device, ModelLoading.ElementType(options.Precision), place => options.ForCalibration ? place : calibration?.Place(place));
-        if (graph.Inputs.Count != 1 || graph.Inputs[0].Shape.Count != 4)
-        {
-            var inputs = string.Join(", ", graph.Inputs.Select(input => $"{input.Name} [{string.Join(',', input.Shape)}]"));
-            graph.Dispose();
-            throw new ModelLoadException($"{onnxPath}: a vision model has one input [N,C,H,W]; this one has {inputs}");
-        }
-
         AdaptiveModel model;
         try
         {
+            var inputs = ModelInputs.Of(onnxPath, graph.Inputs, options.SideInputs);
             var metadata = new ExporterMetadata(graph.Metadata);
-            var encoding = InputEncoding.For(onnxPath, graph.Inputs[0], options.InputNormalization, options.Layout, metadata.Normalization);
-            var hints = new AnswerHints(graph.Outputs, metadata, options.Labels, encoding.ImageShape(graph.Inputs[0].Shape), options.Detection);
+            var encoding = InputEncoding.For(onnxPath, inputs.Image, options.InputNormalization, options.Layout, metadata.Normalization);
+            var hints = new AnswerHints(graph.Outputs, metadata, options.Labels, encoding.ImageShape(inputs.Image.Shape), options.Detection);
             var answer = ModelOutputs.FromGraph(onnxPath, options.OutputKinds, hints);
-            model = new AdaptiveModel(onnxPath, graph, encoding, hints, answer, device, options, ModelLoading.RequireFit(calibration, graph, answer.Outputs, options));
+            model = new AdaptiveModel(onnxPath, graph, inputs, encoding, hints, answer, device, options, ModelLoading.RequireFit(calibration, graph, answer.Outputs, options));
         }
         catch (CalibrationException unfit)
         {
@@ -195,7 +203,7 @@ public sealed class AdaptiveModel : IDisposable
         try
         {
             (model.Pass.Plan, model.Notices) = new PassProbe(model, graph, options).Find();
-            model.Notices = model.Advice is { } advice ? [.. model.Notices, advice] : model.Notices;
+            model.Notices = [.. model._inputs.Notices, .. model.Notices, .. model.Advice is { } advice ? [advice] : Array.Empty<string>()];
             return model;
         }
         catch (PassProbe.UnusableException unusable)
@@ -233,9 +241,22 @@ public sealed class AdaptiveModel : IDisposable
     /// <summary>Null when the method can run on this model, else why not and what to do (a model whose BatchNormalization was folded away).</summary>
     public string? WhyUnavailable(MethodSettings method)
     {
-        if (!Unbound(method).ReadsFrames)
+        try
         {
-            return null;
+            if (!ReferenceEquals(Methods.Find(method.Name), method.Definition))
+            {
+                return $"the model was loaded without this method {method.Name}; load it with AdaptiveModelOptions.Methods that hold it, "
+                    + "and make the settings by the same registry";
+            }
+
+            if (!MethodRuntime.ReadsFramesOf(method, Unbound(method)))
+            {
+                return null;
+            }
+        }
+        catch (MethodSettingsException fault)
+        {
+            return fault.Message;
         }
 
         if (_isForCalibration)
@@ -253,9 +274,14 @@ public sealed class AdaptiveModel : IDisposable
         }
 
         var filter = new SiteFilter(method);
-        return Sites.Any(filter.Selects)
-            ? null
-            : $"sites_first and sites_pattern select none of the model's {Sites.Count} sites (the first is {Sites[0].Name})";
+        if (!Sites.Any(filter.Selects))
+        {
+            return $"sites_first and sites_pattern select none of the model's {Sites.Count} sites (the first is {Sites[0].Name})";
+        }
+
+        return Unbound(method) is IAffineMethod && Pass.WhyUntrainable(filter.Selects) is { } untrainable
+            ? $"{method.Name} needs gradients from the class scores to its sites, and {untrainable}; use tbn, tbr or another method without gradients"
+            : null;
     }
 
     /// <summary>Null, or what a user of the method should know on this model and what to do about it: that it is uncalibrated.</summary>
@@ -265,8 +291,9 @@ public sealed class AdaptiveModel : IDisposable
         : null;
 
     /// <summary>Bytes of state that a stream of this method keeps, its observed statistics included.</summary>
+    /// <exception cref="MethodSettingsException">The method can't be made on this model.</exception>
     public long StateBytes(MethodSettings method) =>
-        _states.ObservedBytes + sizeof(float) * (long)new StateLayout(Sites, MethodRuntime.Bind(method, _states.Target), new SiteFilter(method)).RowFloats;
+        _states.ObservedBytes + sizeof(float) * (long)MethodRuntime.LayoutOf(method, MethodRuntime.Bind(method, _states.Target), Sites).RowFloats;
 
     /// <summary>A fresh stream state.</summary>
     /// <exception cref="MethodSettingsException">The method can't run on this model (see <see cref="WhyUnavailable"/>).</exception>
@@ -311,7 +338,7 @@ public sealed class AdaptiveModel : IDisposable
             return;
         }
 
-        var content = StreamSnapshot.Check(snapshot, Digest);
+        var content = StreamSnapshot.Check(snapshot, Digest, Methods);
         if (!content.Method.Equals(state.Method))
         {
             throw new SnapshotException($"the snapshot is of method {content.Method}, the stream's is {state.Method}");
@@ -329,14 +356,14 @@ public sealed class AdaptiveModel : IDisposable
 
     /// <summary>The method of a snapshot of this model.</summary>
     /// <exception cref="SnapshotException">Not usable here; the message says why.</exception>
-    public MethodSettings MethodOf(ReadOnlySpan<byte> snapshot) => StreamSnapshot.Check(snapshot, Digest).Method;
+    public MethodSettings MethodOf(ReadOnlySpan<byte> snapshot) => StreamSnapshot.Check(snapshot, Digest, Methods).Method;
 
     /// <summary>A state from a snapshot.</summary>
     /// <exception cref="SnapshotException">Not usable here; the message says why.</exception>
     /// <exception cref="ArenaFullException">No room for another resident stream; evict one.</exception>
     public StreamState Import(ReadOnlySpan<byte> snapshot)
     {
-        var content = StreamSnapshot.Check(snapshot, Digest);
+        var content = StreamSnapshot.Check(snapshot, Digest, Methods);
         if (WhyUnavailable(content.Method) is { } reason)
         {
             throw new SnapshotException(reason);
@@ -382,6 +409,11 @@ public sealed class AdaptiveModel : IDisposable
         _isDisposed = true;
         _states.Dispose();
         (_runner as IDisposable)?.Dispose();
+        if (_torch.IsValueCreated && _torch.Value != _runner)
+        {
+            (_torch.Value as IDisposable)?.Dispose();
+        }
+
         Pass.Dispose();
     }
 
@@ -398,7 +430,7 @@ public sealed class AdaptiveModel : IDisposable
             }
 
             var results = new StepResult[steps.Length];
-            using var proposed = _runner.Run(steps, [.. Enumerable.Range(0, steps.Length)], results, adapts: true);
+            using var proposed = _runner.Run(steps, [.. Enumerable.Range(0, steps.Length)], results, PassForm.Adaptive);
             return results;
         });
     }
@@ -445,5 +477,5 @@ public sealed class AdaptiveModel : IDisposable
     }
 
     // For what is the same on any model, without what a method prepares for this one.
-    private static INormalizationMethod Unbound(MethodSettings method) => NormalizationMethods.Find(method.Name)!.Create(method, new MethodTarget([]));
+    private static INormalizationMethod Unbound(MethodSettings method) => method.Definition.Make(method, new MethodTarget([]));
 }

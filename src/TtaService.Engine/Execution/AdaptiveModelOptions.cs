@@ -1,6 +1,7 @@
 using TtaService.Engine.Answers;
 using TtaService.Engine.Calibration;
 using TtaService.Engine.Drift;
+using TtaService.Engine.Normalization;
 
 namespace TtaService.Engine.Execution;
 
@@ -20,6 +21,10 @@ public sealed record AdaptiveModelOptions
     /// <summary>How the input's axes lie. Default null: by its shape, [N,H,W,C] where only the last axis has 1 or 3 extents.</summary>
     public InputLayout? Layout { get; init; }
 
+    /// <summary>What inputs beside the image are fed, by their names: a value each, or one for all of an input's. The others are told by their names (im_shape,
+    /// scale_factor, …).</summary>
+    public IReadOnlyDictionary<string, IReadOnlyList<InputTerm>> SideInputs { get; init; } = new Dictionary<string, IReadOnlyList<InputTerm>>();
+
     /// <summary>What outputs are, by their names; the others are decided from the graph.</summary>
     public IReadOnlyDictionary<string, OutputKind> OutputKinds { get; init; } = new Dictionary<string, OutputKind>();
 
@@ -35,6 +40,10 @@ public sealed record AdaptiveModelOptions
     /// <summary>Most bytes of memory that are held for the states of resident streams, free rows included. Default: a quarter of the memory that the process may use, or
     /// on a GPU of what is free there once the model is loaded.</summary>
     public long? ArenaBytes { get; init; }
+
+    /// <summary>Most bytes of activations that a pass keeps for its way back, where streams learn by gradients (<c>tent</c>): more streams go in several passes, and a step
+    /// that alone needs more is refused. Default: a quarter of the memory that the process may use, or on a GPU of what is free there once the model is loaded.</summary>
+    public long? GradientBytes { get; init; }
 
     /// <summary>A quarter of the memory that the process may use.</summary>
     public static long DefaultArenaBytes => GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / 4;
@@ -62,6 +71,9 @@ public sealed record AdaptiveModelOptions
 
     /// <summary>What streams may learn from, and when they go back to the source by themselves; null learns everything that is finite, as published code does.</summary>
     public LearningOptions? Learning { get; init; } = new();
+
+    /// <summary>The methods that streams can have. Default: the engine's own.</summary>
+    public MethodRegistry Methods { get; init; } = MethodRegistry.BuiltIn;
 
     /// <summary>Take the path of other devices on the CPU, too: for comparing the two.</summary>
     internal bool UsesTorchOperators { get; init; }

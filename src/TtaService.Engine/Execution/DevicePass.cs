@@ -32,6 +32,11 @@ internal sealed class DevicePass(
         var spatial = shape.Length > 2 || rows > 1;
         var wide = x.to_type(ScalarType.Float32);
         var flat = rows == 1 ? wide.reshape(shape[0], shape[1], -1) : wide.reshape(_frames, rows, shape[1], -1).transpose(1, 2).reshape(_frames, shape[1], -1);
+        if (rows == 1 && groups.All(group => group.TrainsOnItsSteps(site, checked((int)flat.shape[2]))))
+        {
+            return TrainedOnSteps(site, wide, flat, residual, epilogue).to_type(x.dtype).MoveToOuterDisposeScope();
+        }
+
         (Tensor Mean, Tensor Variance)? statistics = null;
         if (groups.Any(group => group.NeedsStatistics(site)))
         {
@@ -44,9 +49,13 @@ internal sealed class DevicePass(
         var normalizers = groups.Select(group => group.Normalize(site, own, statistics, pixels, spatial, ranges?[site.Index])).ToArray();
         long[] perFrame = [shape[0], shape[1], .. Enumerable.Repeat(1L, shape.Length - 2)];
         long[] perChannel = [1, .. perFrame.AsSpan(1)];
-        var scale = (own.Weight * PerRow(Joined(normalizers, normalizer => normalizer.Variance)).Plus(site.Epsilon).rsqrt()).view(perFrame);
+        var deviation = PerRow(Joined(normalizers, normalizer => normalizer.Variance)).Plus(site.Epsilon).rsqrt();
+        var hasOwn = Array.Exists(normalizers, normalizer => normalizer.Scale is not null);
+        var weight = hasOwn ? PerRow(Joined(normalizers, normalizer => normalizer.Scale ?? own.Weight.expand_as(normalizer.Mean))) : own.Weight;
+        var bias = hasOwn ? PerRow(Joined(normalizers, normalizer => normalizer.Bias ?? own.Bias.expand_as(normalizer.Mean))).view(perFrame) : own.Bias.view(perChannel);
+        var scale = (weight * deviation).view(perFrame);
         // Centred before it is scaled: the difference is where float32 would cancel.
-        var y = own.Bias.view(perChannel).AddProduct(wide - PerRow(Joined(normalizers, normalizer => normalizer.Mean)).view(perFrame), scale);
+        var y = bias.AddProduct(wide - PerRow(Joined(normalizers, normalizer => normalizer.Mean)).view(perFrame), scale);
         if (residual is not null)
         {
             y.AddInPlace(residual);
@@ -56,6 +65,57 @@ internal sealed class DevicePass(
         return y.to_type(x.dtype).MoveToOuterDisposeScope();
 
         Tensor PerRow(Tensor statistic) => rows == 1 ? statistic : statistic.unsqueeze(1).expand(_frames, rows, site.Channels).reshape(shape[0], site.Channels);
+    }
+
+    // Torch's own batch normalization costs less than half of the operators below, forward and back.
+    private Tensor TrainedOnSteps(NormalizationSite site, Tensor wide, Tensor flat, Tensor? residual, Epilogue epilogue)
+    {
+        if (groups.Any(group => group.Observation is not null || group.Outside is not null))
+        {
+            using var off = no_grad();
+            var (mean, variance) = InstanceStatistics(site, wide.detach(), flat.detach());
+            foreach (var group in groups)
+            {
+                group.Watch(site, group.Own(mean), group.Own(variance), ranges?[site.Index]);
+            }
+        }
+
+        Tensor[] steps = [.. groups.SelectMany(group => group.NormalizeWithSteps(site, wide))];
+        var y = steps.Length == 1 ? steps[0] : cat(steps);
+        y = residual is null ? y : y.AddInPlace(residual);
+        Fused.Clamp(y, epilogue);
+        return y;
+    }
+
+    // [B,C] each: the kernels of the CPU take a tenth of the time of torch's variance.
+    private unsafe (Tensor Mean, Tensor Variance) InstanceStatistics(NormalizationSite site, Tensor wide, Tensor flat)
+    {
+        if (wide.device_type != DeviceType.CPU)
+        {
+            var (variances, means) = flat.var_mean([2L], unbiased: false);
+            return (means, variances);
+        }
+
+        using var activations = new SiteActivations(site, wide, null, _frames, mayOverwrite: true);
+        var (mean, variance) = (new float[_frames * site.Channels], new float[_frames * site.Channels]);
+        fixed (float* toMean = mean, toVariance = variance)
+        {
+            for (var frame = 0; frame < _frames; frame++)
+            {
+                var at = (long)frame * site.Channels;
+                if (activations.ChannelsLast)
+                {
+                    SiteKernels.StatisticsChannelsLast(activations.Input(frame), activations.Pixels, site.Channels, toMean + at, toVariance + at);
+                }
+                else
+                {
+                    SiteKernels.StatisticsChannelsFirst(activations.Input(frame), activations.Pixels, site.Channels, toMean + at, toVariance + at);
+                }
+            }
+        }
+
+        long[] shape = [_frames, site.Channels];
+        return (tensor(mean, shape), tensor(variance, shape));
     }
 
     // The rows of this site are not frames of single streams: nothing adapts here, and what is observed is the source.
@@ -73,6 +133,6 @@ internal sealed class DevicePass(
         static Tensor PerFrame(Tensor statistic, StepGroup group) => statistic.expand(group.Steps, group.Frames, statistic.shape[0]);
     }
 
-    private static Tensor Joined((Tensor Mean, Tensor Variance)[] normalizers, Func<(Tensor Mean, Tensor Variance), Tensor> statistic) =>
+    private static Tensor Joined(GroupNormalizer[] normalizers, Func<GroupNormalizer, Tensor> statistic) =>
         normalizers.Length == 1 ? statistic(normalizers[0]) : cat(Array.ConvertAll(normalizers, normalizer => statistic(normalizer)));
 }

@@ -1,6 +1,7 @@
 using TorchSharp;
 using TtaService.Engine.Drift;
 using TtaService.Engine.Normalization;
+using TtaService.Engine.Normalization.Affine;
 using TtaService.Engine.Onnx;
 using TtaService.Engine.Streams;
 using static TorchSharp.torch;
@@ -24,16 +25,31 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
         _ranges = pass.Ranges is { } ranges ? [.. ranges.Select(range => new SiteRangeTensors(range, device))] : null;
     }
 
-    public IProposedSteps Run(IReadOnlyList<StreamStep> steps, IReadOnlyList<int> indices, StepResult[] results, bool adapts)
+    /// <summary>A runner on the host, whose tensors gradients may pass, whatever mode the caller is in.</summary>
+    public static DeviceRunner ForTraining(ModelPass pass, Device device)
     {
+        using var mode = inference_mode(false);
+        return new DeviceRunner(pass, device);
+    }
+
+    public IProposedSteps Run(IReadOnlyList<StreamStep> steps, IReadOnlyList<int> indices, StepResult[] results, PassForm form)
+    {
+        var adapts = form != PassForm.Folded;
+        var rounds = form == PassForm.Trained ? ((IAffineMethod)steps[indices[0]].State.Runtime!.Method).Rounds : 1;
         var scope = NewDisposeScope();
         var batch = new Batch([.. indices.Select(index => new ProposedStep(steps[index], index))], results, adapts ? _pass.Observed : null, _pass.Scores, scope);
         try
         {
-            using var mode = inference_mode();
-            foreach (var parts in PassSchedule.Of([.. indices.Select(index => steps[index].Frames.Count)], _pass.Plan.FramesPerPass))
+            // No gradient passes what inference mode makes, in which a pass that gives way may have called.
+            using var outer = form == PassForm.Trained ? inference_mode(false) : null;
+            using var mode = form == PassForm.Trained ? (IDisposable)no_grad() : inference_mode();
+            var passes = PassSchedule.Of([.. indices.Select(index => steps[index].Frames.Count)], _pass.Plan.FramesPerPass);
+            foreach (var parts in form == PassForm.Trained ? Trainable(batch, passes) : passes)
             {
-                Run(batch, parts, adapts);
+                for (var round = 1; round <= rounds; round++)
+                {
+                    Run(batch, parts, form, answers: round == rounds);
+                }
             }
 
             using var judging = _pass.TimeCommit();
@@ -60,8 +76,10 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
         }
     }
 
-    private void Run(Batch batch, StepPart[] parts, bool adapts)
+    // Rounds before the last one propose states, and answer nothing.
+    private void Run(Batch batch, StepPart[] parts, PassForm form, bool answers)
     {
+        var (adapts, trains) = (form != PassForm.Folded, form == PassForm.Trained);
         // Like steps lie together, so that a site meets few groups.
         var runtimes = parts
             .GroupBy(part => batch.Steps[part.Step].Runtime)
@@ -71,10 +89,11 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
         var frames = order.Sum(part => part.Count);
         var groups = new List<StepGroup>();
         var whole = new List<WholePassParts>();
+        var trained = new List<TrainedParts>();
         var memories = new PassMemory?[order.Length];
         if (adapts)
         {
-            var observations = batch.Observed is null ? null : Rows.Of(batch, order, observed: true, _device);
+            var observations = batch.Observed is null || !answers ? null : Rows.Of(batch, order, observed: true, _device);
             var (firstStep, firstFrame) = (0, 0);
             foreach (var (runtime, own) in runtimes)
             {
@@ -85,10 +104,17 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
                     whole.Add(wholeParts);
                 }
 
+                var trainedParts = trains ? new TrainedParts(_pass, runtime, rows.Current, rows.Next) : null;
+                if (trainedParts is not null)
+                {
+                    trained.Add(trainedParts);
+                }
+
                 foreach (var like in own.Select((part, place) => (Part: part, Place: place)).GroupBy(entry => entry.Part.Count))
                 {
                     var entries = like.ToArray();
-                    groups.Add(Group(batch, runtime, [.. entries.Select(entry => entry.Part)], rows, entries[0].Place, firstStep, firstFrame, observations, wholeParts));
+                    groups.Add(Group(batch, runtime, [.. entries.Select(entry => entry.Part)], rows, entries[0].Place, firstStep, firstFrame, observations, wholeParts, trains));
+                    trainedParts?.Add(groups[^1], entries[0].Place);
                     firstStep += entries.Length;
                     firstFrame += entries.Length * like.Key;
                 }
@@ -105,7 +131,8 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
 
         try
         {
-            var outputs = _pass.Forward([.. blocks], frames + filled, _ => adapts ? new DevicePass(groups, _parameters, _pass.Plan.AtSource, _ranges) : null);
+            var sites = adapts ? new DevicePass(groups, _parameters, _pass.Plan.AtSource, _ranges) : null;
+            var outputs = trains ? Train([.. blocks], frames + filled, sites!, trained) : _pass.Forward([.. blocks], frames + filled, _ => sites);
             whole.ForEach(parts => parts.Reconsider(outputs, frames + filled));
             var source = PassMemory.Source(_pass, memories, i => blocks[i]);
             foreach (var wholeParts in whole)
@@ -113,18 +140,24 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
                 wholeParts.Complete(outputs, frames + filled, source);
             }
 
-            var novelty = batch.Observed is null ? [] : groups.Where(group => group.Observation is not null).SelectMany(group => ToHost<float>(group.Observation!.Novelty)).ToArray();
+            float[] novelty = [.. groups.Where(group => group.Observation is not null).SelectMany(group => ToHost<float>(group.Observation!.Novelty))];
             // Behind the last step may come frames that fill the pass up; nobody asks about them.
             var judged = groups.Where(group => group.Outside is not null).ToArray();
             var outside = judged.SelectMany(group => ToHost<float>(group.Outside!).Select(outside => outside > 0)).ToArray();
             var misfits = judged
                 .SelectMany(group => group.Misfit is { } misfit ? ToHost<float>(misfit) : new float[group.Steps])
                 .ToArray();
+            string?[] faults = [.. groups.SelectMany(group => group.Faults)];
             var (at, inOrder) = (0, 0);
             foreach (var part in order)
             {
                 var step = batch.Steps[part.Step];
-                step.Outputs.Take(outputs, at, part.Count);
+                step.Outputs.TakeFault(faults.Length > 0 ? faults[inOrder] ?? memories[inOrder]?.Fault : null);
+                if (answers)
+                {
+                    step.Outputs.Take(outputs, at, part.Count);
+                }
+
                 if (novelty.Length > 0)
                 {
                     step.Novelty.AddRange(novelty.AsSpan(at, part.Count));
@@ -147,12 +180,46 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
                 batch.Steps[part.Step].Outputs.Failure = impossible.Message;
             }
         }
+        finally
+        {
+            groups.ForEach(group => group.Affine?.Dispose());
+        }
     }
 
-    private StepGroup Group(Batch batch, MethodRuntime runtime, StepPart[] parts, Rows rows, int place, int firstStep, int firstFrame, Rows? observations, WholePassParts? whole)
+    // No pass keeps more for its way back than it may; a part that would, alone, is refused with its step.
+    private IEnumerable<StepPart[]> Trainable(Batch batch, List<StepPart[]> passes)
+    {
+        var alone = new DevicePass([_pass.Filler.InGroup(0, _pass.Plan.Computed(1))], _parameters, _pass.Plan.AtSource);
+        var bytes = _pass.GradientBytesOf(batch.Steps[0].Step.Frames.Slice(0, 1), alone);
+        var most = _pass.GradientBytes / bytes;
+        foreach (var part in passes.SelectMany(parts => parts).Where(part => _pass.Plan.Computed(part.Count) > most))
+        {
+            var step = batch.Steps[part.Step];
+            step.Outputs.Failure = $"{step.Runtime.Settings.Name} would keep about {part.Count * bytes:N0} bytes of a step of {part.Count} frames of this "
+                + $"size for its gradients, limit {_pass.GradientBytes:N0} (GradientBytes); send at most {most} frames a step, or use a method without gradients";
+        }
+
+        return passes.SelectMany(parts => PassSchedule.Packed([.. parts.Where(part => batch.Steps[part.Step].Outputs.Failure is null)], most));
+    }
+
+    private OutputTensor[] Train(FrameBlock[] blocks, int frames, DevicePass sites, List<TrainedParts> trained)
+    {
+        var outputs = _pass.Train(blocks, frames, sites, read =>
+        {
+            var weights = new float[frames];
+            trained.ForEach(parts => parts.Weigh(read, weights));
+            return weights;
+        });
+        trained.ForEach(parts => parts.Learn());
+        return outputs;
+    }
+
+    private StepGroup Group(
+        Batch batch, MethodRuntime runtime, StepPart[] parts, Rows rows, int place, int firstStep, int firstFrame, Rows? observations, WholePassParts? whole, bool trains)
     {
         var frames = parts[0].Count;
-        var figures = Array.ConvertAll(parts, part => runtime.Method.StepFigures(frames, batch.Steps[part.Step].FramesBefore(part)));
+        var faults = new string?[parts.Length];
+        var figures = StepFigures.Of(runtime, frames, Array.ConvertAll(parts, part => batch.Steps[part.Step].FramesBefore(part)), faults);
         var group = new StepGroup
         {
             Runtime = runtime,
@@ -163,7 +230,8 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
             Next = rows.Next.narrow(0, place, parts.Length),
             Outside = _ranges is null ? null : zeros([parts.Length, frames], device: _device),
             Misfit = _ranges is not null && Array.Exists(parts, part => batch.Steps[part.Step].Step.ComparesFit) ? zeros([parts.Length], device: _device) : null,
-            Figures = tensor(figures.SelectMany(step => step).ToArray(), [parts.Length, figures[0].Length], device: _device),
+            Figures = tensor(figures, [parts.Length, figures.Length / parts.Length], device: _device),
+            Affine = runtime.Method is IAffineMethod ? new AffineRows(runtime, _pass.Sites, rows.Current.narrow(0, place, parts.Length), trains) : null,
             Begun = whole?.Begun(place, parts.Length, _device),
             Kept = whole?.Kept(place, parts.Length, _device),
             Observation = observations is null
@@ -175,6 +243,11 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
                     observations.Current.narrow(0, firstStep, parts.Length),
                     observations.Next.narrow(0, firstStep, parts.Length)),
         };
+        for (var i = 0; i < parts.Length; i++)
+        {
+            group.Faults[i] = faults[i] ?? whole?.FaultOf(place + i);
+        }
+
         whole?.Add(group, place, firstStep);
         return group;
     }
@@ -183,7 +256,8 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
         where T : unmanaged
     {
         using var host = values.contiguous().cpu();
-        return host.data<T>().ToArray();
+        // Torch has no memory for nothing.
+        return host.numel() == 0 ? [] : host.data<T>().ToArray();
     }
 
     /// <summary>A step with the rows that it proposes.</summary>
@@ -204,6 +278,9 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
 
         public double Misfit { get; set; }
 
+        /// <summary>Names a proposed tensor that is not finite; null when all are.</summary>
+        public string? NotFinite() => State is not { } place || place.IsFinite ? null : place.NotFinite(Runtime.Layout);
+
         public bool Learns => step.Teaches && !AnyOutside;
 
         /// <summary>Where its state was proposed last; null before, or where nothing adapts.</summary>
@@ -219,6 +296,8 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
     /// <summary>The steps of a batch, and the scope that their proposals live in.</summary>
     private sealed class Batch(ProposedStep[] steps, StepResult[] results, ObservedStatistics? observed, ModelOutput? scores, DisposeScope scope) : IProposedSteps
     {
+        private readonly List<Rows> _written = [];
+
         public ProposedStep[] Steps => steps;
 
         public ObservedStatistics? Observed => observed;
@@ -229,39 +308,50 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
             {
                 step.Step.State.Misfit = step.Misfit;
                 results[step.Index] = step.Outputs.Joined() is { } own
-                    ? step.Outputs.Answer(StepAnswers.Judge(step.Step, own, step.Learns, () => step.State is not { } place || place.IsFinite ? null : place.NotFinite(step.Runtime.Layout)), scores)
-                    : StepAnswers.Unchanged(step.Step.State, StepStatus.Refused, step.Outputs.Failure!);
+                    ? step.Outputs.Answer(StepAnswers.Judge(step.Step, own, step.Learns, step.NotFinite), scores)
+                    : StepAnswers.Unchanged(step.Step.State, step.Outputs.FailedAs, step.Outputs.Failure!);
             }
         }
 
-        public void Commit()
+        private IEnumerable<ProposedStep> Answered => steps.Where(step => results[step.Index].Status == StepStatus.Ok);
+
+        private IEnumerable<ProposedStep> Watched => Answered.Where(step => step.Learns && step.Observation is { IsFinite: true });
+
+        public void Write()
         {
-            var answered = steps.Where(step => results[step.Index].Status == StepStatus.Ok).ToArray();
-            var watched = answered.Where(step => step.Learns && step.Observation is { IsFinite: true }).ToArray();
-            Place[] places = [.. answered.Where(step => !step.Step.Freeze && step.Learns && step.State is not null).Select(step => step.State!.Value), .. watched.Select(step => step.Observation!.Value)];
-            var written = new List<Rows>();
+            var learned = Answered.Where(step => !step.Step.Freeze && step.Learns && step.State is not null);
+            Place[] places = [.. learned.Select(step => step.State!.Value), .. Watched.Select(step => step.Observation!.Value)];
             try
             {
                 using var mode = inference_mode();
                 foreach (var rows in places.GroupBy(place => place.Rows))
                 {
-                    written.Add(rows.Key);
+                    _written.Add(rows.Key);
                     rows.Key.Commit([.. rows.Select(place => place.Index)]);
                 }
             }
             catch
             {
-                // Each for itself: a device that fails may fail again.
-                written.ForEach(rows => rows.TryUndo());
+                TryUndo();
                 throw;
             }
+        }
 
-            foreach (var step in answered)
+        public void TryUndo()
+        {
+            // Each for itself: a device that fails may fail again.
+            using var mode = inference_mode();
+            _written.ForEach(rows => rows.TryUndo());
+        }
+
+        public void Count()
+        {
+            foreach (var step in Answered)
             {
                 StepAnswers.Count(step.Step, results[step.Index]);
             }
 
-            foreach (var step in watched)
+            foreach (var step in Watched)
             {
                 StepAnswers.CountObserved(step.Step.State, [.. step.Novelty], results[step.Index], scores);
             }
@@ -290,7 +380,8 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
             for (var place = 0; place < parts.Length; place++)
             {
                 var step = batch.Steps[parts[place].Step];
-                memories.Span[place] = PassMemory.Begin(step.Runtime, parts[place].Count, step.FramesBefore(parts[place]), step.Step.Freeze, _current.AsSpan(place * _floats, _floats));
+                var row = _current.AsSpan(place * _floats, _floats);
+                memories.Span[place] = PassMemory.Begin(step.Runtime, parts[place].Count, step.FramesBefore(parts[place]), step.Step.Freeze, row);
             }
         }
 
@@ -298,7 +389,10 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
         public Tensor Begun(int place, int count, Device device) => ToDevice(place, count, memory => memory.Begun.ToArray(), device);
 
         /// <summary>What sites keep, [S,floats].</summary>
-        public Tensor Kept(int place, int count, Device device) => zeros([count, _memories.Span[place]!.Kept.Length], device: device);
+        public Tensor Kept(int place, int count, Device device) => zeros([count, Longest(place, count, memory => memory.Kept.Length)], device: device);
+
+        /// <summary>Why a step's method failed at the beginning; null when it did not.</summary>
+        public string? FaultOf(int place) => _memories.Span[place]!.Fault;
 
         public void Add(StepGroup group, int place, int firstStep) => _groups.Add((group, place, firstStep));
 
@@ -319,12 +413,14 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
             foreach (var (group, first, firstStep) in _groups)
             {
                 var kept = ToHost<float>(group.Kept!);
+                var floats = kept.Length / group.Steps;
                 for (var i = 0; i < group.Steps; i++)
                 {
                     var place = first + i;
                     using var memory = _memories.Span[place]!;
-                    kept.AsSpan(i * memory.Kept.Length, memory.Kept.Length).CopyTo(memory.Kept);
-                    memory.Complete(_current.AsSpan(place * _floats, _floats), next.AsSpan(place * _floats, _floats), outputs, group.FirstFrame + (i * group.Frames), frames, source[firstStep + i]);
+                    kept.AsSpan(i * floats, memory.Kept.Length).CopyTo(memory.Kept);
+                    var (row, firstFrame) = (place * _floats, group.FirstFrame + (i * group.Frames));
+                    memory.Complete(_current.AsSpan(row, _floats), next.AsSpan(row, _floats), outputs, firstFrame, frames, source[firstStep + i]);
                     _batch.Steps[_parts[place].Step].Outputs.TakeUnfiltered(memory.Unfiltered);
                 }
             }
@@ -334,9 +430,18 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
 
         private Tensor ToDevice(int place, int count, Func<PassMemory, float[]> content, Device device)
         {
-            float[][] rows = [.. Enumerable.Range(place, count).Select(at => content(_memories.Span[at]!))];
-            return tensor(rows.SelectMany(row => row).ToArray(), [count, rows[0].Length], device: device);
+            // Of a step that failed at the beginning there may be less.
+            var (floats, rows) = (Longest(place, count, memory => content(memory).Length), new List<float>());
+            for (var at = 0; at < count; at++)
+            {
+                rows.AddRange(content(_memories.Span[place + at]!));
+                rows.AddRange(new float[((at + 1) * floats) - rows.Count]);
+            }
+
+            return tensor(rows.ToArray(), [count, floats], device: device);
         }
+
+        private int Longest(int place, int count, Func<PassMemory, int> length) => Enumerable.Range(place, count).Max(at => length(_memories.Span[at]!));
     }
 
     /// <summary>A step's row among those that a pass proposes.</summary>
@@ -350,12 +455,12 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
     /// <summary>Rows of an arena as the pass found them and as it proposes them.</summary>
     private sealed class Rows
     {
-        private readonly DeviceArena _arena;
+        private readonly StateArena _arena;
         private readonly Tensor _places;
         private bool[]? _finite;
         private (Tensor Places, Tensor Values)? _before;
 
-        private Rows(DeviceArena arena, int[] rows, Tensor[]? current, Device device)
+        private Rows(StateArena arena, int[] rows, Tensor[]? current, Device device)
         {
             _arena = arena;
             _places = tensor(Array.ConvertAll(rows, row => (long)row), device: device);
@@ -373,7 +478,7 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
         public static Rows Of(Batch batch, StepPart[] parts, bool observed, Device device)
         {
             var steps = Array.ConvertAll(parts, part => batch.Steps[part.Step]);
-            var arena = (DeviceArena)(observed ? batch.Observed!.Arena : steps[0].Runtime.Arena);
+            var arena = (observed ? batch.Observed!.Arena : steps[0].Runtime.Arena);
             var committed = Array.ConvertAll(steps, step => observed ? step.Step.State.ObservedRow : step.Step.State.Row);
             var earlier = Array.ConvertAll(steps, step => observed ? step.Observation : step.Step.Freeze ? null : step.State);
             Tensor[]? current = null;

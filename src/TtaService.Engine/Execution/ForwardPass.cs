@@ -22,8 +22,10 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
     private readonly int _threads;
     private readonly int _frames;
     private readonly bool[]? _atSource;
-
     private readonly SiteRange[]? _ranges;
+
+    // Steps whose method has no form over spans, like ones together; null for none.
+    private readonly TensorSteps[]? _tensorSteps;
 
     /// <param name="steps">They cover the frames of the pass, in order.</param>
     /// <param name="threads">Threads that share a site's work.</param>
@@ -36,6 +38,7 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
         _frames = steps[^1].FirstFrame + steps[^1].FrameCount;
         _atSource = atSource;
         _ranges = ranges;
+        _tensorSteps = TensorSteps.Of(steps);
     }
 
     public Tensor Normalize(NormalizationSite site, Tensor x, bool mayOverwrite, Tensor? residual, Epilogue epilogue)
@@ -82,7 +85,7 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
     }
 
     /// <summary>The passes over one site's activations, shared by the threads that work on it.</summary>
-    private sealed class SiteWork(ForwardPass pass, NormalizationSite site, SiteActivations activations, float* memory, float* bias, Epilogue epilogue)
+    internal sealed class SiteWork(ForwardPass pass, NormalizationSite site, SiteActivations activations, float* memory, float* bias, Epilogue epilogue)
     {
         private readonly int _channels = site.Channels;
         private readonly int _frames = activations.Frames;
@@ -101,7 +104,11 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
         {
             var steps = pass._steps.Count;
             var size = (long)_frames * _pixels * _channels;
-            if (threads == 1 || size < ParallelThreshold)
+            if (pass._tensorSteps is not null)
+            {
+                RunPhases(size < ParallelThreshold ? 1 : threads);
+            }
+            else if (threads == 1 || size < ParallelThreshold)
             {
                 for (var i = 0; i < steps; i++)
                 {
@@ -120,15 +127,26 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
             }
             else
             {
-                RunFewSteps(threads);
+                RunPhases(threads);
             }
         }
 
-        public void RunMethods()
+        private void RunMethods()
         {
             foreach (var step in pass._steps)
             {
-                RunMethod(step);
+                if (!TensorSteps.Takes(step, site))
+                {
+                    RunMethod(step);
+                }
+            }
+
+            foreach (var steps in pass._tensorSteps ?? [])
+            {
+                if (steps.Takes(site))
+                {
+                    steps.Run(site, _pixels, activations.Spatial, this);
+                }
             }
         }
 
@@ -149,8 +167,8 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
             }
         }
 
-        // Few steps: threads share their frames, or the rows of a single frame.
-        private void RunFewSteps(int threads)
+        // All statistics, all methods, all frames, for few steps, or where like steps meet their method together: threads share frames, or the rows of a single frame.
+        private void RunPhases(int threads)
         {
             Parallel.For(0, threads, t =>
             {
@@ -199,12 +217,35 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
 
         private void RunMethod(StepInPass step)
         {
+            var view = ViewOf(step);
+            Prepare(step, view);
+            if (step.Runtime.Adapts(site) && step.Fault is null)
+            {
+                try
+                {
+                    step.Runtime.Spans!.Forward(view);
+                }
+                catch (Exception fault) when (MethodFault.IsOwn(fault))
+                {
+                    step.Fault = MethodFault.Message(step.Runtime.Settings.Name, $"at site '{site.Name}'", fault);
+                    view.UseSource();
+                }
+            }
+            else
+            {
+                view.UseSource();
+            }
+
+            Finish(step, view);
+        }
+
+        /// <summary>What a step sees of the site.</summary>
+        public SiteStep ViewOf(StepInPass step)
+        {
             var at = (long)step.FirstFrame * _channels;
             var length = step.FrameCount * _channels;
-            var mean = new Span<float>(Mean + at, length);
-            var variance = new Span<float>(Scale + at, length);
             var (offset, floats) = step.Runtime.Layout.At(site);
-            var view = new SiteStep
+            return new SiteStep
             {
                 Site = site,
                 Frames = step.FrameCount,
@@ -215,35 +256,38 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
                 InstanceVariance = new ReadOnlySpan<float>(InstanceVariance + at, length),
                 State = new ReadOnlySpan<float>(step.Row + offset, floats),
                 NextState = new Span<float>(step.NextRow + offset, floats),
-                Mean = mean,
-                Variance = variance,
+                Mean = new Span<float>(Mean + at, length),
+                Variance = new Span<float>(Scale + at, length),
                 Begun = step.Memory is null ? [] : step.Memory.Begun,
                 Kept = step.Memory is null ? [] : step.Memory.Kept,
             };
-            var range = step.NeedsStatistics(site) && step.Verdicts is not null ? pass._ranges?[site.Index] : null;
-            var adapts = step.Runtime.Adapts(site);
-            if (range is not null)
-            {
-                if (step.Verdicts!.Judges())
-                {
-                    Judge(step.Verdicts, range, view);
-                }
+        }
 
-                if (adapts && floats > 0)
-                {
-                    Clip(step, range, at);
-                }
+        private SiteRange? RangeOf(StepInPass step) => step.NeedsStatistics(site) && step.Verdicts is not null ? pass._ranges?[site.Index] : null;
+
+        /// <summary>Judges a step's frames, and brings them into what may be learned.</summary>
+        public void Prepare(StepInPass step, in SiteStep view)
+        {
+            if (RangeOf(step) is not { } range)
+            {
+                return;
             }
 
-            if (adapts)
+            if (step.Verdicts!.Judges())
             {
-                step.Runtime.Method.Forward(view);
-            }
-            else
-            {
-                view.UseSource();
+                Judge(step.Verdicts, range, view);
             }
 
+            if (step.Runtime.Adapts(site) && view.State.Length > 0)
+            {
+                Clip(step, range);
+            }
+        }
+
+        /// <summary>Takes what a step's method decided.</summary>
+        public void Finish(StepInPass step, in SiteStep view)
+        {
+            var (range, adapts) = (RangeOf(step), step.Runtime.Adapts(site));
             if (range is not null && adapts && step.Verdicts!.ComparesFit)
             {
                 Compare(step.Verdicts, range, view);
@@ -251,16 +295,17 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
 
             if (step.Observation.Observes)
             {
-                if (range is not null && !(adapts && floats > 0))
+                if (range is not null && !(adapts && view.State.Length > 0))
                 {
                     // A method without state may use a frame as it is; what is kept of it is bounded.
-                    Clip(step, range, at);
+                    Clip(step, range);
                 }
 
                 step.Observation.At(site, view.InstanceMean, view.InstanceVariance, step.FrameCount);
             }
 
             // scale = weight / sqrt(variance + eps)
+            var variance = view.Variance;
             TensorPrimitives.Add(variance, site.Epsilon, variance);
             TensorPrimitives.Sqrt(variance, variance);
             for (var frame = 0; frame < step.FrameCount; frame++)
@@ -278,8 +323,9 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
             }
         }
 
-        private void Clip(StepInPass step, SiteRange range, long at)
+        private void Clip(StepInPass step, SiteRange range)
         {
+            var at = (long)step.FirstFrame * _channels;
             for (var frame = 0; frame < step.FrameCount; frame++)
             {
                 range.Clip(new Span<float>(InstanceMean + at + ((long)frame * _channels), _channels), new Span<float>(InstanceVariance + at + ((long)frame * _channels), _channels));
@@ -349,6 +395,9 @@ internal sealed unsafe class StepInPass(MethodRuntime runtime, int firstFrame, i
 
     /// <summary>What an <see cref="IPassMethod"/> carries through the pass; null for other methods.</summary>
     public PassMemory? Memory { get; init; }
+
+    /// <summary>Why its method failed in this pass; null while it did not. The rest of the pass runs with the source statistics then.</summary>
+    public string? Fault { get; set; }
 
     /// <summary>Where the sites say what they found of the step's frames; null when nobody asks.</summary>
     public FrameVerdicts? Verdicts { get; init; }

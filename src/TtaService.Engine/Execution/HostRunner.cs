@@ -8,8 +8,9 @@ namespace TtaService.Engine.Execution;
 /// <summary>Runs batches on the CPU in float32: states in native memory, sites by the SIMD kernels.</summary>
 internal sealed class HostRunner(ModelPass pass) : IBatchRunner
 {
-    public IProposedSteps Run(IReadOnlyList<StreamStep> steps, IReadOnlyList<int> indices, StepResult[] results, bool adapts)
+    public IProposedSteps Run(IReadOnlyList<StreamStep> steps, IReadOnlyList<int> indices, StepResult[] results, PassForm form)
     {
+        var adapts = form == PassForm.Adaptive;
         var batch = new Batch(steps, indices, results, adapts ? pass.Observed : null, pass.Scores, adapts, judges: adapts && pass.Ranges is not null);
         try
         {
@@ -109,7 +110,16 @@ internal sealed class HostRunner(ModelPass pass) : IBatchRunner
             }
         }
 
-        public void Commit()
+        // Rows change hands when they are counted, which can't fail.
+        public void Write()
+        {
+        }
+
+        public void TryUndo()
+        {
+        }
+
+        public void Count()
         {
             for (var i = 0; i < Steps.Length; i++)
             {
@@ -181,11 +191,13 @@ internal sealed class HostRunner(ModelPass pass) : IBatchRunner
                 _verdicts.Add(verdicts);
             }
 
+            var memory = PassMemory.Begin(state.Runtime!, part.Count, state.Frames + before, _step.Freeze, new ReadOnlySpan<float>(row, _arena.RowFloats));
             return new StepInPass(state.Runtime!, firstFrame, part.Count, state.Frames + before, row, next)
             {
                 Observation = observation,
                 Verdicts = verdicts,
-                Memory = PassMemory.Begin(state.Runtime!, part.Count, state.Frames + before, _step.Freeze, new ReadOnlySpan<float>(row, _arena.RowFloats)),
+                Memory = memory,
+                Fault = memory?.Fault,
             };
         }
 
@@ -199,17 +211,19 @@ internal sealed class HostRunner(ModelPass pass) : IBatchRunner
             using var memory = pass.Memory;
             memory?.Complete(new ReadOnlySpan<float>(pass.Row, _arena.RowFloats), new Span<float>(pass.NextRow, _arena.RowFloats), outputs, pass.FirstFrame, frames, source);
             Outputs.TakeUnfiltered(memory?.Unfiltered);
+            Outputs.TakeFault(pass.Fault ?? memory?.Fault);
         }
 
         public StepResult Judge(bool adapts)
         {
             if (Outputs.Joined() is not { } own)
             {
-                return StepAnswers.Unchanged(_step.State, StepStatus.Refused, Outputs.Failure!);
+                return StepAnswers.Unchanged(_step.State, Outputs.FailedAs, Outputs.Failure!);
             }
 
             _step.State.Misfit = _verdicts.Sum(verdicts => verdicts.Misfit);
-            return Outputs.Answer(StepAnswers.Judge(_step, own, Learns, () => adapts ? StepAnswers.NotFinite(_step.State.Runtime!.Layout, _arena.Row(_state!.Row)) : null), _scores);
+            string? NotFinite() => adapts ? StepAnswers.NotFinite(_step.State.Runtime!.Layout, _arena.Row(_state!.Row)) : null;
+            return Outputs.Answer(StepAnswers.Judge(_step, own, Learns, NotFinite), _scores);
         }
 
         public void Commit(StepResult answer)

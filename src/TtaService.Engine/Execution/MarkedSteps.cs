@@ -109,17 +109,16 @@ internal sealed class MarkedSteps
 
     private static OutputTensor Interleave(OutputTensor taught, OutputTensor apart, (int[] Taught, int[] Aside) places)
     {
-        var floats = taught.Values.Length / places.Taught.Length;
-        var values = new float[taught.Values.Length + apart.Values.Length];
+        var frames = new OutputTensor[places.Taught.Length + places.Aside.Length];
         Spread(taught, places.Taught);
         Spread(apart, places.Aside);
-        return taught with { Shape = [places.Taught.Length + places.Aside.Length, .. taught.Shape.AsSpan(1)], Values = values };
+        return OutputTensor.Join(frames) ?? throw new InvalidOperationException($"output '{taught.Name}' has other shapes for other frames; send one frame a step");
 
         void Spread(OutputTensor output, int[] to)
         {
             for (var i = 0; i < to.Length; i++)
             {
-                output.Values.AsSpan(i * floats, floats).CopyTo(values.AsSpan(to[i] * floats));
+                frames[to[i]] = output.Part(i, 1);
             }
         }
     }

@@ -3,6 +3,7 @@ using TorchSharp;
 using TtaService.Engine.Drift;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Onnx;
+using TtaService.Engine.Tensors;
 using static TorchSharp.torch;
 using Tensor = TorchSharp.torch.Tensor;
 
@@ -11,11 +12,17 @@ namespace TtaService.Engine.Execution;
 /// <summary>A pass of frames through a model, and what holds for every pass: how frames lie in it, what is observed at its sites, what may be learned there.</summary>
 /// <remarks>The runners are handed it; it knows no streams.</remarks>
 /// <param name="graph">What runs.</param>
+/// <param name="inputs">What the graph takes beside them.</param>
 /// <param name="upload">Brings frames to the device.</param>
 /// <param name="threads">How many a pass gets.</param>
 /// <param name="givesWay">Whether others may run between the operators of a pass.</param>
-internal sealed class ModelPass(ModelGraph graph, FrameUpload upload, PassThreads threads, bool givesWay) : IDisposable
+internal sealed class ModelPass(ModelGraph graph, ModelInputs inputs, FrameUpload upload, PassThreads threads, bool givesWay) : IDisposable
 {
+    // A site's input and its output, as much again for the operators between the sites, and room for the gradients on their way.
+    private const int FloatsKeptOfAnActivation = 5;
+
+    private ((int Height, int Width) Size, long Bytes) _measured;
+
     /// <summary>The normalization sites, in execution order.</summary>
     public IReadOnlyList<NormalizationSite> Sites => graph.Sites;
 
@@ -27,6 +34,12 @@ internal sealed class ModelPass(ModelGraph graph, FrameUpload upload, PassThread
 
     /// <summary>What fills a pass of a fixed batch up.</summary>
     public required FillerSteps Filler { get; init; }
+
+    /// <summary>Most bytes of activations that a pass keeps for its way back.</summary>
+    public required long GradientBytes { get; init; }
+
+    /// <summary>How many threads a pass forward and back gets, which is longer than one forward.</summary>
+    public required PassThreads TrainingThreads { get; init; }
 
     /// <summary>How frames lie in the graph.</summary>
     public PassPlan Plan { get; set; } = PassPlan.AsDeclared(graph);
@@ -53,22 +66,60 @@ internal sealed class ModelPass(ModelGraph graph, FrameUpload upload, PassThread
         using var scope = NewDisposeScope();
         using var mode = inference_mode();
         var began = Stopwatch.GetTimestamp();
-        var input = upload.Upload(blocks, frames);
+        var given = Inputs(blocks, frames);
         var uploaded = Stopwatch.GetTimestamp();
-        var outputs = graph.Run([input], pass, Between is null || !givesWay ? null : GiveWay);
-        var read = new OutputTensor[outputs.Length];
-        for (var i = 0; i < read.Length; i++)
-        {
-            var output = Plan.Outputs[i].FramesFirst(graph.Outputs[i].Name, outputs[i], frames);
-            var shape = output.shape;
-            var values = output.to_type(ScalarType.Float32).cpu().contiguous();
-            int[] extents = Array.ConvertAll(shape, extent => checked((int)extent));
-            read[i] = new OutputTensor(graph.Outputs[i].Name, extents, values.data<float>().ToArray());
-        }
-
+        var read = Read(graph.Run(given, pass, Between is null || !givesWay ? null : GiveWay), frames);
         Times += new PassTimes(Stopwatch.GetElapsedTime(began, uploaded), Stopwatch.GetElapsedTime(uploaded), TimeSpan.Zero);
         return read;
     }
+
+    /// <summary>One pass of a batch through the program that can be differentiated, and back: the gradients of the weighted sum of the predictions' entropies are with the
+    /// tensors that ask for them.</summary>
+    /// <param name="blocks">Frames of one C, H, W.</param>
+    /// <param name="frames">How many they are.</param>
+    /// <param name="sites">What normalizes at the sites.</param>
+    /// <param name="weigh">Given the outputs, the weight of each frame; where all are 0 there is no way back.</param>
+    public OutputTensor[] Train(FrameBlock[] blocks, int frames, ISiteNormalizer sites, Func<OutputTensor[], float[]> weigh) =>
+        TrainingThreads.Run((long)frames * blocks[0].Height * blocks[0].Width, _ =>
+        {
+            using var scope = NewDisposeScope();
+            using var mode = enable_grad();
+            var began = Stopwatch.GetTimestamp();
+            var given = Inputs(blocks, frames);
+            var uploaded = Stopwatch.GetTimestamp();
+            var outputs = graph.RunDifferentiable(given, sites, Between is null || !givesWay ? null : GiveWay);
+            var read = Read(outputs, frames);
+            var weights = weigh(read);
+            if (weights.AsSpan().ContainsAnyExcept(0))
+            {
+                var scores = Scores!.Index;
+                var entropies = Entropies(Plan.Outputs[scores].FramesFirst(graph.Outputs[scores].Name, outputs[scores], frames), Scores.Kind);
+                (entropies * tensor(weights, device: entropies.device)).sum().backward();
+            }
+
+            Times += new PassTimes(Stopwatch.GetElapsedTime(began, uploaded), Stopwatch.GetElapsedTime(uploaded), TimeSpan.Zero);
+            return read;
+        });
+
+    /// <summary>About how many bytes of a frame's activations a pass keeps for its way back.</summary>
+    /// <param name="frame">A frame of the size that is asked for.</param>
+    /// <param name="sites">What normalizes the frames of a pass of one, filled up.</param>
+    public long GradientBytesOf(FrameBlock frame, ISiteNormalizer sites)
+    {
+        if (_measured.Size != (frame.Height, frame.Width))
+        {
+            var frames = Plan.Computed(1);
+            var counter = new ActivationCounter(sites);
+            Forward([.. Enumerable.Repeat(frame, frames)], frames, counter);
+            _measured = ((frame.Height, frame.Width), Math.Max(1, counter.Elements * FloatsKeptOfAnActivation * sizeof(float) / frames));
+        }
+
+        return _measured.Bytes;
+    }
+
+    /// <summary>Null when a method can be trained on the model's predictions at the chosen sites, else why not.</summary>
+    public string? WhyUntrainable(Func<NormalizationSite, bool> chosen) =>
+        ClassScores.Count(Scores) == 0 ? "the model answers no scores of classes that exclude each other" : graph.WhyNotDifferentiable(graph.Outputs[Scores!.Index].Name, chosen);
 
     /// <summary>Runs frames through the model as it was trained, beside any stream. Blocks share C, H, W.</summary>
     /// <returns>The model's outputs for all frames, in the order given.</returns>
@@ -106,7 +157,7 @@ internal sealed class ModelPass(ModelGraph graph, FrameUpload upload, PassThread
     public Tensor[] Trial(FrameBlock[] blocks, ISiteNormalizer? sites)
     {
         using var alone = threads.Alone();
-        return graph.Run([upload.Upload(blocks, blocks.Sum(block => block.Count))], sites);
+        return graph.Run(Inputs(blocks, blocks.Sum(block => block.Count)), sites);
     }
 
     /// <summary>Counts the time until it is disposed as that of committing.</summary>
@@ -119,6 +170,36 @@ internal sealed class ModelPass(ModelGraph graph, FrameUpload upload, PassThread
         graph.Dispose();
     }
 
+    private Tensor[] Inputs(FrameBlock[] blocks, int frames) => inputs.With(upload.Upload(blocks, frames), frames, blocks[0].Height, blocks[0].Width);
+
+    private OutputTensor[] Read(Tensor[] outputs, int frames)
+    {
+        var read = new OutputTensor[outputs.Length];
+        for (var i = 0; i < read.Length; i++)
+        {
+            var output = Plan.Outputs[i].FramesFirst(graph.Outputs[i].Name, outputs[i], frames);
+            var shape = output.shape;
+            var values = output.detach().to_type(ScalarType.Float32).cpu().contiguous();
+            int[] extents = Array.ConvertAll(shape, extent => checked((int)extent));
+            read[i] = new OutputTensor(graph.Outputs[i].Name, extents, values.data<float>().ToArray());
+        }
+
+        return read;
+    }
+
+    // Of each frame's prediction, [B], in nats.
+    private static Tensor Entropies(Tensor scores, OutputKind kind)
+    {
+        var flat = scores.to_type(ScalarType.Float32).flatten(1);
+        var logs = kind switch
+        {
+            OutputKind.Logits => flat.log_softmax(1),
+            OutputKind.Probabilities => flat.AtLeast(1e-12).log(),
+            _ => flat,
+        };
+        return (logs.exp() * logs).sum([1L]).neg();
+    }
+
     // Others run in here: what is the running pass's own is put back behind them.
     private void GiveWay()
     {
@@ -126,6 +207,18 @@ internal sealed class ModelPass(ModelGraph graph, FrameUpload upload, PassThread
         Between = null;
         threads.Aside(between);
         (Between, Times) = (between, times);
+    }
+
+    /// <summary>Counts the values that come to the sites.</summary>
+    private sealed class ActivationCounter(ISiteNormalizer sites) : ISiteNormalizer
+    {
+        public long Elements { get; private set; }
+
+        public Tensor Normalize(NormalizationSite site, Tensor x, bool mayOverwrite, Tensor? residual, Epilogue epilogue)
+        {
+            Elements += x.numel();
+            return sites.Normalize(site, x, mayOverwrite, residual, epilogue);
+        }
     }
 
     /// <summary>Adds its life to the commit time of the run.</summary>

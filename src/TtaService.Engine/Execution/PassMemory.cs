@@ -12,21 +12,21 @@ internal sealed class PassMemory : IDisposable
     private readonly ModelOutput? _scores;
     private readonly int _frames;
     private readonly long _framesBefore;
-    private readonly int _begunFloats;
-    private readonly int _keptFloats;
+    private readonly string _name;
     private readonly bool _isFrozen;
+    private int _begunFloats;
+    private int _keptFloats;
     private int _sourceFrames;
-    private float[] _rented;
+    private float[] _rented = [];
 
-    private PassMemory(IPassMethod method, StateLayout layout, ModelOutput? scores, int frames, long framesBefore, bool isFrozen)
+    private PassMemory(MethodRuntime runtime, IPassMethod method, int frames, long framesBefore, bool isFrozen)
     {
-        (_method, _layout, _scores, _frames, _framesBefore) = (method, layout, scores, frames, framesBefore);
-        (_begunFloats, _keptFloats) = (method.BegunFloats, method.KeptFloats(_frames));
-        _isFrozen = isFrozen;
-        // A frozen stream keeps nothing that the source says.
-        _sourceFrames = isFrozen ? 0 : method.SourceFrames(_frames, _framesBefore);
-        _rented = ArrayPool<float>.Shared.Rent(checked(_begunFloats + _keptFloats));
+        (_name, _method, _layout, _scores) = (runtime.Settings.Name, method, runtime.Layout, runtime.Scores);
+        (_frames, _framesBefore, _isFrozen) = (frames, framesBefore, isFrozen);
     }
+
+    /// <summary>Why the method failed before or behind the pass; null while it did not.</summary>
+    public string? Fault { get; private set; }
 
     /// <summary>What the sites read.</summary>
     public Span<float> Begun => _rented.AsSpan(0, _begunFloats);
@@ -50,9 +50,17 @@ internal sealed class PassMemory : IDisposable
             return null;
         }
 
-        var memory = new PassMemory(method, runtime.Layout, runtime.Scores, frames, framesBefore, isFrozen);
-        memory.Kept.Clear();
-        method.Begin(new PassStep { Layout = runtime.Layout, Frames = memory._frames, FramesBefore = memory._framesBefore, State = row, Begun = memory.Begun });
+        var memory = new PassMemory(runtime, method, frames, framesBefore, isFrozen);
+        try
+        {
+            memory.Begin(row);
+        }
+        catch (Exception fault) when (MethodFault.IsOwn(fault))
+        {
+            memory.Fault = MethodFault.Message(memory._name, "at the beginning of a pass", fault);
+            memory._sourceFrames = 0;
+        }
+
         return memory;
     }
 
@@ -96,11 +104,24 @@ internal sealed class PassMemory : IDisposable
     /// <param name="frames">Frames of the batch.</param>
     public void Reconsider(ReadOnlySpan<float> row, OutputTensor[] outputs, int firstFrame, int frames)
     {
+        if (Fault is not null)
+        {
+            return;
+        }
+
         var scores = ScoresOf(outputs, firstFrame, frames);
         var step = new PassStep { Layout = _layout, Frames = _frames, FramesBefore = _framesBefore, State = row, Begun = Begun, Kept = Kept };
-        var wanted = _method.SourceFrames(step, scores, _sourceFrames);
-        // Of a frozen stream the source is only asked for an answer.
-        _sourceFrames = _isFrozen && wanted < _frames ? 0 : Math.Min(wanted, _frames);
+        try
+        {
+            var wanted = _method.SourceFrames(step, scores, _sourceFrames);
+            // Of a frozen stream the source is only asked for an answer.
+            _sourceFrames = _isFrozen && wanted < _frames ? 0 : Math.Clamp(wanted, 0, _frames);
+        }
+        catch (Exception fault) when (MethodFault.IsOwn(fault))
+        {
+            Fault = MethodFault.Message(_name, "behind a pass", fault);
+            _sourceFrames = 0;
+        }
     }
 
     /// <summary>Completes a step: fills the proposed row and replaces the answer where the method does.</summary>
@@ -112,10 +133,39 @@ internal sealed class PassMemory : IDisposable
     /// <param name="source">The source's own scores of the step's first frames.</param>
     public void Complete(ReadOnlySpan<float> row, Span<float> next, OutputTensor[] outputs, int firstFrame, int frames, ReadOnlySpan<float> source)
     {
+        if (Fault is not null)
+        {
+            return;
+        }
+
         var scores = ScoresOf(outputs, firstFrame, frames);
         var before = scores.ToArray();
         var step = new PassStep { Layout = _layout, Frames = _frames, FramesBefore = _framesBefore, State = row, NextState = next, Begun = Begun, Kept = Kept };
-        Unfiltered = _method.Complete(step, scores, source) ? before : null;
+        try
+        {
+            Unfiltered = _method.Complete(step, scores, source) ? before : null;
+        }
+        catch (Exception fault) when (MethodFault.IsOwn(fault))
+        {
+            Fault = MethodFault.Message(_name, "at the end of a pass", fault);
+        }
+    }
+
+    private void Begin(ReadOnlySpan<float> row)
+    {
+        var (begun, kept) = (_method.BegunFloats, _method.KeptFloats(_frames));
+        // A frozen stream keeps nothing that the source says.
+        var source = _isFrozen ? 0 : _method.SourceFrames(_frames, _framesBefore);
+        if (begun < 0 || kept < 0 || source < 0 || source > _frames)
+        {
+            throw new MethodAnswerException($"it wants {begun} floats begun, {kept} kept and {source} frames of the source for {_frames} frames; "
+                + "give 0 or more, and no more frames than there are");
+        }
+
+        _rented = ArrayPool<float>.Shared.Rent(checked(begun + kept));
+        (_begunFloats, _keptFloats, _sourceFrames) = (begun, kept, source);
+        Kept.Clear();
+        _method.Begin(new PassStep { Layout = _layout, Frames = _frames, FramesBefore = _framesBefore, State = row, Begun = Begun });
     }
 
     // The step's own among the batch's.

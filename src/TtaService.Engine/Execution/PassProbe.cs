@@ -34,7 +34,7 @@ internal sealed class PassProbe
     {
         (_model, _graph, _options) = (model, graph, options);
         _tolerance = options.Device == "cpu" && options.Precision == Precision.Fp32 ? Tolerance : RoughTolerance;
-        _declared = (int)Math.Clamp(graph.Inputs[0].Shape[0], 0, int.MaxValue);
+        _declared = (int)Math.Clamp(model.InputShape[0], 0, int.MaxValue);
     }
 
     /// <summary>The plan, and what of it a user should know.</summary>

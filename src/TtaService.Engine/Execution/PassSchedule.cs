@@ -46,6 +46,29 @@ internal static class PassSchedule
         return passes;
     }
 
+    /// <summary>The parts of a pass, spread over passes of at most so many frames each; a part that has more comes alone.</summary>
+    public static IEnumerable<StepPart[]> Packed(IReadOnlyList<StepPart> parts, long most)
+    {
+        var (pack, held) = (new List<StepPart>(), 0L);
+        foreach (var part in parts)
+        {
+            if (pack.Count > 0 && held + part.Count > most)
+            {
+                yield return [.. pack];
+                pack.Clear();
+                held = 0;
+            }
+
+            pack.Add(part);
+            held += part.Count;
+        }
+
+        if (pack.Count > 0)
+        {
+            yield return [.. pack];
+        }
+    }
+
     /// <summary>Frames of the smallest part of a step.</summary>
     public static int SmallestPart(int frames, int framesPerPass) => frames / Parts(frames, framesPerPass);
 

@@ -9,10 +9,22 @@ internal sealed class StepOutputs
     /// <summary>Why a pass of the step could not be run; null while all could.</summary>
     public string? Failure { get; set; }
 
-    /// <summary>Takes the step's frames from a pass's outputs, [frames, ...] each.</summary>
-    public void Take(OutputTensor[] outputs, int firstFrame, int count) => _parts.Add(Array.ConvertAll(outputs, output => Slice(output, firstFrame, count)));
+    /// <summary>How a step ends that has a <see cref="Failure"/>.</summary>
+    public StepStatus FailedAs { get; private set; } = StepStatus.Refused;
 
-    /// <summary>The outputs for all frames of the step; null, with <see cref="Failure"/>, where its frames have outputs of different shapes.</summary>
+    /// <summary>Takes what the step's method failed with; null for nothing.</summary>
+    public void TakeFault(string? fault)
+    {
+        if (fault is not null && Failure is null)
+        {
+            (Failure, FailedAs) = (fault, StepStatus.MethodFailed);
+        }
+    }
+
+    /// <summary>Takes the step's frames from a pass's outputs, [frames, ...] each.</summary>
+    public void Take(OutputTensor[] outputs, int firstFrame, int count) => _parts.Add(Array.ConvertAll(outputs, output => output.Part(firstFrame, count)));
+
+    /// <summary>The outputs for all frames of the step; null, with <see cref="Failure"/>, where its frames have outputs of different shapes beyond the number of their entries.</summary>
     public OutputTensor[]? Joined()
     {
         if (Failure is not null || _parts.Count == 1)
@@ -23,15 +35,17 @@ internal sealed class StepOutputs
         var joined = new OutputTensor[_parts[0].Length];
         for (var i = 0; i < joined.Length; i++)
         {
-            var first = _parts[0][i];
-            if (_parts.Find(part => !part[i].Shape.AsSpan(1).SequenceEqual(first.Shape.AsSpan(1))) is { } other)
+            var at = i;
+            OutputTensor[] parts = [.. _parts.Select(part => part[at])];
+            if (OutputTensor.Join(parts) is not { } whole)
             {
-                Failure = $"output '{first.Name}' has shape [{string.Join(',', first.Shape[1..])}] for one frame and [{string.Join(',', other[i].Shape[1..])}] for "
+                var other = Array.Find(parts, part => !part.Shape.AsSpan(1).SequenceEqual(parts[0].Shape.AsSpan(1)))!;
+                Failure = $"output '{other.Name}' has shape [{string.Join(',', parts[0].Shape[1..])}] for one frame and [{string.Join(',', other.Shape[1..])}] for "
                     + "another; send one frame a step";
                 return null;
             }
 
-            joined[i] = new OutputTensor(first.Name, [_parts.Sum(part => part[i].Shape[0]), .. first.Shape[1..]], [.. _parts.SelectMany(part => part[i].Values)]);
+            joined[i] = whole;
         }
 
         return joined;
@@ -44,10 +58,4 @@ internal sealed class StepOutputs
     public StepResult Answer(StepResult answer, ModelOutput? scores) => answer.Status == StepStatus.Ok && _unfiltered.Exists(part => part is not null)
         ? answer with { Unfiltered = answer.Outputs[scores!.Index] with { Values = [.. _unfiltered.SelectMany((part, i) => part ?? _parts[i][scores.Index].Values)] } }
         : answer;
-
-    private static OutputTensor Slice(OutputTensor output, int firstFrame, int count)
-    {
-        var floats = output.Values.Length / output.Shape[0];
-        return new OutputTensor(output.Name, [count, .. output.Shape.AsSpan(1)], output.Values.AsSpan(firstFrame * floats, count * floats).ToArray());
-    }
 }

@@ -1,4 +1,6 @@
 using TtaService.Engine.Drift;
+using TtaService.Engine.Normalization;
+using TtaService.Engine.Normalization.Affine;
 using TtaService.Engine.Streams;
 
 namespace TtaService.Engine.Execution;
@@ -7,8 +9,9 @@ namespace TtaService.Engine.Execution;
 /// <param name="pass">What they run through.</param>
 /// <param name="states">Of the streams.</param>
 /// <param name="runner">Where the states are.</param>
+/// <param name="torch">Where the states are, in torch operators: for streams with scales and biases of their own.</param>
 /// <param name="collapseFrames">Frames of one class that make a stream suspect; 0 for never.</param>
-internal sealed class StepRuns(ModelPass pass, StreamStates states, IBatchRunner runner, int collapseFrames)
+internal sealed class StepRuns(ModelPass pass, StreamStates states, IBatchRunner runner, Lazy<IBatchRunner> torch, int collapseFrames)
 {
     /// <summary>Runs steps that were checked.</summary>
     public StepResult[] Run(IReadOnlyList<StreamStep> steps)
@@ -19,7 +22,12 @@ internal sealed class StepRuns(ModelPass pass, StreamStates states, IBatchRunner
         {
             var frames = steps[i].Frames.Count;
             var together = PassSchedule.SmallestPart(frames, pass.Plan.FramesPerPass);
-            if (steps[i].State.Runtime!.Method.Refuses(together) is { } reason)
+            var (reason, fault) = Refusal(steps[i].State.Runtime!, together);
+            if (fault is not null)
+            {
+                results[i] = StepAnswers.Unchanged(steps[i].State, StepStatus.MethodFailed, fault);
+            }
+            else if (reason is not null)
             {
                 var parts = together == frames ? reason
                     : $"the model takes {pass.Plan.FramesPerPass} frame(s) a pass ({pass.Plan.Reason}), so that of {frames} frames only {together} are normalized "
@@ -37,27 +45,57 @@ internal sealed class StepRuns(ModelPass pass, StreamStates states, IBatchRunner
         return results;
     }
 
+    private static (string? Reason, string? Fault) Refusal(MethodRuntime runtime, int frames)
+    {
+        try
+        {
+            return (runtime.Method.Refuses(frames), null);
+        }
+        catch (Exception fault) when (MethodFault.IsOwn(fault))
+        {
+            return (null, MethodFault.Message(runtime.Settings.Name, $"when it was asked whether it takes {frames} frames", fault));
+        }
+    }
+
     // The steps that are not null and have no result yet.
     private void RunParts(IReadOnlyList<StreamStep?> steps, StepResult?[] results, bool observes)
     {
         var plain = new List<int>();
         var adapted = new List<int>();
+        var affine = new List<int>();
+        var trained = new SortedDictionary<int, List<int>>();
         for (var i = 0; i < steps.Count; i++)
         {
             if (steps[i] is { } step && results[i] is null)
             {
+                if (step.State.Runtime!.Method is IAffineMethod method)
+                {
+                    // What teaches nothing needs no way back.
+                    var trains = !step.Freeze && step.Teaches;
+                    (!trains ? affine : trained.TryGetValue(method.Rounds, out var alike) ? alike : trained[method.Rounds] = []).Add(i);
+                    continue;
+                }
+
                 // Without a site to adapt or to observe the folded graph answers, which is faster.
-                (step.State.Runtime!.Method.ReadsFrames || (observes && step.Teaches && IsObservedNow(step.State)) ? adapted : plain).Add(i);
+                (step.State.Runtime!.ReadsFrames || (observes && step.Teaches && IsObservedNow(step.State)) ? adapted : plain).Add(i);
             }
         }
 
         // Nothing is committed before all steps have run: a call that throws has changed nothing.
-        using var plainSteps = plain.Count > 0 ? runner.Run(steps!, plain, results!, adapts: false) : null;
-        using var adaptedSteps = adapted.Count > 0 ? runner.Run(steps!, adapted, results!, adapts: true) : null;
+        using var proposed = new ProposedRuns();
+        proposed.Run(runner, steps!, plain, results!, PassForm.Folded);
+        proposed.Run(runner, steps!, adapted, results!, PassForm.Adaptive);
+        if (affine.Count + trained.Count > 0)
+        {
+            proposed.Run(torch.Value, steps!, affine, results!, PassForm.Adaptive);
+            foreach (var alike in trained.Values)
+            {
+                proposed.Run(torch.Value, steps!, alike, results!, PassForm.Trained);
+            }
+        }
+
         using var commit = pass.TimeCommit();
-        adaptedSteps?.Commit();
-        // These have no states that could fail to move.
-        plainSteps?.Commit();
+        proposed.Commit();
         if (observes)
         {
             CountUnobserved(steps!, plain, adapted, results!);
@@ -114,14 +152,22 @@ internal sealed class StepRuns(ModelPass pass, StreamStates states, IBatchRunner
             return;
         }
 
-        var fresh = contradicted.ConvertAll(suspect => states.FreshTwin(suspect.Step.State));
+        var fresh = new List<StreamState>(contradicted.Count);
         try
         {
-            RunParts(contradicted.ConvertAll(suspect => suspect.Step), new StepResult[contradicted.Count], observes: false);
-            RunParts([.. contradicted.Zip(fresh, (suspect, twin) => suspect.Step with { State = twin })], new StepResult[contradicted.Count], observes: false);
-            foreach (var ((index, step), twin) in contradicted.Zip(fresh))
+            contradicted.RemoveAll(suspect => !TryBeginAnew(suspect.Step.State, fresh));
+            var (own, anew) = (new StepResult[contradicted.Count], new StepResult[contradicted.Count]);
+            RunParts(contradicted.ConvertAll(suspect => suspect.Step), own, observes: false);
+            RunParts([.. contradicted.Zip(fresh, (suspect, twin) => suspect.Step with { State = twin })], anew, observes: false);
+            for (var i = 0; i < contradicted.Count; i++)
             {
-                if (step.State.Collapse.HasCollapsed(step.State.Misfit, twin.Misfit))
+                var ((index, step), twin) = (contradicted[i], fresh[i]);
+                // Scales and biases describe no frames: they have collapsed where the class of the run is theirs alone.
+                var (misfit, freshMisfit) = step.State.Runtime!.Method is IAffineMethod
+                    ? (Named(step, own[i]), Named(step, anew[i]))
+                    : (step.State.Misfit, twin.Misfit);
+                // A method that fails here has not been compared.
+                if (own[i].Status != StepStatus.MethodFailed && anew[i].Status != StepStatus.MethodFailed && step.State.Collapse.HasCollapsed(misfit, freshMisfit))
                 {
                     step.State.Frames = 0;
                     states.Initialize(step.State);
@@ -133,11 +179,73 @@ internal sealed class StepRuns(ModelPass pass, StreamStates states, IBatchRunner
         {
             fresh.ForEach(states.ReturnTwin);
         }
+
+        double Named(StreamStep step, StepResult answer) => answer.Status == StepStatus.Ok ? step.State.Collapse.Named(answer.Outputs[scores].Values, classes) : 0;
+    }
+
+    // The answers are committed: a method that can't begin a state now fails nobody.
+    private bool TryBeginAnew(StreamState state, List<StreamState> fresh)
+    {
+        try
+        {
+            fresh.Add(states.FreshTwin(state));
+            return true;
+        }
+        catch (MethodSettingsException)
+        {
+            return false;
+        }
     }
 
     // A method without statistics is observed in full until it has warmed up, then now and then: its folded graph shows nothing, and the other one costs more.
     private bool IsObservedNow(StreamState state) =>
         pass.Observed is not null && (state.ObservedFrames < pass.Observed.Options.Tau || state.UnobservedSteps + 1 >= pass.Observed.Options.SourceInterval);
+
+    /// <summary>The proposals of several runs, disposed of in the order opposite to that in which they ran.</summary>
+    private sealed class ProposedRuns : IDisposable
+    {
+        private readonly Stack<IProposedSteps> _runs = [];
+
+        public void Run(IBatchRunner runner, IReadOnlyList<StreamStep> steps, List<int> indices, StepResult[] results, PassForm form)
+        {
+            if (indices.Count > 0)
+            {
+                _runs.Push(runner.Run(steps, indices, results, form));
+            }
+        }
+
+        /// <summary>Commits all, or, when it throws, none.</summary>
+        public void Commit()
+        {
+            var written = new List<IProposedSteps>();
+            try
+            {
+                foreach (var run in _runs)
+                {
+                    run.Write();
+                    written.Add(run);
+                }
+            }
+            catch
+            {
+                written.ForEach(run => run.TryUndo());
+                throw;
+            }
+
+            foreach (var run in _runs)
+            {
+                run.Count();
+            }
+        }
+
+        public void Dispose()
+        {
+            while (_runs.TryPop(out var run))
+            {
+                run.Dispose();
+            }
+        }
+    }
 
     private static void CountUnobserved(IReadOnlyList<StreamStep> steps, List<int> plain, List<int> adapted, StepResult[] results)
     {

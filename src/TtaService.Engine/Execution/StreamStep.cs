@@ -57,20 +57,6 @@ public enum RollbackReason
     Collapsed,
 }
 
-/// <summary>One output of the model for the frames of a step.</summary>
-/// <param name="Name">The graph output's name.</param>
-/// <param name="Shape">[N, ...].</param>
-/// <param name="Values">Row-major.</param>
-public sealed record OutputTensor(string Name, int[] Shape, float[] Values)
-{
-    /// <summary>A frame's values; empty for an output without frames.</summary>
-    internal ReadOnlyMemory<float> OfFrame(int frame)
-    {
-        var floats = Shape[0] == 0 ? 0 : Values.Length / Shape[0];
-        return Values.AsMemory(frame * floats, floats);
-    }
-}
-
 /// <summary>How a step ended.</summary>
 public enum StepStatus
 {
@@ -82,6 +68,9 @@ public enum StepStatus
 
     /// <summary>The outputs or the proposed statistics were not finite; nothing changed.</summary>
     NotFinite,
+
+    /// <summary>The method's own code threw, or its answer was none; nothing changed, and the other steps of the pass were answered.</summary>
+    MethodFailed,
 }
 
 /// <summary>What a step gave.</summary>

@@ -11,7 +11,7 @@ namespace TtaService.Engine.Normalization;
 /// In u = 1/eta the recursion is linear, u_t = 1 + a u_(t-1) with a = (1-m)^kappa, so that eta follows from the frame count alone and needs no state.
 /// The gate (methods.md 4.4) trusts the running statistics by how far they moved: D = mean_c[((M-mu_s)^2 + (sd-sd_s)^2)/var_s], w = D/(D + gate).
 /// The frame's own statistics enter with <c>instance_weight</c>. State per site: adaptive_mean [C], adaptive_var [C], float32.</remarks>
-internal sealed class Adaptive(MethodSettings settings) : INormalizationMethod
+internal sealed class Adaptive(MethodSettings settings) : ISpanMethod
 {
     public static MethodDefinition Definition { get; } = new(
         "adaptive",

@@ -5,7 +5,7 @@ namespace TtaService.Engine.Normalization;
 /// <summary>alpha-BN: a fixed mix of source and step statistics. No state.</summary>
 /// <remarks>You et al. 2021 (arXiv 2110.04065): mu = (1-a) mu_s + a bm, var = (1-a) var_s + a bv. The paper writes alpha on the source side;
 /// <c>test_weight</c> is a, the weight of the test statistics, as in the code that ships it (default 0.1, unbiased variance, BatchNorm2d only).</remarks>
-internal sealed class AlphaBn(MethodSettings settings) : INormalizationMethod
+internal sealed class AlphaBn(MethodSettings settings) : ISpanMethod
 {
     public static MethodDefinition Definition { get; } = new(
         "alpha_bn",

@@ -5,7 +5,7 @@ namespace TtaService.Engine.Normalization;
 /// <summary>Running test statistics that start at the source: RoTTA's robust BN. The step is folded in first, then used.</summary>
 /// <remarks>Yuan et al., CVPR 2023 (RoTTA), code core/utils/bn_layers.py: M = (1-a) M + a bm; V = (1-a) V + a bv; biased variance; normalize with
 /// the updated M, V. State per site: ema_mean [C], ema_var [C], float32.</remarks>
-internal sealed class Ema(MethodSettings settings) : INormalizationMethod
+internal sealed class Ema(MethodSettings settings) : ISpanMethod
 {
     public static MethodDefinition Definition { get; } = new(
         "ema",

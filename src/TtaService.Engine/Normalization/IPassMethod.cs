@@ -8,7 +8,7 @@ namespace TtaService.Engine.Normalization;
 /// the answer.</summary>
 /// <remarks>At the sites it reads what <see cref="Begin"/> wrote and keeps what <see cref="Complete"/> will need; there it leaves the proposed state alone. On a device the sites
 /// run in torch operators, while beginning and completing are the host's: two transfers a batch.</remarks>
-internal interface IPassMethod : INormalizationMethod
+public interface IPassMethod : INormalizationMethod
 {
     /// <summary>The tensors that a stream keeps besides those at sites, named <c>stream.&lt;name&gt;</c>.</summary>
     IReadOnlyList<StateTensor> StreamState { get; }
@@ -43,10 +43,10 @@ internal interface IPassMethod : INormalizationMethod
 }
 
 /// <summary>A step before and after its pass.</summary>
-internal readonly ref struct PassStep
+public readonly ref struct PassStep
 {
     /// <summary>Where sites lie in the rows.</summary>
-    public required StateLayout Layout { get; init; }
+    internal StateLayout Layout { get; init; }
 
     /// <summary>Frames n of the step.</summary>
     public required int Frames { get; init; }
@@ -54,10 +54,10 @@ internal readonly ref struct PassStep
     /// <summary>Frames of the stream that were committed before this step.</summary>
     public required long FramesBefore { get; init; }
 
-    /// <summary>The stream's row before the step.</summary>
+    /// <summary>The stream's row before the step: its state at every site and what it keeps besides.</summary>
     public required ReadOnlySpan<float> State { get; init; }
 
-    /// <summary>The proposed row; empty before the pass.</summary>
+    /// <summary>The proposed row, to be filled as a whole; empty before the pass.</summary>
     public Span<float> NextState { get; init; }
 
     /// <summary>What the sites read.</summary>
@@ -65,6 +65,18 @@ internal readonly ref struct PassStep
 
     /// <summary>What the sites kept; empty before the pass.</summary>
     public ReadOnlySpan<float> Kept { get; init; }
+
+    /// <summary>The stream's state at a site before the step.</summary>
+    public ReadOnlySpan<float> StateAt(NormalizationSite site) => State.Slice(Layout.At(site).Offset, Layout.At(site).Length);
+
+    /// <summary>The proposed state at a site; there is none before the pass.</summary>
+    public Span<float> NextStateAt(NormalizationSite site) => NextState.Slice(Layout.At(site).Offset, Layout.At(site).Length);
+
+    /// <summary>The tensors of <see cref="IPassMethod.StreamState"/> before the step.</summary>
+    public ReadOnlySpan<float> StreamState => State.Slice(Layout.Stream.Offset, Layout.Stream.Length);
+
+    /// <summary>The proposed tensors of <see cref="IPassMethod.StreamState"/>; there are none before the pass.</summary>
+    public Span<float> NextStreamState => NextState.Slice(Layout.Stream.Offset, Layout.Stream.Length);
 }
 
 /// <summary>What a method adapts.</summary>
@@ -72,4 +84,4 @@ internal readonly ref struct PassStep
 /// <param name="Classes">Classes that the model answers; 0 for none.</param>
 /// <param name="Calibration">What is normal for the model; null when it was not calibrated.</param>
 /// <param name="Scores">The output with the classes' scores; null for none.</param>
-internal sealed record MethodTarget(IReadOnlyList<NormalizationSite> Sites, int Classes = 0, ModelCalibration? Calibration = null, ModelOutput? Scores = null);
+public sealed record MethodTarget(IReadOnlyList<NormalizationSite> Sites, int Classes = 0, ModelCalibration? Calibration = null, ModelOutput? Scores = null);

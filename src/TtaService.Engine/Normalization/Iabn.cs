@@ -7,7 +7,7 @@ namespace TtaService.Engine.Normalization;
 /// <remarks>Gong et al., NeurIPS 2022 (NOTE), code utils/iabn.py, evaluation mode: s_mu = sqrt((V+eps)/L), s_var = (V+eps) sqrt(2/(L-1));
 /// mu = M + psi(m - M, k s_mu); var = relu(V + psi(v - V, k s_var)) with the unbiased v and the soft shrinkage psi(a,l) = sign(a) max(|a| - l, 0);
 /// maps of one pixel keep the source statistics.</remarks>
-internal sealed class Iabn(MethodSettings settings) : INormalizationMethod
+internal sealed class Iabn(MethodSettings settings) : ISpanMethod
 {
     public static MethodDefinition Definition { get; } = new(
         "iabn",

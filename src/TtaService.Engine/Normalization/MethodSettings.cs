@@ -1,9 +1,10 @@
+using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 
 namespace TtaService.Engine.Normalization;
 
-/// <summary>A method with all its hyperparameters, validated. Immutable; equal when name and values are.</summary>
+/// <summary>A method with all its hyperparameters, validated. Immutable; equal when the method, of one definition, and the values are.</summary>
 public sealed class MethodSettings : IEquatable<MethodSettings>
 {
     // Who sends a hundred wrong names is helped by the first few.
@@ -12,27 +13,32 @@ public sealed class MethodSettings : IEquatable<MethodSettings>
     private readonly JsonObject _values;
     private readonly string _key;
 
-    private MethodSettings(string name, JsonObject values)
+    private MethodSettings(MethodDefinition definition, JsonObject values)
     {
-        Name = name;
+        Definition = definition;
         _values = values;
-        _key = name + values.ToJsonString();
+        _key = definition.Name + values.ToJsonString();
     }
 
     /// <summary>The method's name: <c>source</c>, <c>unmix_tns</c>, …</summary>
-    public string Name { get; }
+    public string Name => Definition.Name;
+
+    /// <summary>What makes the method.</summary>
+    internal MethodDefinition Definition { get; }
 
     /// <summary>Every hyperparameter with its value, defaults included, as JSON with snake_case names. A copy.</summary>
     public JsonObject Hyperparameters => (JsonObject)_values.DeepClone();
 
     /// <summary>Checks and completes the hyperparameters of a method.</summary>
-    /// <param name="name">A name of <see cref="NormalizationMethods"/>.</param>
+    /// <param name="name">A name of the registry.</param>
     /// <param name="hyperparameters">Those that differ from the defaults. Numbers and strings.</param>
+    /// <param name="methods">Where the name is looked up; the engine's own methods when null.</param>
     /// <exception cref="MethodSettingsException">Unknown method or hyperparameter, wrong type, or out of range: the message names it, its range and the value seen.</exception>
-    public static MethodSettings Create(string name, JsonObject? hyperparameters = null)
+    public static MethodSettings Create(string name, JsonObject? hyperparameters = null, MethodRegistry? methods = null)
     {
-        var method = NormalizationMethods.Find(name)
-            ?? throw new MethodSettingsException($"method '{ForeignText.Clip(name)}' does not exist; the methods are {string.Join(", ", NormalizationMethods.Names)}");
+        methods ??= MethodRegistry.BuiltIn;
+        var method = methods.Find(name)
+            ?? throw new MethodSettingsException($"method '{ForeignText.Clip(name)}' does not exist; the methods are {string.Join(", ", methods.All.Select(known => known.Name))}");
         var problems = new List<string>();
         var known = method.Hyperparameters.ToDictionary(h => h.Name, StringComparer.Ordinal);
         string[] unknown = [.. (hyperparameters ?? []).Select(pair => pair.Key).Where(given => !known.ContainsKey(given))];
@@ -60,11 +66,11 @@ public sealed class MethodSettings : IEquatable<MethodSettings>
             }
         }
 
-        return problems.Count == 0 ? new MethodSettings(name, values) : throw new MethodSettingsException(string.Join("; ", problems));
+        return problems.Count == 0 ? new MethodSettings(method, values) : throw new MethodSettingsException(string.Join("; ", problems));
     }
 
     /// <inheritdoc/>
-    public bool Equals(MethodSettings? other) => other is not null && _key == other._key;
+    public bool Equals(MethodSettings? other) => other is not null && _key == other._key && ReferenceEquals(Definition, other.Definition);
 
     /// <inheritdoc/>
     public override bool Equals(object? obj) => Equals(obj as MethodSettings);
@@ -75,11 +81,24 @@ public sealed class MethodSettings : IEquatable<MethodSettings>
     /// <summary>The name, and the hyperparameters as JSON.</summary>
     public override string ToString() => _key;
 
-    internal float Number(string name) => (float)double.Parse(_values[name]!.ToJsonString(), System.Globalization.CultureInfo.InvariantCulture);
+    /// <summary>A hyperparameter that <see cref="Hyperparameter.Number"/> declared.</summary>
+    /// <exception cref="ArgumentException">The method has no number of this name.</exception>
+    public float Number(string name) => Value(name) is { } value && value.GetValueKind() == JsonValueKind.Number
+        ? (float)double.Parse(value.ToJsonString(), CultureInfo.InvariantCulture)
+        : throw Undeclared(name, "number");
 
-    internal int Integer(string name) => checked((int)_values[name]!.GetValue<long>());
+    /// <summary>A hyperparameter that <see cref="Hyperparameter.Integer"/> declared.</summary>
+    /// <exception cref="ArgumentException">The method has no whole number of this name.</exception>
+    public int Integer(string name) => Value(name) is JsonValue value && value.TryGetValue<long>(out var number) ? checked((int)number) : throw Undeclared(name, "whole number");
 
-    internal string Text(string name) => _values[name]!.GetValue<string>();
+    /// <summary>A hyperparameter that <see cref="Hyperparameter.Choice"/> or <see cref="Hyperparameter.Text"/> declared.</summary>
+    /// <exception cref="ArgumentException">The method has no text of this name.</exception>
+    public string Text(string name) => Value(name) is JsonValue value && value.TryGetValue<string>(out var text) ? text : throw Undeclared(name, "text");
+
+    private JsonNode? Value(string name) => _values.TryGetPropertyValue(name, out var value) ? value : null;
+
+    private ArgumentException Undeclared(string hyperparameter, string kind) =>
+        new($"method {Name} declares no {kind} '{hyperparameter}'; it declares {string.Join(", ", _values.Select(pair => pair.Key))}");
 }
 
 /// <summary>Settings that no method accepts.</summary>

@@ -4,7 +4,7 @@ namespace TtaService.Engine.Normalization;
 
 /// <summary>Schneider's N: the source statistics count as N frames beside the n of the step. No state.</summary>
 /// <remarks>Schneider et al., NeurIPS 2020: w = N/(N+n); mu = w mu_s + (1-w) bm; var = w var_s + (1-w) bv.</remarks>
-internal sealed class Prior(MethodSettings settings) : INormalizationMethod
+internal sealed class Prior(MethodSettings settings) : ISpanMethod
 {
     public static MethodDefinition Definition { get; } = new(
         "prior",

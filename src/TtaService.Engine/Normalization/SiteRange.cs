@@ -9,6 +9,8 @@ internal sealed class SiteRange
     // Of the site's mean variance.
     private const float LeastShare = 0.01f;
 
+    private const float LeastScale = 1e-3f;
+
     private readonly float[] _center;
     private readonly float[] _inverse;
     private readonly float[] _low;
@@ -26,6 +28,10 @@ internal sealed class SiteRange
         _high = [.. spread.Select((value, c) => site.Mean[c] + (float)(range * Math.Sqrt(value)))];
         _most = Array.ConvertAll(spread, value => (float)Math.Min(range * range * value, float.MaxValue));
         EnergyLimit = (float)(range * range / 2);
+        // The site's output has a deviation of |scale|; a channel that the source switched off may still be learned.
+        var typical = Math.Max(LeastScale, site.Weight.Average(Math.Abs));
+        var reach = Array.ConvertAll(site.Weight, weight => (float)(range * Math.Max(Math.Abs(weight), typical)));
+        AffineReach = [.. reach, .. reach];
     }
 
     /// <summary>The site.</summary>
@@ -48,6 +54,9 @@ internal sealed class SiteRange
 
     /// <summary>The largest variance that is taken, [C].</summary>
     public float[] Most => _most;
+
+    /// <summary>How far a stream's own scale and bias may go from the source's, [2C]: as many deviations of the site's output.</summary>
+    public float[] AffineReach { get; }
 
     /// <summary>Mean over channels of (v + (m - M)^2) / V: 1 on the data that the source was trained with. Not a number where the frame's statistics are none.</summary>
     public float Energy(ReadOnlySpan<float> mean, ReadOnlySpan<float> variance)

@@ -1,10 +1,14 @@
 namespace TtaService.Engine.Normalization;
 
 /// <summary>Counter-based normal deviates for one site: the same model, site and stream seed give the same numbers on every machine.</summary>
-/// <param name="key">Mixed from the model digest, the site index and the stream's seed.</param>
-internal readonly struct SiteSeed(ulong key)
+public readonly struct SiteSeed
 {
-    public static SiteSeed Create(ulong modelKey, int site, ulong streamSeed) =>
+    private readonly ulong _key;
+
+    // Mixed from the model digest, the site index and the stream's seed.
+    private SiteSeed(ulong key) => _key = key;
+
+    internal static SiteSeed Create(ulong modelKey, int site, ulong streamSeed) =>
         new(Mix(Mix(modelKey ^ Mix(streamSeed)) + (ulong)site));
 
     /// <summary>The i-th deviate of N(0,1), by Box-Muller over SplitMix64.</summary>
@@ -15,7 +19,7 @@ internal readonly struct SiteSeed(ulong key)
     }
 
     // In (0,1): the logarithm above must stay finite.
-    private double Uniform(ulong counter) => ((Mix(key + (counter * 0x9E3779B97F4A7C15)) >> 11) + 0.5) / (1UL << 53);
+    private double Uniform(ulong counter) => ((Mix(_key + (counter * 0x9E3779B97F4A7C15)) >> 11) + 0.5) / (1UL << 53);
 
     private static ulong Mix(ulong z)
     {

@@ -5,7 +5,7 @@ using static TorchSharp.torch;
 namespace TtaService.Engine.Normalization;
 
 /// <summary>What S steps of n frames, of one method, show it at one site on a device. Everything is float32 there.</summary>
-internal sealed class SiteTensors
+public sealed class SiteTensors
 {
     /// <summary>The site.</summary>
     public required NormalizationSite Site { get; init; }
@@ -49,15 +49,23 @@ internal sealed class SiteTensors
     /// <summary>Where an <see cref="IPassMethod"/> keeps what it needs behind the pass, [S,floats]; null for other methods.</summary>
     public Tensor? Kept { get; init; }
 
+    /// <summary>Channels C.</summary>
     public int Channels => Site.Channels;
 
     /// <summary>The source statistics, for every frame.</summary>
     public (Tensor Mean, Tensor Variance) Source => (SourceMean, SourceVariance);
 
     /// <summary>A tensor of the state, [S,rows,length], from its offset among the site's floats.</summary>
+    /// <param name="offset">Floats of the tensors before it in <see cref="INormalizationMethod.StateAt"/>.</param>
+    /// <param name="rows">Rows of it.</param>
+    /// <param name="length">Floats of a row.</param>
     public Tensor StateAt(int offset, int rows, int length) => View(State, offset, rows, length);
 
     /// <summary>Writes a tensor of the proposed state, [S,rows,length].</summary>
+    /// <param name="offset">Floats of the tensors before it in <see cref="INormalizationMethod.StateAt"/>.</param>
+    /// <param name="rows">Rows of it.</param>
+    /// <param name="length">Floats of a row.</param>
+    /// <param name="value">Broadcastable to [S,rows,length].</param>
     public void Propose(int offset, int rows, int length, Tensor value) => View(NextState, offset, rows, length).copy_(value);
 
     /// <summary>A figure of each step, [S,1,1].</summary>
@@ -92,6 +100,44 @@ internal sealed class SiteTensors
 
     /// <summary>(1 - weight) * a + weight * b.</summary>
     public static Tensor Mix(Tensor a, Tensor b, float weight) => a.AddScaled(b - a, weight);
+
+    /// <summary>What one of the steps shows, in views of the same memory.</summary>
+    internal SiteTensors Only(int step) => new()
+    {
+        Site = Site,
+        SourceMean = SourceMean,
+        SourceVariance = SourceVariance,
+        Origin = Origin,
+        Frames = Frames,
+        Pixels = Pixels,
+        Spatial = Spatial,
+        InstanceMean = InstanceMean.narrow(0, step, 1),
+        InstanceVariance = InstanceVariance.narrow(0, step, 1),
+        State = State.narrow(0, step, 1),
+        NextState = NextState.narrow(0, step, 1),
+        Figures = Figures.narrow(0, step, 1),
+        Begun = Begun?.narrow(0, step, 1),
+        Kept = Kept?.narrow(0, step, 1),
+    };
+
+    /// <summary>The same, with nothing that other passes or the engine read again but what the method is to write.</summary>
+    internal SiteTensors WithOwnSource() => new()
+    {
+        Site = Site,
+        SourceMean = SourceMean.clone(),
+        SourceVariance = SourceVariance.clone(),
+        Origin = Origin?.clone(),
+        Frames = Frames,
+        Pixels = Pixels,
+        Spatial = Spatial,
+        InstanceMean = InstanceMean.clone(),
+        InstanceVariance = InstanceVariance.clone(),
+        State = State.clone(),
+        NextState = NextState.alias(),
+        Figures = Figures.clone(),
+        Begun = Begun?.clone(),
+        Kept = Kept?.alias(),
+    };
 
     private static Tensor View(Tensor state, int offset, int rows, int length) =>
         state.narrow(1, offset, (long)rows * length).view(state.shape[0], rows, length);

@@ -3,7 +3,7 @@ using Tensor = TorchSharp.torch.Tensor;
 namespace TtaService.Engine.Normalization;
 
 /// <summary>Plain inference: every frame is normalized with the source statistics. No state.</summary>
-internal sealed class Source : INormalizationMethod
+internal sealed class Source : ISpanMethod
 {
     public static MethodDefinition Definition { get; } = new(
         "source",

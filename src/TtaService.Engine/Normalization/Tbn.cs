@@ -5,7 +5,7 @@ namespace TtaService.Engine.Normalization;
 /// <summary>Test-time BN: the step's own mean and biased variance, over B, H and W. No state.</summary>
 /// <remarks>Nado et al. 2020 (prediction-time BN), as in Tent's code. On class-correlated streams it does worse than the source
 /// the fewer frames a step has, and one frame is instance normalization: steps below <c>min_frames</c> are refused.</remarks>
-internal sealed class Tbn(MethodSettings settings) : INormalizationMethod
+internal sealed class Tbn(MethodSettings settings) : ISpanMethod
 {
     public static MethodDefinition Definition { get; } = new(
         "tbn",

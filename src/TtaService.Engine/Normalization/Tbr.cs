@@ -9,7 +9,7 @@ namespace TtaService.Engine.Normalization;
 /// <remarks>Zhao et al., ICLR 2023 (DELTA), code algorithms/delta.py: y = (x - M)/Sd; then M = p M + (1-p) bm, Sd = p Sd + (1-p) sqrt(bv + eps).
 /// There the first step seeds M and Sd, so it equals <c>tbn</c>; <c>initial = source</c> starts from the source statistics instead.
 /// State per site: tbr_mean [C], tbr_std [C], float32.</remarks>
-internal sealed class Tbr(MethodSettings settings) : INormalizationMethod
+internal sealed class Tbr(MethodSettings settings) : ISpanMethod
 {
     public static MethodDefinition Definition { get; } = new(
         "tbr",

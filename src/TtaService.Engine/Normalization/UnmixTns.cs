@@ -15,7 +15,7 @@ namespace TtaService.Engine.Normalization;
 /// the outputs themselves lie around 0, where directions mean little and one component answers for all (it erred 44.0 instead of 41.9 % on the demo model, five seeds).
 /// Sites over [B,C] keep the source statistics. State per site: component_mean [K,C], component_var [K,C], and component_occupancy [K], a running average of p that is
 /// watched and never read here; float32.</remarks>
-internal sealed class UnmixTns(MethodSettings settings) : INormalizationMethod
+internal sealed class UnmixTns(MethodSettings settings) : ISpanMethod
 {
     public static MethodDefinition Definition { get; } = new(
         "unmix_tns",

@@ -10,7 +10,7 @@ namespace TtaService.Engine.Onnx;
 /// <summary>An input or output of a model.</summary>
 /// <param name="Name">Its name in the graph.</param>
 /// <param name="Shape">Extents, -1 for a dynamic axis; empty when the graph does not say.</param>
-public sealed record GraphValue(string Name, IReadOnlyList<long> Shape)
+internal sealed record GraphValue(string Name, IReadOnlyList<long> Shape)
 {
     /// <summary>The declared element type by its name in ONNX: FLOAT, UINT8, …; UNDEFINED when the graph does not say.</summary>
     public string ElementType { get; init; } = "UNDEFINED";
@@ -20,11 +20,12 @@ public sealed record GraphValue(string Name, IReadOnlyList<long> Shape)
 }
 
 /// <summary>An ONNX graph, compiled once to a list of instructions over tensors. Not thread-safe.</summary>
-public sealed class ModelGraph : IDisposable
+internal sealed class ModelGraph : IDisposable
 {
     private readonly GraphCompiler _compiler;
     private readonly Program _adaptive;
     private readonly Lazy<Program> _folded;
+    private readonly Lazy<Program> _differentiable;
     private Tensor?[] _values = [];
     private readonly int[] _inputs;
     private readonly int[] _outputs;
@@ -41,8 +42,9 @@ public sealed class ModelGraph : IDisposable
         _compiler = compiler;
         _inputs = compiler.InputSlots;
         _outputs = compiler.OutputSlots;
-        _adaptive = compiler.Compile(foldsBatchNorm: false);
-        _folded = new Lazy<Program>(() => compiler.Compile(foldsBatchNorm: true));
+        _adaptive = compiler.Compile(ProgramForm.Adaptive);
+        _folded = new Lazy<Program>(() => compiler.Compile(ProgramForm.Folded));
+        _differentiable = new Lazy<Program>(() => compiler.Compile(ProgramForm.Differentiable));
     }
 
     /// <summary>SHA-256 of the ONNX file, lower-case hex.</summary>
@@ -112,9 +114,19 @@ public sealed class ModelGraph : IDisposable
     /// <param name="inputs">In the order of <see cref="Inputs"/>.</param>
     /// <param name="sites">Decides at the sites; null runs the source statistics, folded into the convolutions.</param>
     /// <param name="between">Runs behind every instruction, and may run this graph.</param>
-    internal Tensor[] Run(IReadOnlyList<Tensor> inputs, ISiteNormalizer? sites, Action? between = null)
+    internal Tensor[] Run(IReadOnlyList<Tensor> inputs, ISiteNormalizer? sites, Action? between = null) => Run(sites is null ? _folded.Value : _adaptive, inputs, sites, between);
+
+    /// <summary>Runs the graph in torch operators that gradients pass through, with <see cref="Run(IReadOnlyList{Tensor}, ISiteNormalizer?, Action?)"/>'s rules.</summary>
+    /// <param name="inputs">No tensors of inference mode.</param>
+    /// <param name="sites">Decides at the sites.</param>
+    /// <param name="between">Runs behind every instruction, and may run this graph.</param>
+    internal Tensor[] RunDifferentiable(IReadOnlyList<Tensor> inputs, ISiteNormalizer sites, Action? between = null) => Run(_differentiable.Value, inputs, sites, between);
+
+    /// <summary>Null when the gradient of an output reaches every chosen site that it depends on, else why not.</summary>
+    internal string? WhyNotDifferentiable(string output, Func<NormalizationSite, bool> chosen) => _compiler.WhyNotDifferentiable(output, chosen);
+
+    private Tensor[] Run(Program program, IReadOnlyList<Tensor> inputs, ISiteNormalizer? sites, Action? between)
     {
-        var program = sites is null ? _folded.Value : _adaptive;
         // A run between two instructions of this one has slots of its own.
         (var values, _values) = (_values, []);
         if (values.Length < program.Constants.Length)

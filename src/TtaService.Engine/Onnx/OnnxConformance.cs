@@ -7,7 +7,7 @@ using static TorchSharp.torch;
 namespace TtaService.Engine.Onnx;
 
 /// <summary>How a conformance test ended.</summary>
-public enum OnnxTestOutcome
+internal enum OnnxTestOutcome
 {
     /// <summary>All outputs of all data sets agree.</summary>
     Passed,
@@ -23,7 +23,7 @@ public enum OnnxTestOutcome
 /// <param name="Name">The test's folder.</param>
 /// <param name="Outcome">How it ended.</param>
 /// <param name="Message">Why, unless it passed.</param>
-public sealed record OnnxTestResult(string Name, OnnxTestOutcome Outcome, string Message);
+internal sealed record OnnxTestResult(string Name, OnnxTestOutcome Outcome, string Message);
 
 /// <summary>How far an answer may be from what is expected: |a - b| at most Absolute + Relative * |b| + Scale * the largest |b| of the output.</summary>
 /// <remarks>Relative and absolute as in ONNX's own test runner, with room for float32 sums near zero. In a large network an element near 0 is a sum of large ones, whose rounding
@@ -31,10 +31,10 @@ public sealed record OnnxTestResult(string Name, OnnxTestOutcome Outcome, string
 /// <param name="Relative">To the element.</param>
 /// <param name="Absolute">In the output's unit.</param>
 /// <param name="Scale">To the output's largest element; for floating point only.</param>
-public sealed record OnnxTolerance(double Relative = 1e-3, double Absolute = 1e-6, double Scale = 1e-4);
+internal sealed record OnnxTolerance(double Relative = 1e-3, double Absolute = 1e-6, double Scale = 1e-4);
 
 /// <summary>Runs tests in the layout of ONNX's own node tests: a folder with model.onnx and test_data_set_*/input_*.pb, output_*.pb.</summary>
-public static class OnnxConformance
+internal static class OnnxConformance
 {
     /// <summary>The test folders in a folder: itself, or those in it.</summary>
     /// <exception cref="DirectoryNotFoundException">The folder does not exist.</exception>

@@ -9,6 +9,19 @@ namespace TtaService.Engine.Onnx;
 /// <summary>Instructions over value slots; the constants fill theirs before the first one.</summary>
 internal sealed record Program(IReadOnlyList<Instruction> Instructions, Tensor?[] Constants);
 
+/// <summary>What a program of a graph is made for.</summary>
+internal enum ProgramForm
+{
+    /// <summary>Asks at every site.</summary>
+    Adaptive,
+
+    /// <summary>Asks nowhere: the source statistics are folded into the convolutions before the sites.</summary>
+    Folded,
+
+    /// <summary>Asks at every site, and consists of torch operators that gradients pass through.</summary>
+    Differentiable,
+}
+
 /// <summary>One step of a program.</summary>
 internal abstract class Instruction(int[] inputs, int[] outputs, bool makesMemory)
 {

@@ -13,6 +13,8 @@ namespace TtaService.Engine.Onnx;
 /// (squeeze and excitation), which show one value a channel; and those that read what a layer, group or instance normalization gives (ConvNeXt): they were trained
 /// without BatchNormalization.
 /// A convolution whose output also skips to the last sum of a network is no head.
+/// A BatchNormalization that was exported as a multiplication and an addition of a constant a channel is a site at its sum where no convolution of its own is before it, as in
+/// pre-activation networks; behind a convolution of its own the site is at the convolution, which is the same but for that map.
 /// </remarks>
 internal sealed class VirtualSiteFinder
 {
@@ -37,6 +39,8 @@ internal sealed class VirtualSiteFinder
     private readonly Func<string, Tensor?> _constant;
     private readonly HashSet<string> _outputs;
     private readonly Dictionary<string, List<NodeProto>> _readers = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, NodeProto> _producers = new(StringComparer.Ordinal);
+    private readonly HashSet<string> _learned = new(StringComparer.Ordinal);
     private readonly HashSet<string> _pooled = new(StringComparer.Ordinal);
     private readonly HashSet<string> _centred = new(StringComparer.Ordinal);
     private readonly HashSet<string> _standardized = new(StringComparer.Ordinal);
@@ -55,6 +59,16 @@ internal sealed class VirtualSiteFinder
             foreach (var input in node.Input.Distinct())
             {
                 (_readers.TryGetValue(input, out var readers) ? readers : _readers[input] = []).Add(node);
+            }
+
+            foreach (var output in Named(node))
+            {
+                _producers[output] = node;
+            }
+
+            if (Layers.Contains(node.OpType) || node.Input.Any(_learned.Contains))
+            {
+                _learned.UnionWith(Named(node));
             }
 
             if (IsPooled(node))
@@ -96,15 +110,42 @@ internal sealed class VirtualSiteFinder
 
     /// <summary>Whether a virtual site can be at the node's output.</summary>
     public bool IsSite(NodeProto node) =>
-        node is { OpType: "Conv" or "ConvTranspose", Input.Count: >= 2, Output.Count: 1 }
-        && _constant(node.Input[1]) is { } weight && weight.dim() >= 3
+        (IsConvolution(node) || ScaledBy(node) is not null)
         && Readers(node.Output[0]).Count > 0
-        && !_pooled.Contains(node.Input[0])
-        && !_standardized.Contains(node.Input[0])
         && !_normalized.Contains(node.Output[0])
         && !_outputs.Contains(node.Output[0])
         && !_answers.Contains(node.Output[0])
         && !_decided.Contains(node.Output[0]);
+
+    /// <summary>The constant of a map of one value a channel, [C,1,1] or [1,C,1,1]; null for another value.</summary>
+    public static Tensor? PerChannel(Tensor? constant) =>
+        constant is not null && constant.dim() is 3 or 4 && constant.numel() > 1 && constant.shape[^3] == constant.numel() ? constant : null;
+
+    private bool IsConvolution(NodeProto node) =>
+        node is { OpType: "Conv" or "ConvTranspose", Input.Count: >= 2, Output.Count: 1 }
+        && _constant(node.Input[1]) is { } weight && weight.dim() >= 3
+        && !_pooled.Contains(node.Input[0])
+        && !_standardized.Contains(node.Input[0]);
+
+    // Of a sum that ends a BatchNormalization in parts, x * scale + shift, the product; null for another node. What is done to the graph's input is its preprocessing.
+    private NodeProto? ScaledBy(NodeProto sum)
+    {
+        if (sum.OpType != "Add" || Scaled(sum) is not { } product || !_producers.TryGetValue(product, out var scaling) || scaling.OpType != "Mul" || Readers(product).Count != 1)
+        {
+            return null;
+        }
+
+        var isOwn = Scaled(scaling) is { } x && _learned.Contains(x) && !_standardized.Contains(x) && !_pooled.Contains(x)
+            && !(_producers.TryGetValue(x, out var before) && before.OpType is "Conv" or "ConvTranspose" && Readers(x).Count == 1);
+        return isOwn ? scaling : null;
+    }
+
+    // The other input beside a constant of one value a channel.
+    private string? Scaled(NodeProto node)
+    {
+        var maps = node.Input.Where(input => PerChannel(_constant(input)) is not null).ToArray();
+        return node.Input.Count == 2 && maps.Length == 1 ? node.Input.First(input => input != maps[0]) : null;
+    }
 
     private static IEnumerable<string> Named(NodeProto node) => node.Output.Where(output => output.Length > 0);
 
@@ -144,6 +185,7 @@ internal sealed class VirtualSiteFinder
     private bool Normalizes(NodeProto reader, string value) => Normalizing.Contains(reader.OpType) || reader.OpType switch
     {
         "Sub" => reader.Input[0] == value && IsCentring(reader),
+        "Mul" => Readers(reader.Output[0]) is [var sum] && ScaledBy(sum) == reader && Scaled(reader) == value,
         "ReduceMean" => Readers(reader.Output[0]).Exists(other => other.OpType == "Sub" && other.Input[0] == value),
         _ => false,
     };

@@ -23,11 +23,9 @@ internal sealed class DeviceArena(int rowFloats, Device device, ArenaPool pool) 
     /// <summary>Whether most rows are free, so that <see cref="Compact"/> gives much of the memory back.</summary>
     public bool IsSparse => _capacity > FewRows && Leased < _capacity / 4;
 
-    /// <summary>Copies of rows, [rows, floats], in the order given.</summary>
-    public Tensor Gather(Tensor rows) => RowFloats == 0 ? zeros([rows.shape[0], 0], device: device) : _rows!.index_select(0, rows);
+    public override Tensor Gather(Tensor rows) => RowFloats == 0 ? zeros([rows.shape[0], 0], device: device) : _rows!.index_select(0, rows);
 
-    /// <summary>Writes rows, [rows, floats].</summary>
-    public void Scatter(Tensor rows, Tensor values)
+    public override void Scatter(Tensor rows, Tensor values)
     {
         Scattering?.Invoke();
         if (RowFloats > 0)

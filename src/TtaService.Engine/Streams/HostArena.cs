@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using static TorchSharp.torch;
+using Tensor = TorchSharp.torch.Tensor;
 
 namespace TtaService.Engine.Streams;
 
@@ -20,6 +21,29 @@ internal sealed unsafe class HostArena(int rowFloats, ArenaPool pool) : StateAre
     public float* Pointer(int row) => (float*)_rows[row];
 
     public Span<float> Row(int row) => new(Pointer(row), RowFloats);
+
+    public override Tensor Gather(Tensor rows)
+    {
+        long[] places = [.. rows.data<long>()];
+        var values = new float[places.Length * RowFloats];
+        for (var i = 0; i < places.Length; i++)
+        {
+            Row((int)places[i]).CopyTo(values.AsSpan(i * RowFloats));
+        }
+
+        return tensor(values, [places.Length, RowFloats]);
+    }
+
+    public override void Scatter(Tensor rows, Tensor values)
+    {
+        long[] places = [.. rows.data<long>()];
+        using var laid = values.contiguous();
+        var all = laid.data<float>().ToArray().AsSpan();
+        for (var i = 0; i < places.Length; i++)
+        {
+            all.Slice(i * RowFloats, RowFloats).CopyTo(Row((int)places[i]));
+        }
+    }
 
     public override ReadOnlySpan<float> Read(int row) => Row(row);
 

@@ -1,5 +1,7 @@
+using TtaService.Engine.Drift;
 using TtaService.Engine.Execution;
 using TtaService.Engine.Normalization;
+using TtaService.Engine.Normalization.Affine;
 
 namespace TtaService.Engine.Streams;
 
@@ -16,27 +18,73 @@ internal sealed class MethodRuntime : IDisposable
     /// <param name="model">The model, with all its sites.</param>
     /// <param name="modelKey">Seeds what the method draws at random, with the stream's seed.</param>
     /// <param name="arenas">Where rows come from; a pool in the host's memory of its own when null.</param>
+    /// <exception cref="MethodSettingsException">The method can't be made, or what it says of its state is wrong.</exception>
     public MethodRuntime(MethodSettings settings, MethodTarget model, ulong modelKey, ArenaPool? arenas = null)
     {
         Settings = settings;
         Method = Bind(settings, model);
+        Spans = Method as ISpanMethod;
+        IsForeign = MethodFault.IsForeign(Method);
+        ReadsFrames = ReadsFramesOf(settings, Method);
         var filter = new SiteFilter(settings);
         _sites = model.Sites;
         Scores = model.Scores;
         _modelKey = modelKey;
         _selected = [.. _sites.Select(filter.Selects)];
-        Layout = new StateLayout(_sites, Method, filter);
+        Layout = LayoutOf(settings, Method, _sites);
         _arenas = arenas ?? new ArenaPool(device: null);
         Arena = _arenas.Rent(Layout.RowFloats);
     }
 
     /// <summary>The method on the sites of a model that its settings choose.</summary>
+    /// <exception cref="MethodSettingsException">It can't be made.</exception>
     public static INormalizationMethod Bind(MethodSettings settings, MethodTarget model) =>
-        NormalizationMethods.Find(settings.Name)!.Create(settings, model with { Sites = [.. model.Sites.Where(new SiteFilter(settings).Selects)] });
+        settings.Definition.Make(settings, model with { Sites = [.. model.Sites.Where(new SiteFilter(settings).Selects)] });
+
+    /// <summary>Whether a method decides anywhere.</summary>
+    /// <exception cref="MethodSettingsException">It fails at that.</exception>
+    public static bool ReadsFramesOf(MethodSettings settings, INormalizationMethod method)
+    {
+        try
+        {
+            return method.ReadsFrames;
+        }
+        catch (Exception fault) when (MethodFault.IsOwn(fault))
+        {
+            throw new MethodSettingsException(MethodFault.Message(settings.Name, "when it was asked whether it reads frames", fault));
+        }
+    }
+
+    /// <summary>Where the state of a method lies in a stream's row.</summary>
+    /// <exception cref="MethodSettingsException">What the method says of its state is wrong.</exception>
+    public static StateLayout LayoutOf(MethodSettings settings, INormalizationMethod method, IReadOnlyList<NormalizationSite> sites)
+    {
+        try
+        {
+            var filter = new SiteFilter(settings);
+            return new StateLayout(
+                sites,
+                site => filter.Selects(site) ? Required(method.StateAt(site)) : [],
+                method is IPassMethod whole ? Required(whole.StreamState) : (method as IAffineMethod)?.StreamState ?? []);
+        }
+        catch (Exception fault) when (MethodFault.IsOwn(fault))
+        {
+            throw new MethodSettingsException(MethodFault.Message(settings.Name, "when it was asked for its state", fault));
+        }
+    }
 
     public MethodSettings Settings { get; }
 
     public INormalizationMethod Method { get; }
+
+    /// <summary>The method's form over spans; null for one that has its torch form alone.</summary>
+    public ISpanMethod? Spans { get; }
+
+    /// <summary>Whether the method's code is not the engine's.</summary>
+    public bool IsForeign { get; }
+
+    /// <summary>Whether the method decides anywhere; else the source statistics do.</summary>
+    public bool ReadsFrames { get; }
 
     public StateLayout Layout { get; }
 
@@ -53,27 +101,72 @@ internal sealed class MethodRuntime : IDisposable
     public long RowBytes => Arena.RowBytes;
 
     /// <summary>Whether the method decides at this site; elsewhere the source statistics do.</summary>
-    public bool Adapts(NormalizationSite site) => _selected[site.Index] && Method.ReadsFrames;
+    public bool Adapts(NormalizationSite site) => _selected[site.Index] && ReadsFrames;
 
     /// <summary>Writes the row of a stream that has seen nothing.</summary>
+    /// <exception cref="MethodSettingsException">The method fails at that.</exception>
     public void Initialize(Span<float> row, ulong seed)
     {
         row.Clear();
-        foreach (var site in _sites)
+        var place = "a stream's own state";
+        try
         {
-            if (_selected[site.Index])
+            foreach (var site in _sites)
             {
-                var (offset, length) = Layout.At(site);
-                Method.Initialize(site, SiteSeed.Create(_modelKey, site.Index, seed), row.Slice(offset, length));
+                if (_selected[site.Index])
+                {
+                    place = site.Name;
+                    var (offset, length) = Layout.At(site);
+                    Method.Initialize(site, SiteSeed.Create(_modelKey, site.Index, seed), row.Slice(offset, length));
+                }
             }
-        }
 
-        (Method as IPassMethod)?.InitializeStream(row.Slice(Layout.Stream.Offset, Layout.Stream.Length));
+            var ofStream = row.Slice(Layout.Stream.Offset, Layout.Stream.Length);
+            (Method as IPassMethod)?.InitializeStream(ofStream);
+            (Method as IAffineMethod)?.InitializeStream(ofStream);
+        }
+        catch (Exception fault) when (MethodFault.IsOwn(fault))
+        {
+            throw new MethodSettingsException(MethodFault.Message(Settings.Name, $"when it began the state at '{place}'", fault));
+        }
     }
 
     public void Dispose()
     {
-        (Method as IDisposable)?.Dispose();
+        try
+        {
+            (Method as IDisposable)?.Dispose();
+        }
+        catch (Exception fault) when (IsForeign && MethodFault.IsOwn(fault))
+        {
+            // What it leaves behind is its own.
+        }
+
         _arenas.Return(Arena);
+    }
+
+    private static IReadOnlyList<StateTensor> Required(IReadOnlyList<StateTensor>? tensors)
+    {
+        if (tensors is null)
+        {
+            throw new MethodAnswerException("it gave null; give an empty list where there is no state");
+        }
+
+        foreach (var tensor in tensors)
+        {
+            if (string.IsNullOrEmpty(tensor.Name) || tensor.Name.Contains('.', StringComparison.Ordinal) || ObservedStatistics.IsTensor($".{tensor.Name}"))
+            {
+                throw new MethodAnswerException($"a tensor is named '{ForeignText.Clip(tensor.Name ?? "")}'; name it in snake case, with the method's name before it");
+            }
+
+            if (tensor.Shape is null || Array.Exists(tensor.Shape, extent => extent < 0))
+            {
+                throw new MethodAnswerException($"tensor '{ForeignText.Clip(tensor.Name)}' has shape [{string.Join(',', tensor.Shape ?? [])}]; no extent may be negative");
+            }
+        }
+
+        return tensors.Select(tensor => tensor.Name).Distinct(StringComparer.Ordinal).Count() == tensors.Count
+            ? tensors
+            : throw new MethodAnswerException("two tensors of a site have one name; name each differently");
     }
 }

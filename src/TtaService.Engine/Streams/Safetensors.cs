@@ -6,7 +6,7 @@ using System.Text.Json;
 namespace TtaService.Engine.Streams;
 
 /// <summary>The safetensors container with float32 or byte tensors: 8-byte little-endian header length, JSON header, raw little-endian data.</summary>
-public sealed class Safetensors
+internal sealed class Safetensors
 {
     /// <summary>Longest header that is read.</summary>
     public const int MaxHeaderBytes = 16 << 20;

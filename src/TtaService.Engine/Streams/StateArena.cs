@@ -1,3 +1,5 @@
+using Tensor = TorchSharp.torch.Tensor;
+
 namespace TtaService.Engine.Streams;
 
 /// <summary>Rows of stream state of one size. Not thread-safe.</summary>
@@ -32,6 +34,12 @@ internal abstract class StateArena(int rowFloats) : IDisposable
         GiveBack(row);
         Leased--;
     }
+
+    /// <summary>Copies of rows, [rows, floats], in the order given, where the arena is.</summary>
+    public abstract Tensor Gather(Tensor rows);
+
+    /// <summary>Writes rows, [rows, floats].</summary>
+    public abstract void Scatter(Tensor rows, Tensor values);
 
     /// <summary>A row's values; of a row on a device a copy, which waits for it.</summary>
     public abstract ReadOnlySpan<float> Read(int row);

@@ -1,4 +1,5 @@
 using TtaService.Engine.Normalization;
+using TtaService.Engine.Normalization.Affine;
 
 namespace TtaService.Engine.Streams;
 
@@ -9,11 +10,6 @@ internal sealed class StateLayout
     private const int Alignment = 16;
 
     private readonly (int Offset, int Length)[] _sites;
-
-    public StateLayout(IReadOnlyList<NormalizationSite> sites, INormalizationMethod method, SiteFilter filter)
-        : this(sites, site => filter.Selects(site) ? method.StateAt(site) : [], (method as IPassMethod)?.StreamState ?? [])
-    {
-    }
 
     /// <summary>A layout of the tensors that are named for each site.</summary>
     public StateLayout(IReadOnlyList<NormalizationSite> sites, Func<NormalizationSite, IReadOnlyList<StateTensor>> tensorsAt, IReadOnlyList<StateTensor>? ofStream = null)

@@ -12,6 +12,7 @@ internal static class StreamSnapshot
 {
     private const string Format = "tta.stream.v1";
     private const string ObservedFramesKey = "observed_frames";
+    private const string MethodVersionKey = "method_version";
     private const string ChangesKey = "change_detector";
 
     private static readonly JsonDocumentOptions Strict = new() { AllowDuplicateProperties = false };
@@ -25,6 +26,7 @@ internal static class StreamSnapshot
             ["format"] = Format,
             ["model"] = modelDigest,
             ["method"] = state.Method.Name,
+            [MethodVersionKey] = state.Method.Definition.Version.ToString(CultureInfo.InvariantCulture),
             ["hyperparameters"] = state.Method.Hyperparameters.ToJsonString(),
             ["step"] = state.Steps.ToString(CultureInfo.InvariantCulture),
             ["frames"] = state.Frames.ToString(CultureInfo.InvariantCulture),
@@ -43,9 +45,9 @@ internal static class StreamSnapshot
         return Safetensors.Write(metadata, [.. runtime.Layout.Tensors, .. observed.Layout.Tensors.Select(tensor => tensor with { Offset = runtime.Layout.RowFloats + tensor.Offset })], row);
     }
 
-    /// <summary>Checks everything that does not need a row: container, format, model, method, counters.</summary>
+    /// <summary>Checks everything that does not need a row: container, format, model, method and its version, counters.</summary>
     /// <exception cref="SnapshotException">Not usable here; the message says why.</exception>
-    public static Checked Check(ReadOnlySpan<byte> file, string modelDigest)
+    public static Checked Check(ReadOnlySpan<byte> file, string modelDigest, MethodRegistry methods)
     {
         var content = Safetensors.Read(file);
         var format = Required(content, "format");
@@ -62,7 +64,9 @@ internal static class StreamSnapshot
 
         try
         {
-            var method = MethodSettings.Create(Required(content, "method"), Hyperparameters(Required(content, "hyperparameters")));
+            // First: another version may have other hyperparameters, too.
+            RequireVersion(content, methods);
+            var method = methods.Settings(Required(content, "method"), Hyperparameters(Required(content, "hyperparameters")));
             return new Checked(content, method, ulong.Parse(Required(content, "seed"), CultureInfo.InvariantCulture), Counter(content, "step"), Counter(content, "frames"), content.Metadata.ContainsKey(ObservedFramesKey) ? Counter(content, ObservedFramesKey) : 0);
         }
         catch (Exception e) when (e is MethodSettingsException or JsonException or FormatException or OverflowException or InvalidOperationException or ArgumentException)
@@ -142,6 +146,17 @@ internal static class StreamSnapshot
             {
                 throw new SnapshotException($"tensor '{tensor.Name}' holds negative values");
             }
+        }
+    }
+
+    // A snapshot from before methods had versions is of the first.
+    private static void RequireVersion(Safetensors content, MethodRegistry methods)
+    {
+        var version = content.Metadata.TryGetValue(MethodVersionKey, out var written) ? int.Parse(written, NumberStyles.None, CultureInfo.InvariantCulture) : 1;
+        if (methods.Find(Required(content, "method")) is { } method && method.Version != version)
+        {
+            throw new SnapshotException($"the snapshot's state is of version {version} of method {method.Name}, here runs version {method.Version}, which does not read it; "
+                + $"run the release or the plug-in that has version {version}, or begin the stream anew");
         }
     }
 

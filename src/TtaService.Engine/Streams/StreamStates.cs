@@ -34,8 +34,16 @@ internal sealed class StreamStates(ArenaPool arenas, long arenaBytes, ObservedSt
     {
         var state = new StreamState(method, seed, collapseFrames);
         Admit(state);
-        Initialize(state);
-        return state;
+        try
+        {
+            Initialize(state);
+            return state;
+        }
+        catch
+        {
+            Release(state);
+            throw;
+        }
     }
 
     /// <summary>A stream from a snapshot that was checked.</summary>
@@ -79,9 +87,9 @@ internal sealed class StreamStates(ArenaPool arenas, long arenaBytes, ObservedSt
     /// <summary>Admits a stream with the state of a snapshot that was checked; it stays out when that fails.</summary>
     public void Fill(StreamState state, in StreamSnapshot.Checked content, ReadOnlySpan<byte> snapshot)
     {
-        Admit(state);
         try
         {
+            Admit(state);
             using (var row = state.Runtime!.Arena.Edit(state.Row))
             {
                 if (StreamSnapshot.Lacks(content, Target.Sites))
@@ -107,6 +115,11 @@ internal sealed class StreamStates(ArenaPool arenas, long arenaBytes, ObservedSt
         {
             Release(state);
             throw;
+        }
+        catch (MethodSettingsException fault)
+        {
+            Release(state);
+            throw new SnapshotException(fault.Message);
         }
 
         state.Steps = content.Steps;
@@ -178,8 +191,16 @@ internal sealed class StreamStates(ArenaPool arenas, long arenaBytes, ObservedSt
     private StreamState Beside(MethodRuntime runtime, ulong seed)
     {
         var state = new StreamState(runtime.Settings, seed, collapseFrames: 0) { Runtime = runtime, Row = runtime.Arena.Rent(), ObservedRow = observed?.Arena.Rent() ?? -1 };
-        Initialize(state);
-        return state;
+        try
+        {
+            Initialize(state);
+            return state;
+        }
+        catch
+        {
+            ReturnTwin(state);
+            throw;
+        }
     }
 
     // Gives the state a row, of undefined content.

@@ -6,7 +6,7 @@ namespace TtaService.Engine.Tensors;
 
 /// <summary>The matrix product. TorchSharp's own lets torch's error about shapes out as a C++ exception that nobody catches, which ends the process; so shapes are
 /// checked before it.</summary>
-internal static class MatrixProduct
+public static class MatrixProduct
 {
     /// <summary>As NumPy's matmul: the last two axes are matrices, those before them are broadcast, a tensor of one axis is a row or a column.</summary>
     /// <param name="left">[..., n, k], or [k].</param>

@@ -8,7 +8,7 @@ namespace TtaService.Engine.Tensors;
 /// free it in between,
 /// and the result is wrong or the process ends. Nothing else in the engine calls what does so; TemporaryScalarTests reads the assembly for it, and the compiler bans what
 /// is used most.</remarks>
-internal static class TensorMath
+public static class TensorMath
 {
     /// <summary>a + b.</summary>
     public static Tensor Plus(this Tensor a, Tensor b)
@@ -121,7 +121,7 @@ internal static class TensorMath
     }
 
     /// <summary>a to the power of a whole number; integers stay integers.</summary>
-    public static Tensor Power(this Tensor a, long exponent)
+    internal static Tensor Power(this Tensor a, long exponent)
     {
         using var scalar = exponent.ToScalar();
         return a.pow(scalar);
@@ -135,7 +135,7 @@ internal static class TensorMath
     }
 
     /// <summary>a &lt; number, element by element.</summary>
-    public static Tensor IsLess(this Tensor a, long number)
+    internal static Tensor IsLess(this Tensor a, long number)
     {
         using var scalar = number.ToScalar();
         return a.lt(scalar);
@@ -178,7 +178,7 @@ internal static class TensorMath
     }
 
     /// <summary>Within bounds that are tensors of one value; null is none.</summary>
-    public static Tensor Clamp(this Tensor a, Tensor? minimum, Tensor? maximum)
+    internal static Tensor Clamp(this Tensor a, Tensor? minimum, Tensor? maximum)
     {
         using var low = minimum?.ToScalar();
         using var high = maximum?.ToScalar();
@@ -186,7 +186,7 @@ internal static class TensorMath
     }
 
     /// <summary>start, start + step, … below the limit, from tensors of one value each, of start's type.</summary>
-    public static Tensor Steps(Tensor start, Tensor limit, Tensor step)
+    internal static Tensor Steps(Tensor start, Tensor limit, Tensor step)
     {
         using var first = start.ToScalar();
         using var last = limit.ToScalar();
@@ -195,14 +195,14 @@ internal static class TensorMath
     }
 
     /// <summary>a where positive, slope * a elsewhere.</summary>
-    public static Tensor LeakyRelu(this Tensor a, double slope)
+    internal static Tensor LeakyRelu(this Tensor a, double slope)
     {
         using var scalar = slope.ToScalar();
         return a.leaky_relu(scalar);
     }
 
     /// <summary>scale * (a where positive, alpha * (exp(a) - 1) elsewhere).</summary>
-    public static Tensor Elu(this Tensor a, double alpha, double scale = 1)
+    internal static Tensor Elu(this Tensor a, double alpha, double scale = 1)
     {
         using var slope = alpha.ToScalar();
         using var factor = scale.ToScalar();
@@ -211,16 +211,19 @@ internal static class TensorMath
     }
 
     /// <summary>max(0, a) + min(0, alpha * (exp(a / alpha) - 1)).</summary>
-    public static Tensor Celu(this Tensor a, double alpha)
+    internal static Tensor Celu(this Tensor a, double alpha)
     {
         using var scalar = alpha.ToScalar();
         return a.celu(scalar);
     }
 
     /// <summary>ln(1 + exp(a)), without overflow.</summary>
-    public static Tensor Softplus(this Tensor a)
+    internal static Tensor Softplus(this Tensor a)
     {
-        using var negative = a.abs().neg_();
-        return a.relu().AddInPlace(negative.exp_().log1p_());
+        using var decay = a.abs().neg().exp();
+        using var rest = decay.log1p();
+        using var positive = a.relu();
+        // Nothing in place: gradients pass here, and need what each operator gave.
+        return positive.Plus(rest);
     }
 }

@@ -202,8 +202,8 @@ internal static class CalibrateCommand
     private static IReadOnlyList<MethodSettings> Methods(ModelLocation location, AdaptiveModel model, string? list)
     {
         IReadOnlyList<MethodSettings> methods = list is null
-            ? [MethodSettings.Create("source"), location.Folder?.DefaultMethod(model) is { Name: not "source" } named ? named : MethodSettings.Create("adaptive")]
-            : [.. MethodExpressions.Parse(list, []).Select(choice => choice.Settings)];
+            ? [location.Methods.Settings("source"), location.Folder?.DefaultMethod(model) is { Name: not "source" } named ? named : location.Methods.Settings("adaptive")]
+            : [.. MethodExpressions.Parse(list, [], location.Methods).Select(choice => choice.Settings)];
         return methods.Select(method => method.Name).Distinct().Count() == methods.Count
             ? methods
             : throw CommandException.WrongUse("--method lists a method twice; a reference holds one of a name");

@@ -18,7 +18,7 @@ internal static class CommandFailure
     public static (string Message, int ExitCode)? Explain(Exception failure) => failure switch
     {
         CommandException known => (known.Message, known.ExitCode),
-        MethodSettingsException settings => (settings.Message, CommandException.Usage),
+        MethodSettingsException or MethodRegistrationException => (failure.Message, CommandException.Usage),
         OptionsValidationException options => (string.Join(Environment.NewLine, options.Failures), CommandException.Usage),
         ModelLoadException or CalibrationException or SnapshotException or DataFormatException
                 or StoreUnavailableException or CheckpointRefusedException => (failure.Message, CommandException.Failure),

@@ -56,7 +56,7 @@ internal static class DemoCommand
             await using var disposal = host.ConfigureAwait(false);
             var served = host.Services.GetRequiredService<ModelCatalog>().Find(folder.Name);
             var adapted = parsed.GetValue(method) is { } expression
-                ? MethodExpressions.ParseSingle(expression)
+                ? MethodExpressions.ParseSingle(expression, location.Methods)
                 : new MethodChoice(served.DefaultMethod.Name, served.DefaultMethod, []);
             var (address, http) = TtaHost.Addresses(host);
             var images = LabelledImages.Open(EvaluationData.Sample(location), path => throw CommandException.WrongUse($"the demo needs IDX or .npy images, not {path}"));

@@ -61,20 +61,23 @@ internal static class EvaluateCommand
         };
         var markdown = new Option<string?>("--markdown") { Description = "With --matrix: write the table as Markdown; - for standard output.", HelpName = "FILE" };
         var device = new Option<string>("--device") { Description = "cpu or cuda:N.", DefaultValueFactory = _ => "cpu" };
+        var plugins = KnownMethods.PluginOption();
         var command = new Command("evaluate", "Measures the error of methods on labelled streams.")
         {
-            model, models, data, methods, set, orders, settings, batches, seeds, corruptions, severity, delta, limit, state, logits, json, csv, matrix, markdown, device,
+            model, models, data, methods, set, orders, settings, batches, seeds, corruptions, severity, delta, limit, state, logits, json, csv, matrix, markdown, device, plugins,
         };
         command.SetAction((parsed, cancel) =>
         {
-            var location = ModelLocation.Resolve(parsed.GetRequiredValue(model), parsed.GetValue(models));
+            var location = ModelLocation.Resolve(parsed.GetRequiredValue(model), parsed.GetValue(models), KnownMethods.Of(parsed, plugins));
             using var loaded = location.Load(location.LoadOptions with { Device = parsed.GetRequiredValue(device) });
             if (parsed.GetValue(matrix))
             {
                 return Task.FromResult(MatrixRun.Run(new Terminal(parsed.InvocationConfiguration), location, loaded, new MatrixChoices
                 {
                     Data = parsed.GetValue(data),
-                    Methods = parsed.GetResult(methods) is { Implicit: false } ? MethodExpressions.Parse(parsed.GetRequiredValue(methods), parsed.GetValue(set)!) : null,
+                    Methods = parsed.GetResult(methods) is { Implicit: false }
+                        ? MethodExpressions.Parse(parsed.GetRequiredValue(methods), parsed.GetValue(set)!, location.Methods)
+                        : null,
                     Orders = Given(parsed, orders),
                     Settings = Given(parsed, settings),
                     BatchSizes = Given(parsed, batches),
@@ -165,7 +168,7 @@ internal static class EvaluateCommand
                 : throw CommandException.WrongUse($"the snapshot is of method {state.Method.Name}, --method says {given}; leave --method out");
         }
 
-        var choices = MethodExpressions.Parse(list, overrides);
+        var choices = MethodExpressions.Parse(list, overrides, model.Methods);
         foreach (var choice in choices)
         {
             if (model.WhyUnavailable(choice.Settings) is { } reason)

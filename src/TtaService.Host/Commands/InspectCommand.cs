@@ -28,15 +28,20 @@ internal static class InspectCommand
             HelpName = "LIST"
         };
         var json = new Option<bool>("--json") { Description = "Write JSON instead of tables." };
+        var plugins = KnownMethods.PluginOption();
         var command = new Command(
             "inspect",
-            "Shows what a model takes and gives, its normalization sites and the bytes of state per stream by method, and says what will adapt.") { model, models, methods, json };
+            "Shows what a model takes and gives, its normalization sites and the bytes of state per stream by method, and says what will adapt.")
+        {
+            model, models, methods, plugins, json,
+        };
         command.SetAction(parsed =>
         {
-            var location = ModelLocation.Resolve(parsed.GetRequiredValue(model), parsed.GetValue(models));
+            var known = KnownMethods.Of(parsed, plugins);
+            var location = ModelLocation.Resolve(parsed.GetRequiredValue(model), parsed.GetValue(models), known);
             var choices = parsed.GetValue(methods) is { } list
-                ? MethodExpressions.Parse(list, [])
-                : [.. NormalizationMethods.All.Select(method => new MethodChoice(method.Name, MethodSettings.Create(method.Name), []))];
+                ? MethodExpressions.Parse(list, [], known)
+                : [.. known.All.Select(method => new MethodChoice(method.Name, known.Settings(method.Name), []))];
             var report = Report(location, choices);
             var terminal = new Terminal(parsed.InvocationConfiguration);
             if (parsed.GetValue(json))

@@ -36,7 +36,7 @@ internal static class LoadCommand
             var open = new OpenStream { Model = parsed.GetRequiredValue(model), Reply = new ReplyOptions { TopK = 1 } };
             if (parsed.GetValue(method) is { } expression)
             {
-                open.Method = MethodExpressions.ParseSingle(expression).ToWire();
+                open.Method = MethodExpressions.ParseForServer(expression);
             }
 
             var frames = Enumerable.Range(0, Pictures).Select(number => Picture(number, parsed.GetValue(side))).ToList();

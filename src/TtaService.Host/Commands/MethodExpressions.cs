@@ -18,7 +18,11 @@ internal sealed record MethodChoice(string Label, MethodSettings Settings, JsonO
 /// <summary>Reads <c>source,ema{momentum=0.1},unmix_tns{components=16;temperature=0.05}</c> and <c>--set unmix_tns.components=16</c>.</summary>
 internal static class MethodExpressions
 {
-    public static IReadOnlyList<MethodChoice> Parse(string expressions, IReadOnlyList<string> overrides)
+    /// <param name="expressions">As the user wrote them.</param>
+    /// <param name="overrides">Hyperparameters that were set beside.</param>
+    /// <param name="methods">Where names are looked up.</param>
+    /// <exception cref="MethodSettingsException">No such method, or it can't be set so.</exception>
+    public static IReadOnlyList<MethodChoice> Parse(string expressions, IReadOnlyList<string> overrides, MethodRegistry methods)
     {
         var parsed = Split(expressions).Select(ParseOne).ToList();
         foreach (var text in overrides)
@@ -40,15 +44,25 @@ internal static class MethodExpressions
             targets.ForEach(method => method.Given[path[(dot + 1)..]] = Value(value));
         }
 
-        var choices = parsed.ConvertAll(method => new MethodChoice(Label(method.Name, method.Given), MethodSettings.Create(method.Name, method.Given), method.Given));
+        var choices = parsed.ConvertAll(method => new MethodChoice(Label(method.Name, method.Given), methods.Settings(method.Name, method.Given), method.Given));
         return choices.GroupBy(choice => choice.Label).FirstOrDefault(group => group.Count() > 1) is { } twice
             ? throw CommandException.WrongUse($"--method lists {twice.Key} more than once; list each method with the same hyperparameters once")
             : choices;
     }
 
     /// <summary>One method, where a list makes no sense.</summary>
-    public static MethodChoice ParseSingle(string expression) =>
-        Parse(expression, []) is [var choice] ? choice : throw CommandException.WrongUse($"--method '{expression}' lists several methods; give one");
+    public static MethodChoice ParseSingle(string expression, MethodRegistry methods) =>
+        Parse(expression, [], methods) is [var choice] ? choice : throw Several(expression);
+
+    /// <summary>One method of a server, which may know more than the engine's own; those are checked before anything is sent.</summary>
+    public static V1.Method ParseForServer(string expression)
+    {
+        (string Name, JsonObject Given)[] parsed = [.. Split(expression).Select(ParseOne)];
+        var (name, given) = parsed is [var only] ? only : throw Several(expression);
+        return MethodRegistry.BuiltIn.Describe(name) is null
+            ? new V1.Method { Name = name, Hyperparameters = Struct.Parser.ParseJson(given.ToJsonString()) }
+            : ParseSingle(expression, MethodRegistry.BuiltIn).ToWire();
+    }
 
     private static (string Name, JsonObject Given) ParseOne(string expression)
     {
@@ -131,6 +145,8 @@ internal static class MethodExpressions
 
     private static string Label(string name, JsonObject given) =>
         given.Count == 0 ? name : $"{name}{{{string.Join(';', given.Select(pair => $"{pair.Key}={pair.Value}"))}}}";
+
+    private static CommandException Several(string expression) => CommandException.WrongUse($"--method '{expression}' lists several methods; give one");
 
     private static CommandException Malformed(string text) =>
         CommandException.WrongUse($"--method '{text}' can't be read; write names separated by commas, hyperparameters in braces: source,ema{{momentum=0.1}}");

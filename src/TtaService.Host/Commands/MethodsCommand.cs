@@ -9,17 +9,23 @@ internal static class MethodsCommand
 {
     public static Command Build()
     {
-        var command = new Command("methods", "Lists the normalization methods with their hyperparameters, defaults, ranges and sources.");
-        command.SetAction(parsed => Write(new Terminal(parsed.InvocationConfiguration)));
+        var plugins = KnownMethods.PluginOption();
+        var command = new Command("methods", "Lists the normalization methods with their hyperparameters, defaults, ranges and sources.") { plugins };
+        command.SetAction(parsed => Write(new Terminal(parsed.InvocationConfiguration), KnownMethods.Of(parsed, plugins)));
         return command;
     }
 
-    private static int Write(Terminal terminal)
+    private static int Write(Terminal terminal, MethodRegistry methods)
     {
-        foreach (var method in NormalizationMethods.All)
+        foreach (var method in methods.All)
         {
             terminal.Line($"{method.Name}: {method.Summary}");
             terminal.Line($"  from {method.Source}");
+            if (method.Version > 1)
+            {
+                terminal.Line($"  version {method.Version} of its state");
+            }
+
             if (method.Warning is { } warning)
             {
                 terminal.Line($"  note: {warning}");

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using TtaService.Engine.Execution;
+using TtaService.Engine.Normalization;
 using TtaService.Engine.Onnx;
 using TtaService.Serving.Frames;
 using TtaService.Serving.Models;
@@ -10,10 +11,11 @@ namespace TtaService.Host.Commands;
 /// <summary>A model as the user named it: an .onnx file, a model folder, or a name in the model repository.</summary>
 /// <param name="OnnxPath">The model file.</param>
 /// <param name="Folder">Its model folder; null for an .onnx file that is in none.</param>
-internal sealed record ModelLocation(string OnnxPath, ModelFolder? Folder)
+/// <param name="Methods">The methods that it is loaded with.</param>
+internal sealed record ModelLocation(string OnnxPath, ModelFolder? Folder, MethodRegistry Methods)
 {
     /// <summary>As its folder says.</summary>
-    public AdaptiveModelOptions LoadOptions => (Folder?.LoadOptions ?? new()) with { OwnsProcess = true };
+    public AdaptiveModelOptions LoadOptions => (Folder?.LoadOptions ?? new()) with { OwnsProcess = true, Methods = Methods };
 
     /// <summary>Loads it and decides, with a first pass, what its outputs are, as the server does.</summary>
     /// <exception cref="ModelLoadException">It can't be served.</exception>
@@ -53,13 +55,17 @@ internal sealed record ModelLocation(string OnnxPath, ModelFolder? Folder)
 
     private static string BuiltInRepository => Path.Combine(AppContext.BaseDirectory, RepositoryFolder);
 
+    /// <param name="model">As the user named it.</param>
+    /// <param name="repository">The model repository; null for the usual one.</param>
+    /// <param name="methods">The methods that it is loaded with; null for those of the settings.</param>
     /// <exception cref="CommandException">There is no such model.</exception>
-    public static ModelLocation Resolve(string model, string? repository)
+    public static ModelLocation Resolve(string model, string? repository, MethodRegistry? methods = null)
     {
+        methods ??= KnownMethods.OfSettings();
         if (File.Exists(model))
         {
             var beside = Path.GetDirectoryName(Path.GetFullPath(model))!;
-            return new(model, Path.GetFileName(model) == "model.onnx" ? ModelFolder.Read(beside) : null);
+            return new(model, Path.GetFileName(model) == "model.onnx" ? ModelFolder.Read(beside) : null, methods);
         }
 
         foreach (var folder in new[] { model, Path.Combine(repository ?? DefaultRepository(), model) })
@@ -67,7 +73,7 @@ internal sealed record ModelLocation(string OnnxPath, ModelFolder? Folder)
             if (File.Exists(Path.Combine(folder, "model.onnx")))
             {
                 var read = ModelFolder.Read(folder);
-                return new(read.OnnxPath, read);
+                return new(read.OnnxPath, read, methods);
             }
         }
 

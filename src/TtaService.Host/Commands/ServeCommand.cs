@@ -10,6 +10,8 @@ internal static class ServeCommand
 {
     public const string Name = "serve";
 
+    private const int FirstPluginKey = 1000;
+
     public static Command Build()
     {
         var command = new Command(Name, "Runs the server (also what tta alone does).");
@@ -24,11 +26,13 @@ internal static class ServeCommand
         var httpPort = NumberOption.OptionalInteger("--http-port", "Port for health and metrics over HTTP/1.1; 8000 when not given, 0 for any free one", 0, 65535);
         var address = new Option<string?>("--address") { Description = "IP address to listen on; localhost when not given, * for all.", HelpName = "IP" };
         var models = ModelLocation.RepositoryOption();
+        var plugins = KnownMethods.PluginOption();
         var settings = new Option<string[]>("--set") { Description = "Any other setting, for example Batching:MaxDelay=00:00:00.004.", HelpName = "KEY=VALUE" };
         command.Add(grpcPort);
         command.Add(httpPort);
         command.Add(address);
         command.Add(models);
+        command.Add(plugins);
         command.Add(settings);
         command.SetAction(async (parsed, cancel) =>
         {
@@ -37,6 +41,12 @@ internal static class ServeCommand
             Give("Server:HttpPort", parsed.GetValue(httpPort)?.ToString(CultureInfo.InvariantCulture));
             Give("Server:Address", parsed.GetValue(address));
             Give("Models:Path", parsed.GetValue(models));
+            for (var i = 0; i < parsed.GetValue(plugins)!.Length; i++)
+            {
+                // Behind those of the settings, which count from 0.
+                Give($"Methods:Assemblies:{FirstPluginKey + i}", parsed.GetValue(plugins)![i]);
+            }
+
             arguments.AddRange(parsed.GetValue(settings)!.Select(Setting));
             await RunAsync(new Terminal(parsed.InvocationConfiguration), [.. arguments], cancel).ConfigureAwait(false);
 

@@ -16,13 +16,23 @@ internal sealed class ModelsService(IServedModels models) : V1.ModelsService.Mod
         return Task.FromResult(response);
     }
 
-    public override Task<Model> GetModel(GetModelRequest request, ServerCallContext context)
+    public override Task<Model> GetModel(GetModelRequest request, ServerCallContext context) => Task.FromResult(Whole(models.Find(request.Name).OrThrow()));
+
+    public override async Task<Model> LoadModel(LoadModelRequest request, ServerCallContext context) =>
+        Whole((await models.LoadAsync(request.Name).ConfigureAwait(false)).OrThrow());
+
+    public override async Task<UnloadModelResponse> UnloadModel(UnloadModelRequest request, ServerCallContext context)
     {
-        var model = models.Find(request.Name).OrThrow();
+        _ = (await models.UnloadAsync(request.Name).ConfigureAwait(false)).OrThrow();
+        return new UnloadModelResponse();
+    }
+
+    private Model Whole(ModelDescription model)
+    {
         var wire = ToWire(model);
         wire.Sites.AddRange(model.Sites.Select(site => new NormalizationSite { Name = site.Name, Channels = site.Channels, Kind = $"{site.Kind}".ToLowerInvariant() }));
         wire.Methods.AddRange(models.Methods(model.Name).OrThrow().Select(ToWire));
-        return Task.FromResult(wire);
+        return wire;
     }
 
     private static Model ToWire(ModelDescription model)
@@ -31,6 +41,7 @@ internal sealed class ModelsService(IServedModels models) : V1.ModelsService.Mod
         {
             Name = model.Name,
             Digest = model.Digest,
+            Version = model.Version,
             DefaultMethod = Replies.ToWire(model.DefaultMethod),
             Preprocessing = Replies.ToWire(model.Preprocessing),
             InputType = model.InputType,

@@ -47,6 +47,7 @@ internal static class Replies
             Replayed = answer.Replayed,
             Method = answer.Method,
             Joined = answer.Joined,
+            Notice = answer.Notice ?? string.Empty,
             Timing = new StepTiming
             {
                 DecodeMicroseconds = (long)answer.Times.Decode.TotalMicroseconds,

@@ -22,18 +22,12 @@ namespace Microsoft.Extensions.DependencyInjection;
 
 internal static class TtaServiceCollectionExtensions
 {
-    /// <summary>Adds the engine with its models, the streams, and the gRPC services. Settings come from the sections Models, Batching, Streams, Store, Frames, Drift, Dashboard,
-    /// Inference, Telemetry and Server.</summary>
+    /// <summary>Adds what serves streams (<see cref="TtaServingServiceCollectionExtensions.AddTtaServing"/>), and the protocols and the dashboard. Their settings come from the
+    /// sections Server, Dashboard and Inference.</summary>
     public static IServiceCollection AddTtaService(this IServiceCollection services)
     {
-        services.TryAddSingleton(TimeProvider.System);
         AddSettings(services);
-        services.TryAddSingleton<TtaMetrics>();
-        services.TryAddSingleton<TtaActivities>();
-        services.TryAddSingleton<LoopWatch>();
-        AddStreams(services);
-        services.AddFrontDoor();
-        AddDrift(services);
+        services.AddTtaServing();
         AddDashboard(services);
         AddGrpcServices(services);
         AddInference(services);
@@ -44,55 +38,8 @@ internal static class TtaServiceCollectionExtensions
     private static void AddSettings(IServiceCollection services)
     {
         SettingsSection.Add<ServerOptions>(services, "Server");
-        SettingsSection.Add<ModelsOptions>(services, "Models");
-        SettingsSection.Add<BatchingOptions>(services, "Batching");
-        SettingsSection.Add<StreamsOptions>(services, "Streams");
-        SettingsSection.Add<StoreOptions>(services, "Store");
-        services.AddSingleton<IValidateOptions<StoreOptions>, StoreOptionsValidator>();
-        SettingsSection.Add<FrameOptions>(services, "Frames");
-        SettingsSection.Add<TelemetryOptions>(services, "Telemetry");
-        services.AddSingleton<IValidateOptions<TelemetryOptions>, TelemetryOptionsValidator>();
-        SettingsSection.Add<StreamLearningOptions>(services, "Learning");
-        SettingsSection.Add<DriftOptions>(services, "Drift");
         SettingsSection.Add<DashboardOptions>(services, "Dashboard");
         SettingsSection.Add<InferenceOptions>(services, "Inference");
-    }
-
-    private static void AddStreams(IServiceCollection services)
-    {
-        services.TryAddSingleton<ModelCatalog>();
-        services.TryAddSingleton(provider => new DecodeTurns(provider.GetRequiredService<IOptions<BatchingOptions>>().Value));
-        services.TryAddSingleton(provider => new StreamRegister(provider.GetRequiredService<IOptions<StreamsOptions>>().Value));
-        services.TryAddSingleton<StreamDirectory>();
-        services.TryAddSingleton<StreamEnding>();
-        services.TryAddSingleton<StreamOpenings>();
-        services.TryAddSingleton<StreamDepartures>();
-        services.TryAddSingleton<StreamChanges>();
-        services.TryAddSingleton<StreamList>();
-        services.TryAddSingleton<StoreHealth>();
-        services.TryAddSingleton<DroppedStreams>();
-        services.TryAddSingleton<RetryingStreamStateStore>();
-        services.TryAddSingleton<StreamClaims>();
-        services.TryAddSingleton<StreamSaving>();
-        services.TryAddSingleton<ColdStates>();
-        services.TryAddSingleton<StoredStreams>();
-        services.AddHostedService<ModelLoading>();
-        services.AddHostedService<ServiceLevels>();
-        services.AddHostedService<StoreStart>();
-        services.TryAddSingleton<DeviceWatch>();
-        services.AddHostedService(provider => provider.GetRequiredService<DeviceWatch>());
-        // Before the schedule, so that it stops after it: the claims hold while the last states are saved.
-        services.AddHostedService<ClaimRenewal>();
-        services.AddHostedService<CheckpointSchedule>();
-        services.AddHostedService<IdleStreamSweeper>();
-    }
-
-    private static void AddDrift(IServiceCollection services)
-    {
-        services.TryAddSingleton<DriftBoard>();
-        services.TryAddSingleton<DriftPublisher>();
-        services.TryAddSingleton<DriftMetrics>();
-        services.AddHostedService(provider => provider.GetRequiredService<DriftPublisher>());
     }
 
     private static void AddDashboard(IServiceCollection services)

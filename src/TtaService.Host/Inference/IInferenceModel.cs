@@ -11,6 +11,9 @@ internal sealed record InferenceModelDescription
 {
     public required string Name { get; init; }
 
+    /// <summary>The one that is served.</summary>
+    public string Version { get; init; } = InferenceModels.OnlyVersion;
+
     /// <summary>As Triton writes it: what made the file, and the file's form.</summary>
     public required string Platform { get; init; }
 

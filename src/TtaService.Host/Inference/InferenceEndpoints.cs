@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text;
+using System.Text.Json;
 using Google.Protobuf;
 using TtaService.Serving.Streams;
 
@@ -25,10 +26,12 @@ internal static class InferenceEndpoints
         v2.MapPost("/repository/index", (InferenceModels models) => models.Index().Select(model => new
         {
             name = model.Name,
-            version = InferenceModels.Version,
+            version = model.Version,
             state = model.Reason.Length == 0 ? "READY" : "UNAVAILABLE",
             reason = model.Reason,
         }));
+        v2.MapPost("/repository/models/{model}/load", LoadAsync);
+        v2.MapPost("/repository/models/{model}/unload", UnloadAsync);
         v2.MapGet("/models/stats", (InferenceModels models) => Statistics(models, string.Empty, string.Empty));
         foreach (var model in new[] { "/models/{model}", "/models/{model}/versions/{version}" })
         {
@@ -46,6 +49,42 @@ internal static class InferenceEndpoints
         }
 
         return v2;
+    }
+
+    private static async Task LoadAsync(HttpContext context, InferenceModels models, RequestBodies bodies, string model)
+    {
+        RefuseOtherSites(context.Request);
+        using var body = await bodies.ReadAsync(context).ConfigureAwait(false);
+        await models.LoadAsync(model, ParametersOf(body.Bytes)).ConfigureAwait(false);
+    }
+
+    private static async Task UnloadAsync(HttpContext context, InferenceModels models, string model)
+    {
+        RefuseOtherSites(context.Request);
+        await models.UnloadAsync(model).ConfigureAwait(false);
+    }
+
+    // The names of {"parameters": {...}}; clients send no body, or an empty object.
+    private static IReadOnlyCollection<string> ParametersOf(ReadOnlyMemory<byte> body)
+    {
+        if (body.IsEmpty)
+        {
+            return [];
+        }
+
+        try
+        {
+            using var json = JsonDocument.Parse(body);
+            return json.RootElement is { ValueKind: JsonValueKind.Object } root
+                && root.TryGetProperty("parameters", out var parameters)
+                && parameters.ValueKind == JsonValueKind.Object
+                ? [.. parameters.EnumerateObject().Select(parameter => parameter.Name)]
+                : [];
+        }
+        catch (JsonException unreadable)
+        {
+            throw new FailureException(Failure.Invalid("REQUEST_UNREADABLE", "body", $"the body is no JSON: {Engine.ForeignText.Clip(unreadable.Message)}"));
+        }
     }
 
     private static async Task InferAsync(HttpContext context, InferenceModels models, RequestBodies bodies, string model, string? version)
@@ -98,7 +137,7 @@ internal static class InferenceEndpoints
     private static object Describe(InferenceModelDescription model) => new
     {
         name = model.Name,
-        versions = new[] { InferenceModels.Version },
+        versions = new[] { model.Version },
         platform = model.Platform,
         inputs = model.Inputs.Select(Describe),
         outputs = model.Outputs.Select(Describe),

@@ -9,8 +9,8 @@ namespace TtaService.Host.Inference;
 /// <summary>The models behind the Open Inference Protocol, by name, and how their requests run.</summary>
 internal sealed class InferenceModels
 {
-    /// <summary>Models have one version.</summary>
-    public const string Version = "1";
+    /// <summary>Of a model without versions.</summary>
+    public const string OnlyVersion = "1";
 
     private readonly NetworkModels _networks;
     private readonly TimeProvider _clock;
@@ -24,7 +24,7 @@ internal sealed class InferenceModels
     }
 
     /// <summary>The model takes requests.</summary>
-    public bool IsReady(string name, string version) => IsVersion(version) && TryFind(name) is not null;
+    public bool IsReady(string name, string version) => TryFind(name) is { } model && IsOf(model, version);
 
     /// <exception cref="FailureException">There is no such model, or it can't be served.</exception>
     public IInferenceModel Find(string name, string version)
@@ -34,22 +34,47 @@ internal sealed class InferenceModels
             throw new FailureException(Failure.Invalid("VERSION_INVALID", "model_version", $"model version '{Engine.ForeignText.Clip(version)}' should be an integer > 0"));
         }
 
-        if (_networks.Broken.FirstOrDefault(broken => broken.Name == name) is { Reason: { } reason })
+        if (TryFind(name) is { } model && IsOf(model, version))
         {
-            throw new FailureException(InferenceErrors.NotReady(name, reason));
+            return model;
         }
 
-        return IsVersion(version) && TryFind(name) is { } model ? model : throw new FailureException(InferenceErrors.UnknownModel(name, version));
+        throw new FailureException(_networks.Broken.FirstOrDefault(broken => broken.Name == name) is { Reason: { } reason }
+            ? InferenceErrors.NotReady(name, reason)
+            : InferenceErrors.UnknownModel(name, version));
     }
 
-    /// <summary>All models, with why they do not take requests; empty when they do.</summary>
-    public IEnumerable<(string Name, string Reason)> Index() =>
-        _networks.Names.Select(name => (name, string.Empty)).Concat(_networks.Broken).Concat(_builtIn.Keys.Select(name => (name, string.Empty)));
+    /// <summary>All models with their versions, and why they do not take requests; empty when they do. A model that goes on while its folder holds one that can't be served is
+    /// there twice.</summary>
+    public IEnumerable<(string Name, string Version, string Reason)> Index() =>
+        _networks.Names.Select(name => (name, TryFind(name)?.Description.Version ?? OnlyVersion, string.Empty))
+            .Concat(_networks.Broken.Select(broken => (broken.Name, string.Empty, broken.Reason)))
+            .Concat(_builtIn.Values.Select(model => (model.Description.Name, model.Description.Version, string.Empty)));
+
+    /// <summary>Loads a network as its folder is now.</summary>
+    /// <exception cref="FailureException">It can't be served, or is built in.</exception>
+    public Task LoadAsync(string name, IReadOnlyCollection<string> parameters)
+    {
+        RequireNetwork(name);
+        return parameters.Count == 0 ? _networks.LoadAsync(name) : throw new FailureException(Failure.Invalid(
+            "PARAMETERS_UNSUPPORTED",
+            "parameters",
+            $"load of model '{Engine.ForeignText.Clip(name)}' came with {Engine.ForeignText.Clip(string.Join(", ", parameters))}; put the files into the model repository "
+                + "instead, and load without parameters"));
+    }
+
+    /// <summary>Serves a network no more.</summary>
+    /// <exception cref="FailureException">There is none, or it is built in.</exception>
+    public Task UnloadAsync(string name)
+    {
+        RequireNetwork(name);
+        return _networks.UnloadAsync(name);
+    }
 
     /// <summary>Of one model, or of all for an empty name.</summary>
     public IEnumerable<ModelStatistics> Statistics(string name, string version) => name.Length > 0
-        ? [Of(Find(name, version).Description.Name).Read(name)]
-        : Index().Where(model => model.Reason.Length == 0).Select(model => Of(model.Name).Read(model.Name));
+        ? [Of(name).Read(name, Find(name, version).Description.Version)]
+        : Index().Where(model => model.Reason.Length == 0).Select(model => Of(model.Name).Read(model.Name, model.Version));
 
     /// <summary>The only response.</summary>
     /// <exception cref="FailureException">There is none, or the model may have several.</exception>
@@ -76,7 +101,19 @@ internal sealed class InferenceModels
     /// <exception cref="FailureException">The request does not fit, or could not be answered.</exception>
     public IAsyncEnumerable<InferenceResponse> InferAsync(InferenceRequest request, CancellationToken cancel) => RunAsync(Find(request.Model, request.Version), request, cancel);
 
-    private static bool IsVersion(string version) => version is "" or Version;
+    private static bool IsOf(IInferenceModel model, string version) => version.Length == 0 || version == model.Description.Version;
+
+    private void RequireNetwork(string name)
+    {
+        if (_builtIn.ContainsKey(name))
+        {
+            throw new FailureException(new Failure(
+                FailureKind.FailedPrecondition,
+                "MODEL_BUILT_IN",
+                $"model '{name}' is built in; it is there as long as Inference:ConformanceModels is true")
+            { Field = "model_name" });
+        }
+    }
 
     private async IAsyncEnumerable<InferenceResponse> RunAsync(
         IInferenceModel model,
@@ -91,7 +128,7 @@ internal sealed class InferenceModels
             {
                 // Counted before it is taken: who takes one only never comes back for the end.
                 succeeded = true;
-                yield return response;
+                yield return response with { Version = model.Description.Version };
             }
 
             succeeded = true;

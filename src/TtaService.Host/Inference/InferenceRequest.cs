@@ -30,6 +30,9 @@ internal sealed record InferenceRequest
 /// <summary>A response: a request has one, of a decoupled model any number.</summary>
 internal sealed record InferenceResponse
 {
+    /// <summary>Of the model that gave it.</summary>
+    public string Version { get; init; } = InferenceModels.OnlyVersion;
+
     public required IReadOnlyList<Tensor> Outputs { get; init; }
 
     /// <summary>Bool, long, double or string.</summary>

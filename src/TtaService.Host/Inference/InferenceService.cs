@@ -27,7 +27,7 @@ internal sealed class InferenceService(InferenceModels models, InferenceServer s
     public override Task<ModelMetadataResponse> ModelMetadata(ModelMetadataRequest request, ServerCallContext context)
     {
         var model = models.Find(request.Name, request.Version).Description;
-        var response = new ModelMetadataResponse { Name = model.Name, Versions = { InferenceModels.Version }, Platform = model.Platform };
+        var response = new ModelMetadataResponse { Name = model.Name, Versions = { model.Version }, Platform = model.Platform };
         response.Inputs.AddRange(model.Inputs.Select(Describe));
         response.Outputs.AddRange(model.Outputs.Select(Describe));
         return Task.FromResult(response);
@@ -46,14 +46,14 @@ internal sealed class InferenceService(InferenceModels models, InferenceServer s
     public override Task<RepositoryIndexResponse> RepositoryIndex(RepositoryIndexRequest request, ServerCallContext context)
     {
         var response = new RepositoryIndexResponse();
-        foreach (var (name, reason) in models.Index())
+        foreach (var (name, version, reason) in models.Index())
         {
             if (reason.Length == 0 || !request.Ready)
             {
                 response.Models.Add(new RepositoryIndexResponse.Types.ModelIndex
                 {
                     Name = name,
-                    Version = InferenceModels.Version,
+                    Version = version,
                     State = reason.Length == 0 ? "READY" : "UNAVAILABLE",
                     Reason = reason,
                 });
@@ -61,6 +61,18 @@ internal sealed class InferenceService(InferenceModels models, InferenceServer s
         }
 
         return Task.FromResult(response);
+    }
+
+    public override async Task<RepositoryModelLoadResponse> RepositoryModelLoad(RepositoryModelLoadRequest request, ServerCallContext context)
+    {
+        await models.LoadAsync(request.ModelName, [.. request.Parameters.Keys]).ConfigureAwait(false);
+        return new RepositoryModelLoadResponse();
+    }
+
+    public override async Task<RepositoryModelUnloadResponse> RepositoryModelUnload(RepositoryModelUnloadRequest request, ServerCallContext context)
+    {
+        await models.UnloadAsync(request.ModelName).ConfigureAwait(false);
+        return new RepositoryModelUnloadResponse();
     }
 
     public override async Task<ModelInferResponse> ModelInfer(ModelInferRequest request, ServerCallContext context)

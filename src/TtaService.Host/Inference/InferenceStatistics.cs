@@ -22,14 +22,14 @@ internal sealed class InferenceStatistics(TimeProvider clock)
         }
     }
 
-    public ModelStatistics Read(string model)
+    public ModelStatistics Read(string model, string version)
     {
         lock (_gate)
         {
             return new ModelStatistics
             {
                 Name = model,
-                Version = InferenceModels.Version,
+                Version = version,
                 LastInference = (ulong)_last,
                 InferenceCount = _inferences,
                 ExecutionCount = _succeeded.Count,

@@ -73,7 +73,7 @@ internal static class JsonTensors
             }
 
             json.WriteString("model_name", request.Model);
-            json.WriteString("model_version", InferenceModels.Version);
+            json.WriteString("model_version", response.Version);
             if (response.Parameters.Count > 0)
             {
                 WriteParameters(json, response.Parameters);

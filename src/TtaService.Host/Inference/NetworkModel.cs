@@ -18,13 +18,15 @@ internal sealed class NetworkModel : IInferenceModel
     private readonly ModelDescription _model;
     private readonly IStreamStepping _streams;
     private readonly IStreamOperations _operations;
+    private readonly MethodRegistry _methods;
 
-    public NetworkModel(ModelDescription model, IStreamStepping streams, IStreamOperations operations, StreamsOptions options)
+    public NetworkModel(ModelDescription model, IStreamStepping streams, IStreamOperations operations, StreamsOptions options, MethodRegistry methods)
     {
-        (_model, _streams, _operations) = (model, streams, operations);
+        (_model, _streams, _operations, _methods) = (model, streams, operations, methods);
         Description = new InferenceModelDescription
         {
             Name = model.Name,
+            Version = model.Version.ToString(CultureInfo.InvariantCulture),
             Platform = "onnx_tta",
             MaxBatch = model.MaxFramesPerStep,
             HasSequences = true,
@@ -53,7 +55,7 @@ internal sealed class NetworkModel : IInferenceModel
 
     private static IReadOnlyList<long> Batched(IReadOnlyList<long> shape) => shape.Count == 0 ? [-1] : [-1, .. shape.Skip(1)];
 
-    private static MethodChoice? MethodOf(RequestParameters parameters)
+    private MethodChoice? MethodOf(RequestParameters parameters)
     {
         if (parameters.Method is not { Length: > 0 } expression)
         {
@@ -62,7 +64,7 @@ internal sealed class NetworkModel : IInferenceModel
 
         try
         {
-            var choice = MethodExpressions.ParseSingle(expression);
+            var choice = MethodExpressions.ParseSingle(expression, _methods);
             return new MethodChoice(choice.Settings.Name, choice.Given);
         }
         catch (Exception wrong) when (wrong is CommandException or MethodSettingsException)

@@ -53,7 +53,7 @@ internal static class WireTensors
 
     public static WireResponse Write(InferenceRequest request, InferenceResponse response)
     {
-        var wire = new WireResponse { ModelName = request.Model, ModelVersion = InferenceModels.Version, Id = request.Id };
+        var wire = new WireResponse { ModelName = request.Model, ModelVersion = response.Version, Id = request.Id };
         foreach (var (name, value) in response.Parameters)
         {
             wire.Parameters[name] = value switch

@@ -57,7 +57,7 @@ internal sealed partial class DriftPublisher(
             // One device that fails leaves the streams of the others their readings.
             await Beat.TryAsync(
                 $"model {engine.Name} on {engine.Device}",
-                async () => took += await ReadAsync(engine, engine.Drift.Monitor!, sessions).ConfigureAwait(false),
+                async () => took += await ReadAsync(engine, sessions).ConfigureAwait(false),
                 stop).ConfigureAwait(false);
         }
 
@@ -65,8 +65,14 @@ internal sealed partial class DriftPublisher(
     }
 
     // Leaves a reading at each stream of a device, and returns how long that took there.
-    private async Task<TimeSpan> ReadAsync(ServedModel model, DriftMonitor monitor, List<StreamSession> swept)
+    private async Task<TimeSpan> ReadAsync(ServedModel model, List<StreamSession> swept)
     {
+        // Of a model that was replaced the one before may be watched otherwise.
+        if (model.Drift.Monitor is not { } monitor)
+        {
+            return TimeSpan.Zero;
+        }
+
         var sessions = streams.Loaded.Where(session => session.Model == model).ToArray();
         swept.AddRange(sessions);
         var took = TimeSpan.Zero;

@@ -8,27 +8,28 @@ namespace TtaService.Serving.Front;
 /// <param name="LastSequence">The last sequence number committed.</param>
 /// <param name="Saved">When it was stored.</param>
 /// <param name="Owner">The replica that has it open; null when none has.</param>
-internal sealed record StoredSummary(string Method, long Steps, ulong LastSequence, DateTimeOffset Saved, string? Owner);
+public sealed record StoredSummary(string Method, long Steps, ulong LastSequence, DateTimeOffset Saved, string? Owner);
 
 /// <summary>A stream of the list: one of the two is set.</summary>
 /// <param name="Name">Its name.</param>
 /// <param name="Model">Its model's name; empty when that is not served here.</param>
 /// <param name="Here">The stream when it is in this process.</param>
 /// <param name="Stored">What is known of it when it is not.</param>
-internal sealed record StreamSummary(string Name, string Model, StreamDescription? Here, StoredSummary? Stored);
+public sealed record StreamSummary(string Name, string Model, StreamDescription? Here, StoredSummary? Stored);
 
 /// <summary>A page of the list.</summary>
 /// <param name="Streams">In the order of their names.</param>
 /// <param name="More">Whether further streams follow.</param>
 /// <param name="Warning">Why streams may be missing; null when none are.</param>
-internal sealed record StreamListing(IReadOnlyList<StreamSummary> Streams, bool More, string? Warning);
+public sealed record StreamListing(IReadOnlyList<StreamSummary> Streams, bool More, string? Warning);
 
 /// <summary>A stored state that a stream can be rolled back to.</summary>
-internal sealed record KeptCheckpoint(long Number, long Step, ulong Sequence, DateTimeOffset Saved, long Bytes, string Method, string Owner);
+public sealed record KeptCheckpoint(long Number, long Step, ulong Sequence, DateTimeOffset Saved, long Bytes, string Method, string Owner);
 
 /// <summary>Operates streams, in this process and in the store, for whatever protocol. What is refused is a value. Thread-safe.</summary>
-internal interface IStreamOperations
+public interface IStreamOperations
 {
+    /// <summary>Creates or, as the request says, finds a stream without holding it.</summary>
     Task<Outcome<StreamDescription>> CreateAsync(StreamRequest request);
 
     /// <summary>A stream, brought back from the store when it is not here.</summary>

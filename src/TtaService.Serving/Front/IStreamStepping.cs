@@ -9,7 +9,7 @@ namespace TtaService.Serving.Front;
 /// <param name="MaxPendingSteps">Steps that may wait.</param>
 /// <param name="MaxFramesPerStep">Frames that a step may have.</param>
 /// <param name="Warnings">What the client should know.</param>
-internal sealed record OpenedStream(StreamDescription Stream, StateOrigin Origin, int MaxPendingSteps, int MaxFramesPerStep, IReadOnlyList<string> Warnings)
+public sealed record OpenedStream(StreamDescription Stream, StateOrigin Origin, int MaxPendingSteps, int MaxFramesPerStep, IReadOnlyList<string> Warnings)
 {
     /// <summary>Its drift as of the latest sweep.</summary>
     public DriftLevel DriftLevel { get; init; }
@@ -19,11 +19,11 @@ internal sealed record OpenedStream(StreamDescription Stream, StateOrigin Origin
 }
 
 /// <summary>A step's answer with the stream that gave it.</summary>
-internal sealed record SteppedStream(OpenedStream Opened, StepAnswer Answer);
+public sealed record SteppedStream(OpenedStream Opened, StepAnswer Answer);
 
 /// <summary>Opens and steps streams, for whatever protocol. What is refused is a value; a protocol maps it with its status and never sees batches, stores or sessions.
 /// Thread-safe.</summary>
-internal interface IStreamStepping
+public interface IStreamStepping
 {
     /// <summary>Finds or creates a stream and makes the caller the one call that has it open; the call that had it hears so.</summary>
     /// <param name="request">Which, and how.</param>
@@ -40,7 +40,7 @@ internal interface IStreamStepping
 }
 
 /// <summary>A call's hold on a stream. Disposal gives it back; the stream stays.</summary>
-internal interface IOpenStream : IDisposable
+public interface IOpenStream : IDisposable
 {
     /// <summary>Cancelled when another call opens the stream, or it ends.</summary>
     CancellationToken Lost { get; }

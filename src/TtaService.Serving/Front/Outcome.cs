@@ -3,12 +3,16 @@ using System.Diagnostics.CodeAnalysis;
 namespace TtaService.Serving.Front;
 
 /// <summary>What was asked for, or why there is none: one of the two is set. Defects are no outcome, they are thrown.</summary>
-internal readonly record struct Outcome<T>(T? Value, Failure? Failure)
+/// <param name="Value">What was asked for; null when it was refused.</param>
+/// <param name="Failure">Why it was refused; null when it was not.</param>
+public readonly record struct Outcome<T>(T? Value, Failure? Failure)
     where T : class
 {
+    /// <summary>What was asked for.</summary>
     [SuppressMessage("Usage", "CA2225:Operator overloads have named alternates", Justification = "The constructor is the alternative.")]
     public static implicit operator Outcome<T>(T value) => new(value, null);
 
+    /// <summary>Why there is none.</summary>
     [SuppressMessage("Usage", "CA2225:Operator overloads have named alternates", Justification = "The constructor is the alternative.")]
     public static implicit operator Outcome<T>(Failure failure) => new(null, failure);
 

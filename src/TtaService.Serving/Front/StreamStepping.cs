@@ -12,7 +12,7 @@ internal sealed class StreamStepping(StreamOpenings openings, StreamDepartures d
     public Task<Outcome<IOpenStream>> OpenAsync(StreamRequest request, CancellationToken leaving) => Outcome.OfAsync<IOpenStream>(async () =>
     {
         var (lease, origin) = await openings.OpenAsync(request, leaving).ConfigureAwait(false);
-        return new Hold(this, departures, lease, origin);
+        return new StreamHold(this, openings, departures, request, lease, origin);
     });
 
     public Task<Outcome<SteppedStream>> StepAsync(StreamRequest request, SentStep step) =>
@@ -35,9 +35,9 @@ internal sealed class StreamStepping(StreamOpenings openings, StreamDepartures d
             {
                 return await StepAsync(session, begun ??= origin, step).ConfigureAwait(false);
             }
-            catch (FailureException idled) when (idled.Failure.Reason == Failure.UnloadedReason)
+            catch (FailureException left) when (left.Failure.Reason is Failure.UnloadedReason or Failure.ReplacedReason)
             {
-                // It left for the store between the two lines above; asking again brings it back, and must not begin it once more.
+                // It left for the store, or for a newer model, between the two lines above; asking again brings it back, and must not begin it once more.
                 request = request with { Mode = request.Mode == ResumeMode.MustExist ? ResumeMode.MustExist : ResumeMode.ContinueOrCreate };
             }
         }
@@ -62,56 +62,25 @@ internal sealed class StreamStepping(StreamOpenings openings, StreamDepartures d
         return outcome.Answer is { } answer ? new SteppedStream(Describe(session, origin), answer) : throw new FailureException(outcome.Failure!);
     }
 
-    private Task<StepOutcome> Submit(StreamSession session, SentStep step)
+    /// <summary>Takes a step in, at the place in the stream's order that it has now.</summary>
+    public Task<StepOutcome> Submit(StreamSession session, SentStep step)
     {
         var running = session.Model.Batcher.SubmitAsync(session, intake.Read(session.Model, step));
         step.Admitted?.Invoke();
         return running;
     }
 
-    private OpenedStream Describe(StreamSession session, StateOrigin origin)
+    /// <summary>What an opening found.</summary>
+    public OpenedStream Describe(StreamSession session, StateOrigin origin)
     {
         var stream = session.Describe();
-        var warning = NormalizationMethods.All.First(method => method.Name == stream.Method.Name).Warning;
-        var caution = session.Model.Engine.Model.Caution(stream.Method);
+        var engine = session.Model.Engine.Model;
+        var (warning, caution) = (engine.Methods.Describe(stream.Method.Name)?.Warning, engine.Caution(stream.Method));
         IReadOnlyList<string> warnings = [.. new[] { warning, caution }.OfType<string>(), .. session.Tell()];
         return new OpenedStream(stream, origin, options.Value.MaxPendingSteps, intake.MaxFramesPerStep(session.Model), warnings)
         {
             DriftLevel = session.Watch.Level,
             DriftScore = session.Watch.Last?.Score,
         };
-    }
-
-    private sealed class Hold(StreamStepping door, StreamDepartures departures, StreamLease lease, StateOrigin origin) : IOpenStream
-    {
-        private StreamSession Session => lease.Session;
-
-        public CancellationToken Lost => lease.Lost;
-
-        public Failure WhyLost => Session.Ending is { } ending ? ending : Session.Deleted
-            ? new Failure(FailureKind.Aborted, "STREAM_DELETED", $"stream '{Session.Name}' was deleted")
-            : new Failure(FailureKind.Aborted, "STREAM_TAKEN_OVER", $"another call opened stream '{Session.Name}'; one call at a time has a stream open");
-
-        public async Task<OpenedStream> SettledAsync(CancellationToken cancel)
-        {
-            await Session.Model.Batcher.SettledAsync(Session).WaitAsync(cancel).ConfigureAwait(false);
-            return door.Describe(Session, origin);
-        }
-
-        public Task<StepOutcome> StepAsync(SentStep step)
-        {
-            try
-            {
-                return door.Submit(Session, step);
-            }
-            catch (FailureException refused)
-            {
-                return Task.FromResult<StepOutcome>(refused.Failure);
-            }
-        }
-
-        public Task HandOverAsync(Failure ending) => departures.HandOverAsync(lease, ending);
-
-        public void Dispose() => lease.Dispose();
     }
 }

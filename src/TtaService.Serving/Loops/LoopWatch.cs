@@ -1,4 +1,4 @@
-using System.Collections.Concurrent;
+using System.Collections.Immutable;
 using TtaService.Serving.Telemetry;
 
 namespace TtaService.Serving.Loops;
@@ -10,7 +10,7 @@ internal sealed class LoopWatch : ILevelSource
     private const int PeriodsToStandStill = 5;
     private static readonly TimeSpan ShortestLimit = TimeSpan.FromMinutes(1);
 
-    private readonly ConcurrentQueue<LoopBeat> _loops = new();
+    private ImmutableList<LoopBeat> _loops = [];
     private readonly TtaMetrics _metrics;
     private readonly TimeProvider _clock;
     private readonly ILogger _logger;
@@ -37,9 +37,12 @@ internal sealed class LoopWatch : ILevelSource
     public LoopBeat Add(LoopKind kind, string name, TimeSpan limit, bool isVital = false)
     {
         var loop = new LoopBeat(kind, name, limit, isVital, _metrics.LoopFailed, _clock, _logger);
-        _loops.Enqueue(loop);
+        ImmutableInterlocked.Update(ref _loops, static (loops, added) => loops.Add(added), loop);
         return loop;
     }
+
+    /// <summary>Forgets a loop that has ended.</summary>
+    public void Remove(LoopBeat loop) => ImmutableInterlocked.Update(ref _loops, static (loops, ended) => loops.Remove(ended), loop);
 
     /// <summary>Takes note of a loop that turns once a period.</summary>
     public LoopBeat AddPeriodic(LoopKind kind, string name, TimeSpan period) =>

@@ -5,7 +5,7 @@ namespace TtaService.Serving.Models;
 /// <summary>A model of the repository that can't be served.</summary>
 /// <param name="Name">Its folder's name.</param>
 /// <param name="Reason">What is wrong with it and what to do, in one line.</param>
-internal sealed record BrokenModel(string Name, string Reason)
+public sealed record BrokenModel(string Name, string Reason)
 {
     /// <summary>Why a model could not be loaded or did not survive its first pass. Not listed there, it is a defect of the program or of the graph; what it said first says
     /// most.</summary>

@@ -15,16 +15,20 @@ internal sealed class ModelFolder
 {
     private readonly ModelManifest _manifest;
 
-    private ModelFolder(string path, ModelManifest manifest)
+    private ModelFolder(string name, string path, ModelManifest manifest)
     {
-        Name = Path.GetFileName(path);
+        Name = name;
         FolderPath = path;
         _manifest = manifest;
     }
 
     public string Name { get; }
 
+    /// <summary>Where the files of the version in force lie.</summary>
     public string FolderPath { get; }
+
+    /// <summary>Its version: the number of the version's folder; 1 for a model without such folders.</summary>
+    public long Version { get; private init; } = 1;
 
     public string OnnxPath => Path.Combine(FolderPath, "model.onnx");
 
@@ -46,6 +50,7 @@ internal sealed class ModelFolder
     {
         InputNormalization = DeclaredNormalization,
         Layout = _manifest.Preprocessing?.Layout is { } layout ? Enum.Parse<InputLayout>(layout, ignoreCase: true) : null,
+        SideInputs = _manifest.Inputs.ToDictionary(input => input.Name, input => input.Terms!),
         OutputKinds = _manifest.Outputs.ToDictionary(output => output.Name, output => ModelManifest.OutputEntry.Kinds[output.Kind]),
         Labels = Labels.Count > 0 ? Labels.Count : null,
         Detection = _manifest.Detection.Settings,
@@ -92,24 +97,38 @@ internal sealed class ModelFolder
         }
     }
 
-    /// <summary>Reads a model folder.</summary>
+    /// <summary>Reads a model folder. Where it holds folders named 1, 2, …, as Triton's repositories do, the highest with a model.onnx is the version in force; it has a
+    /// model.json of its own, or the model's.</summary>
     /// <exception cref="ModelLoadException">No model.onnx in it, a link instead of a file, or a wrong model.json.</exception>
     public static ModelFolder Read(string path)
     {
         var full = Path.GetFullPath(path);
-        if (!ModelFile.Exists(Path.Combine(full, "model.onnx")))
+        var name = Path.GetFileName(full);
+        if (ModelFile.Exists(Path.Combine(full, "model.onnx")))
         {
-            throw new ModelLoadException($"{full} holds no model.onnx; a model is a folder with model.onnx and model.json");
+            return new ModelFolder(name, full, ModelManifest.Read(full));
         }
 
-        return new ModelFolder(full, ModelManifest.Read(full));
+        var versions = Versions(full).Where(version => ModelFile.Exists(Path.Combine(version.Path, "model.onnx")));
+        if (versions.MaxBy(version => version.Number) is { Path: { } newest, Number: var number })
+        {
+            var manifest = ModelManifest.Read(ModelFile.Exists(Path.Combine(newest, "model.json")) ? newest : full);
+            return new ModelFolder(name, newest, manifest) { Version = number };
+        }
+
+        throw new ModelLoadException($"{full} holds no model.onnx; a model is a folder with model.onnx and model.json, or with folders 1, 2, … for its versions");
     }
+
+    private static IEnumerable<(string Path, long Number)> Versions(string folder) => Directory.EnumerateDirectories(folder)
+        .Select(path => (path, Number: long.TryParse(Path.GetFileName(path), NumberStyles.None, CultureInfo.InvariantCulture, out var number) ? number : 0))
+        .Where(version => version.Number > 0 && Path.GetFileName(version.path)[0] != '0' && new DirectoryInfo(version.path).LinkTarget is null);
 
     /// <summary>A folder of defaults for a graph that lies in none.</summary>
     public static ModelFolder Of(string onnxPath)
     {
         var full = Path.GetFullPath(onnxPath);
-        return new ModelFolder(Path.GetDirectoryName(full)!, new ModelManifest());
+        var folder = Path.GetDirectoryName(full)!;
+        return new ModelFolder(Path.GetFileName(folder), folder, new ModelManifest());
     }
 
     /// <summary>The method of streams that name none: model.json's, or auto on a calibrated model, or source, which harms no camera.</summary>
@@ -118,12 +137,12 @@ internal sealed class ModelFolder
     {
         if (_manifest.DefaultMethod is not { } entry)
         {
-            return MethodSettings.Create(model.Sites.Count > 0 && model.Calibration is not null ? "auto" : "source");
+            return model.Methods.Settings(model.Sites.Count > 0 && model.Calibration is not null ? "auto" : "source");
         }
 
         try
         {
-            var method = MethodSettings.Create(entry.Name, entry.Hyperparameters);
+            var method = model.Methods.Settings(entry.Name, entry.Hyperparameters);
             return model.WhyUnavailable(method) is { } reason ? throw new MethodSettingsException(reason) : method;
         }
         catch (MethodSettingsException wrong)

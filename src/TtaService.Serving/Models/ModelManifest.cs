@@ -30,6 +30,9 @@ internal sealed record ModelManifest
 
     public PreprocessingEntry? Preprocessing { get; init; }
 
+    /// <summary>What inputs beside the image are fed, where their names do not tell.</summary>
+    public IReadOnlyList<InputEntry> Inputs { get; init; } = [];
+
     /// <summary>What outputs are, where the graph does not tell.</summary>
     public IReadOnlyList<OutputEntry> Outputs { get; init; } = [];
 
@@ -84,15 +87,19 @@ internal sealed record ModelManifest
         return message switch
         {
             _ when message.Contains("could not be mapped", StringComparison.Ordinal) =>
-                $"'{quoted}' is not a key of this object; labels, labels_file, preprocessing, outputs, detection, default_method and limits are, with their own keys below them",
+                $"'{quoted}' is not a key of this object; labels, labels_file, preprocessing, inputs, outputs, detection, default_method and limits are, with their own keys below them",
             _ when message.StartsWith("Duplicate", StringComparison.Ordinal) => $"'{quoted}' is there twice; keep one",
-            _ when message.Contains("missing required", StringComparison.Ordinal) => $"{key} lacks "
-                + $"{(key.StartsWith("outputs", StringComparison.Ordinal) ? "its name or its kind" : "its name")}; "
-                    + $"set {key}.name{(key.StartsWith("outputs", StringComparison.Ordinal) ? $" and {key}.kind" : string.Empty)}",
-            _ => $"{key} has a value of the wrong kind; labels is a list of texts, labels_file a text, outputs a list of objects, preprocessing, "
+            _ when message.Contains("missing required", StringComparison.Ordinal) && Beside(key) is { } beside =>
+                $"{key} lacks its name or its {beside}; set {key}.name and {key}.{beside}",
+            _ when message.Contains("missing required", StringComparison.Ordinal) => $"{key} lacks its name; set {key}.name",
+            _ => $"{key} has a value of the wrong kind; labels is a list of texts, labels_file a text, inputs and outputs are lists of objects, preprocessing, "
                 + "detection, default_method and limits are objects",
         };
     }
+
+    // What an entry of a list needs beside its name.
+    private static string? Beside(string key) =>
+        key.StartsWith("outputs", StringComparison.Ordinal) ? "kind" : key.StartsWith("inputs", StringComparison.Ordinal) ? "values" : null;
 
     private ModelManifest Checked(string path, string folder)
     {
@@ -115,6 +122,7 @@ internal sealed record ModelManifest
         }
 
         Preprocessing?.Check(problems);
+        CheckInputs(problems);
         CheckOutputs(problems);
         Detection.Check(problems);
         if (Limits.MaxFramesPerStep is < 1 or > 4096)
@@ -123,6 +131,19 @@ internal sealed record ModelManifest
         }
 
         return problems.Count == 0 ? this with { Labels = labels } : throw new ModelLoadException($"{path}: {string.Join("; ", problems)}");
+    }
+
+    private void CheckInputs(List<string> problems)
+    {
+        foreach (var input in Inputs.Where(input => input.Terms is null))
+        {
+            problems.Add($"inputs: the values of '{input.Name}' are {input.Values.ToJsonString()}; each must be a number, \"height\" or \"width\", 64 at most");
+        }
+
+        if (Inputs.GroupBy(input => input.Name).FirstOrDefault(entries => entries.Count() > 1) is { } twice)
+        {
+            problems.Add($"inputs names '{twice.Key}' twice; keep one");
+        }
     }
 
     private void CheckOutputs(List<string> problems)
@@ -322,6 +343,37 @@ internal sealed record ModelManifest
                 problems.Add($"preprocessing.{key} is {node?.ToJsonString()}; it must be a whole number or [height, width], each 1 to {MaxSide}");
             }
         }
+    }
+
+    /// <summary>What an input beside the image is fed.</summary>
+    internal sealed record InputEntry
+    {
+        private const int MostValues = 64;
+
+        /// <summary>The input's name in the graph.</summary>
+        public required string Name { get; init; }
+
+        /// <summary>Numbers, <c>height</c> or <c>width</c> of the image input.</summary>
+        public required JsonArray Values { get; init; }
+
+        /// <summary>The same; null when one is none of them.</summary>
+        [JsonIgnore]
+        public IReadOnlyList<InputTerm>? Terms
+        {
+            get
+            {
+                InputTerm?[] terms = [.. Values.Select(Term)];
+                return terms.Length is >= 1 and <= MostValues && terms.All(term => term is not null) ? [.. terms.Select(term => term!.Value)] : null;
+            }
+        }
+
+        private static InputTerm? Term(JsonNode? node) => node switch
+        {
+            JsonValue value when value.TryGetValue<float>(out var number) && float.IsFinite(number) => new InputTerm(InputQuantity.Constant, number),
+            JsonValue value when value.TryGetValue<string>(out var name) && name == "height" => new InputTerm(InputQuantity.Height),
+            JsonValue value when value.TryGetValue<string>(out var name) && name == "width" => new InputTerm(InputQuantity.Width),
+            _ => null,
+        };
     }
 
     /// <summary>What an output is.</summary>

@@ -22,22 +22,11 @@ internal static partial class ModelRepository
 
         var models = new List<ModelFolder>();
         var broken = new List<BrokenModel>();
-        var folders = Directory.EnumerateDirectories(path).Where(folder => Path.GetFileName(folder) is var name && name[0] != '.' && name != "lost+found");
-        foreach (var folder in folders.Order(StringComparer.Ordinal))
+        foreach (var folder in Folders(path))
         {
             try
             {
-                if (!ModelName().IsMatch(Path.GetFileName(folder)))
-                {
-                    throw new ModelLoadException($"{folder}: a model's name has 1 to 128 characters of A-Z a-z 0-9 _ . -");
-                }
-
-                if (new DirectoryInfo(folder).LinkTarget is { } target)
-                {
-                    throw new ModelLoadException($"{folder} is a link to {target}; a model must lie in the repository, copy the folder there");
-                }
-
-                models.Add(ModelFolder.Read(folder));
+                models.Add(ReadFolder(folder));
             }
             catch (ModelLoadException wrong)
             {
@@ -48,6 +37,31 @@ internal static partial class ModelRepository
         return models.Count + broken.Count > 0
             ? new Content(models, broken)
             : throw new ModelLoadException($"the model repository {path} holds no model; put a folder with model.onnx and model.json into it");
+    }
+
+    /// <summary>The folders that hold a model each, in the order of their names.</summary>
+    public static IEnumerable<string> Folders(string path) => Directory.EnumerateDirectories(path)
+        .Where(folder => Path.GetFileName(folder) is var name && name[0] != '.' && name != "lost+found")
+        .Order(StringComparer.Ordinal);
+
+    /// <summary>The folder of a model, as it is now.</summary>
+    /// <param name="path">The repository.</param>
+    /// <param name="name">The model's name.</param>
+    /// <returns>Null when the repository has no such folder.</returns>
+    /// <exception cref="ModelLoadException">No model, a link, or a mistake in model.json.</exception>
+    public static ModelFolder? Read(string path, string name) =>
+        ModelName().IsMatch(name) && Path.Combine(path, name) is var folder && Directory.Exists(folder) ? ReadFolder(folder) : null;
+
+    private static ModelFolder ReadFolder(string folder)
+    {
+        if (!ModelName().IsMatch(Path.GetFileName(folder)))
+        {
+            throw new ModelLoadException($"{folder}: a model's name has 1 to 128 characters of A-Z a-z 0-9 _ . -");
+        }
+
+        return new DirectoryInfo(folder).LinkTarget is { } target
+            ? throw new ModelLoadException($"{folder} is a link to {target}; a model must lie in the repository, copy the folder there")
+            : ModelFolder.Read(folder);
     }
 
     [GeneratedRegex("^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")]

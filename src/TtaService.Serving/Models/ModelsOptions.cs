@@ -3,6 +3,16 @@ using TtaService.Engine.Execution;
 
 namespace TtaService.Serving.Models;
 
+/// <summary>What becomes of the streams of a model that is replaced while the service runs.</summary>
+public enum ReplacedStreams
+{
+    /// <summary>They move to the new model with their next step, in the same call: with their state when it is the same graph, else from the source statistics.</summary>
+    Move,
+
+    /// <summary>A stream that a call has open stays on the model before until the call ends; the others move.</summary>
+    Drain,
+}
+
 /// <summary>Which models are served and where they run, section <c>Models</c>.</summary>
 public sealed class ModelsOptions
 {
@@ -30,4 +40,20 @@ public sealed class ModelsOptions
     /// quarter of the memory that the process may use, or of what is free on its GPU.</summary>
     [Range(0, long.MaxValue)]
     public long ArenaBytes { get; set; }
+
+    /// <summary>How often the repository is looked at for models that were added, changed or taken away. A change is taken up once it is the same in two looks. Default 0: only
+    /// who asks for it has a model loaded.</summary>
+    [Range(typeof(TimeSpan), "00:00:00", "1.00:00:00")]
+    public TimeSpan WatchEvery { get; set; }
+
+    /// <summary>What becomes of the streams of a model that is replaced. Default move.</summary>
+    public ReplacedStreams ReplacedStreams { get; set; }
+
+    /// <summary>Whether clients may have models loaded and unloaded. Default true.</summary>
+    public bool AllowChanges { get; set; } = true;
+
+    /// <summary>Bytes of activations that a pass of a model keeps for its way back, where streams learn by gradients (<c>tent</c>); a step that alone needs more is refused.
+    /// Default 0: a quarter of the memory that the process may use, or of what is free on its GPU.</summary>
+    [Range(0, long.MaxValue)]
+    public long GradientBytes { get; set; }
 }

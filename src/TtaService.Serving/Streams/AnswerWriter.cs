@@ -16,7 +16,7 @@ internal sealed class AnswerWriter(IReadOnlyList<string> labels, ModelOutput? sc
             Method = session.Method.Name,
             Predictions = Predict(result.Outputs, firstFrame, frames, content.TopK),
             Found = found,
-            Outputs = content.RawOutputs ? [.. result.Outputs.Select(output => Part(output, firstFrame, frames))] : [],
+            Outputs = content.RawOutputs ? [.. result.Outputs.Select(output => output.Part(firstFrame, frames))] : [],
             NotLearned = NotLearned(result.NotLearned, firstFrame, frames),
             RolledBack = result.RolledBack is not null,
             Times = times,
@@ -72,16 +72,5 @@ internal sealed class AnswerWriter(IReadOnlyList<string> labels, ModelOutput? sc
         }
 
         return top;
-    }
-
-    private static OutputTensor Part(OutputTensor output, int firstFrame, int frames)
-    {
-        if (output.Shape[0] == frames)
-        {
-            return output;
-        }
-
-        var floats = output.Values.Length / output.Shape[0];
-        return new OutputTensor(output.Name, [frames, .. output.Shape.AsSpan(1)], output.Values.AsSpan(firstFrame * floats, frames * floats).ToArray());
     }
 }

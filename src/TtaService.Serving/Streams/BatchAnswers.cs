@@ -37,8 +37,13 @@ internal sealed class BatchAnswers(AnswerWriter writer, AnswerReader reader, Ste
     {
         if (result.Status != StepStatus.Ok)
         {
-            var reason = result.Status == StepStatus.Refused ? "STEP_REFUSED" : "NOT_FINITE";
-            return entry.Fail(Failure.Invalid(reason, "step.frames", result.Message ?? "the step was refused"));
+            var told = result.Message ?? "the step was refused";
+            return entry.Fail(result.Status switch
+            {
+                StepStatus.MethodFailed => new Failure(FailureKind.Internal, "METHOD_FAILED", told),
+                StepStatus.NotFinite => Failure.Invalid("NOT_FINITE", "step.frames", told),
+                _ => Failure.Invalid("STEP_REFUSED", "step.frames", told),
+            });
         }
 
         entry.Session.Model.Commissioning.Offer(entry);

@@ -39,6 +39,12 @@ internal sealed class DeviceWatch(ModelCatalog models, LoopWatch loops, IOptions
             }
         }
 
+        foreach (var gone in _devices.Keys.Except(models.Engines).ToList())
+        {
+            _loops.Remove(_devices[gone].Beat);
+            _devices.Remove(gone);
+        }
+
         return Task.WhenAll(_devices.Values.Select(device => device.Asking)).WaitAsync(Period, _clock, stop).ContinueWith(
             static _ => { },
             CancellationToken.None,
@@ -62,6 +68,11 @@ internal sealed class DeviceWatch(ModelCatalog models, LoopWatch loops, IOptions
             var blank = FrameBlock.FromPixels(new byte[frames.FrameBytes], 1, frames.Channels, frames.Height, frames.Width);
             await model.Engine.InvokeAsync(engine => engine.RunSource([blank])).ConfigureAwait(false);
             model.Batcher.Runner.FailuresInARow = 0;
+            beat.Troubled(null);
+        }
+        catch (ObjectDisposedException)
+        {
+            // The model was given back meanwhile.
             beat.Troubled(null);
         }
         catch (Exception) when (stop.IsCancellationRequested)

@@ -1,7 +1,7 @@
 namespace TtaService.Serving.Streams;
 
 /// <summary>How a class map is written.</summary>
-internal enum MaskForm
+public enum MaskForm
 {
     /// <summary>An indexed PNG.</summary>
     Png,
@@ -14,13 +14,24 @@ internal enum MaskForm
 }
 
 /// <summary>A point of a box, in the frame's pixels.</summary>
-internal readonly record struct PointAnswer(float X, float Y, float Score);
+/// <param name="X">From the left.</param>
+/// <param name="Y">From the top.</param>
+/// <param name="Score">0 to 1.</param>
+public readonly record struct PointAnswer(float X, float Y, float Score);
 
 /// <summary>A detected object, in the frame's pixels.</summary>
-internal sealed record BoxAnswer(float X1, float Y1, float X2, float Y2, int Class, string Label, float Score, IReadOnlyList<PointAnswer> Points);
+/// <param name="X1">Its left side.</param>
+/// <param name="Y1">Its upper side.</param>
+/// <param name="X2">Its right side.</param>
+/// <param name="Y2">Its lower side.</param>
+/// <param name="Class">From 0.</param>
+/// <param name="Label">Its class' name; empty when the model has none.</param>
+/// <param name="Score">0 to 1.</param>
+/// <param name="Points">Its key points; empty of a model without.</param>
+public sealed record BoxAnswer(float X1, float Y1, float X2, float Y2, int Class, string Label, float Score, IReadOnlyList<PointAnswer> Points);
 
 /// <summary>A class a pixel of the frame.</summary>
-internal sealed record MaskAnswer
+public sealed record MaskAnswer
 {
     /// <summary>Set when it was asked for.</summary>
     public byte[]? Png { get; init; }
@@ -36,7 +47,7 @@ internal sealed record MaskAnswer
 }
 
 /// <summary>What was found in a frame by a model that gives more than classes.</summary>
-internal sealed record FrameAnswer
+public sealed record FrameAnswer
 {
     /// <summary>Of the frame as it was sent.</summary>
     public required int Width { get; init; }
@@ -54,7 +65,7 @@ internal sealed record FrameAnswer
     public float[] Embedding { get; init; } = [];
 
     /// <summary>About how much memory it holds.</summary>
-    public long Bytes
+    internal long Bytes
     {
         get
         {

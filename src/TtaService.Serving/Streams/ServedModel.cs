@@ -1,6 +1,7 @@
 using TtaService.Engine.Execution;
 using TtaService.Engine.Normalization;
 using TtaService.Serving.Frames;
+using TtaService.Serving.Loops;
 using TtaService.Serving.Models;
 using TtaService.Serving.Telemetry;
 
@@ -18,7 +19,8 @@ internal sealed class ServedModel(
     MethodSettings defaultMethod,
     ModelDrift drift,
     ShadowQueue shadow,
-    Commissioning commissioning) : IAsyncDisposable
+    Commissioning commissioning,
+    IReadOnlyList<LoopBeat> beats) : IAsyncDisposable
 {
     public string Name => Folder.Name;
 
@@ -51,6 +53,9 @@ internal sealed class ServedModel(
 
     /// <summary>Measures its calibration on the frames of a stream.</summary>
     public Commissioning Commissioning { get; } = commissioning;
+
+    /// <summary>The signs of life of its loops.</summary>
+    public IReadOnlyList<LoopBeat> Beats { get; } = beats;
 
     public async ValueTask DisposeAsync()
     {

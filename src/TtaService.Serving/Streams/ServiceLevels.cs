@@ -14,7 +14,7 @@ internal sealed class ServiceLevels(
 {
     private IDisposable? _observation;
 
-    double? ILevelSource.Utilization => Math.Max((double)directory.Count / streams.Value.MaxStreams, models.Engines.Max(Filled));
+    double? ILevelSource.Utilization => Math.Max((double)directory.Count / streams.Value.MaxStreams, models.Engines.Select(Filled).DefaultIfEmpty().Max());
 
     IEnumerable<ModelLevels> ILevelSource.Models => ReadModels();
 
@@ -49,7 +49,7 @@ internal sealed class ServiceLevels(
         var levels = models.All.ToDictionary(model => model.Name, _ => (Cold: 0L, Dirty: 0L, Oldest: now), StringComparer.Ordinal);
         foreach (var session in directory.Loaded)
         {
-            var (cold, dirty, oldest) = levels[session.Model.Name];
+            var (cold, dirty, oldest) = levels.GetValueOrDefault(session.Model.Name, (0, 0, now));
             lock (session.Gate)
             {
                 cold += session.State is { IsResident: true } ? 0 : 1;

@@ -7,17 +7,17 @@ namespace TtaService.Serving.Streams;
 /// <param name="Index">The class, from 0.</param>
 /// <param name="Label">Its name; empty when the model has none.</param>
 /// <param name="Probability">0 to 1.</param>
-internal readonly record struct ClassScore(int Index, string Label, float Probability);
+public readonly record struct ClassScore(int Index, string Label, float Probability);
 
 /// <summary>A frame that was answered and not learned.</summary>
 /// <param name="Frame">Its index in the request, from 0.</param>
 /// <param name="Reason">Why.</param>
-internal readonly record struct UnlearnedFrame(int Frame, [property: JsonConverter(typeof(JsonStringEnumConverter<NotLearnedReason>))] NotLearnedReason Reason);
+public readonly record struct UnlearnedFrame(int Frame, [property: JsonConverter(typeof(JsonStringEnumConverter<NotLearnedReason>))] NotLearnedReason Reason);
 
 /// <summary>What a reply is to carry.</summary>
 /// <param name="TopK">Classes per frame, most probable first; 0 for none.</param>
 /// <param name="RawOutputs">Return the model's outputs.</param>
-internal readonly record struct ReplyContent(int TopK, bool RawOutputs)
+public readonly record struct ReplyContent(int TopK, bool RawOutputs)
 {
     /// <summary>Read boxes, maps and vectors; false for a protocol that hands out tensors only.</summary>
     public bool Reads { get; init; } = true;
@@ -34,12 +34,14 @@ internal readonly record struct ReplyContent(int TopK, bool RawOutputs)
     /// <summary>How class maps are written.</summary>
     public MaskForm Mask { get; init; }
 
+    /// <summary>Classes per frame, unless another number is asked for.</summary>
     public const int DefaultTopK = 5;
+    /// <summary>Most classes per frame.</summary>
     public const int MaximumTopK = 1000;
 }
 
 /// <summary>The answer to a committed step.</summary>
-internal sealed record StepAnswer
+public sealed record StepAnswer
 {
     /// <summary>Steps of the state, this one included unless frozen.</summary>
     public required long Steps { get; init; }
@@ -50,7 +52,12 @@ internal sealed record StepAnswer
     /// <summary>Since the start or the last reset.</summary>
     public required TimeSpan Age { get; init; }
 
+    /// <summary>The name of the stream's method.</summary>
     public required string Method { get; init; }
+
+    /// <summary>What happened to the stream since its last answer, for people; null for nothing.</summary>
+    [JsonIgnore]
+    public string? Notice { get; init; }
 
     /// <summary>Per frame, most probable first.</summary>
     public required ClassScore[][] Predictions { get; init; }
@@ -67,6 +74,7 @@ internal sealed record StepAnswer
     /// <summary>The state had collapsed, and starts from the source statistics again.</summary>
     public bool RolledBack { get; init; }
 
+    /// <summary>Where its time went.</summary>
     public required StepTimes Times { get; init; }
 
     /// <summary>Requests that were joined into the step.</summary>
@@ -76,7 +84,7 @@ internal sealed record StepAnswer
     public bool Replayed { get; init; }
 
     /// <summary>About how much memory it holds.</summary>
-    public long Bytes
+    internal long Bytes
     {
         get
         {
@@ -102,12 +110,20 @@ internal sealed record StepAnswer
 }
 
 /// <summary>Where a step's time went, and its company.</summary>
-internal readonly record struct StepTimes(TimeSpan Decode, TimeSpan Queue, TimeSpan Run, int BatchFrames);
+/// <param name="Decode">Reading its frames.</param>
+/// <param name="Queue">Waiting for its batch, and for the device.</param>
+/// <param name="Run">The batch's pass.</param>
+/// <param name="BatchFrames">Frames of the batch.</param>
+public readonly record struct StepTimes(TimeSpan Decode, TimeSpan Queue, TimeSpan Run, int BatchFrames);
 
 /// <summary>How a step ended: one of the two is set.</summary>
-internal readonly record struct StepOutcome(StepAnswer? Answer, Failure? Failure)
+/// <param name="Answer">Of a step that was answered.</param>
+/// <param name="Failure">Why it was not; its state is as it was.</param>
+public readonly record struct StepOutcome(StepAnswer? Answer, Failure? Failure)
 {
+    /// <summary>It was answered.</summary>
     public static implicit operator StepOutcome(StepAnswer answer) => new(answer, null);
 
+    /// <summary>It was refused or failed.</summary>
     public static implicit operator StepOutcome(Failure failure) => new(null, failure);
 }

@@ -1,4 +1,5 @@
 using TtaService.Engine.Execution;
+using TtaService.Engine.Normalization;
 using TtaService.Engine.Streams;
 using TtaService.Serving.Store;
 using TtaService.Serving.Streams.Keeping;
@@ -106,6 +107,11 @@ internal sealed partial class StreamChanges(ModelCatalog models, StreamRegister 
         {
             register.GiveBack(session, growth);
             throw new FailureException(StateMemoryFull(full));
+        }
+        catch (MethodSettingsException fault)
+        {
+            register.GiveBack(session, growth);
+            throw new FailureException(StreamRequestRules.Unavailable(session.Model, $"can't begin a state: {fault.Message}"));
         }
         catch
         {

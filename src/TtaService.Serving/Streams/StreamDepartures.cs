@@ -129,12 +129,16 @@ internal sealed partial class StreamDepartures(
     }
 
     /// <summary>Saves a stream, gives it up and forgets it here; its next opening, here or elsewhere, restores it.</summary>
+    /// <param name="session">The stream.</param>
+    /// <param name="why">What its next step hears.</param>
+    /// <param name="onlyIdle">Only when nobody uses it.</param>
+    /// <param name="settled">Whether steps that were admitted are answered first; else those that have not begun may hear <paramref name="why"/>, too.</param>
     /// <returns>False when it stays: it is in use, or could not be saved.</returns>
-    public async Task<bool> ReleaseAsync(StreamSession session, Failure why, bool onlyIdle) =>
-        await TryReleaseAsync(session, why, onlyIdle).ConfigureAwait(false) == ReleaseOutcome.Released;
+    public async Task<bool> ReleaseAsync(StreamSession session, Failure why, bool onlyIdle, bool settled = false) =>
+        await TryReleaseAsync(session, why, onlyIdle, settled).ConfigureAwait(false) == ReleaseOutcome.Released;
 
     /// <summary>As <see cref="ReleaseAsync"/>, and says why it stays.</summary>
-    public async Task<ReleaseOutcome> TryReleaseAsync(StreamSession session, Failure why, bool onlyIdle)
+    public async Task<ReleaseOutcome> TryReleaseAsync(StreamSession session, Failure why, bool onlyIdle, bool settled = false)
     {
         using var hold = await directory.HoldAsync(session.Key).ConfigureAwait(false);
         lock (session.Gate)
@@ -156,6 +160,11 @@ internal sealed partial class StreamDepartures(
         var status = SaveStatus.Failed;
         try
         {
+            if (settled)
+            {
+                await session.Model.Batcher.SettledAsync(session).ConfigureAwait(false);
+            }
+
             (status, _) = await saving.SaveAsync(session, close: true).ConfigureAwait(false);
         }
         finally

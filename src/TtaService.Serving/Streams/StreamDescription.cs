@@ -3,16 +3,23 @@ using TtaService.Engine.Normalization;
 namespace TtaService.Serving.Streams;
 
 /// <summary>How a stream's state began.</summary>
-internal enum StateOrigin
+public enum StateOrigin
 {
+    /// <summary>At the source statistics.</summary>
     Fresh,
+
+    /// <summary>From the store, or from a snapshot.</summary>
     Restored,
+
+    /// <summary>It was in memory.</summary>
     Continued,
+
+    /// <summary>At the source statistics, because it was asked for.</summary>
     Reset,
 }
 
 /// <summary>What may be set on a stream while its state stays.</summary>
-internal sealed record StreamSettings
+public sealed record StreamSettings
 {
     /// <summary>The state is used, not updated.</summary>
     public bool Frozen { get; init; }
@@ -28,7 +35,23 @@ internal sealed record StreamSettings
 }
 
 /// <summary>A stream as it is at one moment.</summary>
-internal sealed record StreamDescription(
+/// <param name="Name">Its name.</param>
+/// <param name="Model">Its model's name.</param>
+/// <param name="Method">Its method, with all hyperparameters.</param>
+/// <param name="Seed">Seeds what the method draws at random.</param>
+/// <param name="Settings">What is set on it.</param>
+/// <param name="Origin">How its state began.</param>
+/// <param name="Steps">Committed steps of the state.</param>
+/// <param name="Frames">Committed frames of the state.</param>
+/// <param name="Age">Since the start or the last reset.</param>
+/// <param name="LastSequence">The highest sequence number committed; 0 for none.</param>
+/// <param name="StateBytes">Of its state.</param>
+/// <param name="Resident">Whether the state is in memory.</param>
+/// <param name="Created">When the stream began.</param>
+/// <param name="Updated">When something of it changed last.</param>
+/// <param name="ResetAt">When the state began.</param>
+/// <param name="Owner">The replica that has it open; null when none has.</param>
+public sealed record StreamDescription(
     string Name,
     string Model,
     MethodSettings Method,

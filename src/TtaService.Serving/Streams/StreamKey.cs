@@ -1,7 +1,7 @@
 namespace TtaService.Serving.Streams;
 
 /// <summary>Which stream it is, over all models. There is one tenant so far, the empty one; whoever adds tenants adds them here.</summary>
-internal readonly record struct StreamKey
+public readonly record struct StreamKey
 {
     private readonly string? _tenant;
     private readonly string? _name;

@@ -1,5 +1,6 @@
 using Microsoft.Extensions.Options;
 using TtaService.Engine.Execution;
+using TtaService.Engine.Normalization;
 using TtaService.Engine.Streams;
 using TtaService.Serving.Store;
 using TtaService.Serving.Streams.Keeping;
@@ -252,6 +253,8 @@ internal sealed partial class StreamOpenings(
         var (known, foreign) = models.Of(checkpoint.Description, request.Model);
         if (known is null)
         {
+            // Nothing is set aside for a request that can't begin a stream anyway, such as one for a model that is unloaded or broken now.
+            _ = StreamRequestRules.Resolve(models, request);
             return (null, await claims.RejectAsync(claim, checkpoint, $"foreign: {foreign}").ConfigureAwait(false));
         }
 
@@ -340,6 +343,15 @@ internal sealed partial class StreamOpenings(
         catch (ArenaFullException full)
         {
             throw new FailureException(StreamChanges.StateMemoryFull(full));
+        }
+        catch (ObjectDisposedException)
+        {
+            // It took so long to come here that the model has been replaced and is gone.
+            throw new FailureException(Failure.Replaced(model.Name));
+        }
+        catch (MethodSettingsException fault)
+        {
+            throw new FailureException(StreamRequestRules.Unavailable(model, $"can't begin a state: {fault.Message}"));
         }
     }
 

@@ -62,20 +62,38 @@ internal static class StreamRequestRules
     {
         var model = models.Place(request.Model);
         var method = request.Method is { } choice ? Choose(model, choice, request.Root) : model.DefaultMethod;
-        return model.Engine.Model.WhyUnavailable(method) is { } reason
-            ? throw new FailureException(new Failure(
-                FailureKind.FailedPrecondition,
-                "METHOD_UNAVAILABLE",
-                $"model '{model.Name}' can't run {method.Name}: {reason}")
-            { Field = $"{request.Root}.method" })
+        return WhyUnavailable(model, method) is { } reason
+            ? throw new FailureException(Unavailable(model, $"can't run {method.Name}: {reason}") with { Field = $"{request.Root}.method" })
             : (model, method);
+    }
+
+    /// <summary>A method that a model can't run.</summary>
+    public static Failure Unavailable(ServedModel model, string why) => new(FailureKind.FailedPrecondition, "METHOD_UNAVAILABLE", $"model '{model.Name}' {why}");
+
+    private static string? WhyUnavailable(ServedModel model, MethodSettings method)
+    {
+        try
+        {
+            if (model.Engine.Model.WhyUnavailable(method) is { } reason)
+            {
+                return reason;
+            }
+
+            // A plug-in's method may fail here for the first time.
+            model.Engine.Model.StateBytes(method);
+            return null;
+        }
+        catch (MethodSettingsException fault)
+        {
+            return fault.Message;
+        }
     }
 
     private static MethodSettings Choose(ServedModel model, MethodChoice choice, string root)
     {
         try
         {
-            return MethodSettings.Create(choice.Name.Length > 0 ? choice.Name : model.DefaultMethod.Name, choice.Hyperparameters);
+            return model.Engine.Model.Methods.Settings(choice.Name.Length > 0 ? choice.Name : model.DefaultMethod.Name, choice.Hyperparameters);
         }
         catch (MethodSettingsException refused)
         {

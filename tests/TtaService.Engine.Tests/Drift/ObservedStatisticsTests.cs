@@ -17,7 +17,7 @@ public abstract class ObservedStatisticsTests(bool usesTorchOperators) : IDispos
     private const int Tau = 24;
 
     private static readonly string Model = Path.Combine(AppContext.BaseDirectory, "Data", "onnx", "bottleneck_opset17.onnx");
-    private static readonly string[] Methods = [.. NormalizationMethods.All.Select(method => method.Name)];
+    private static readonly string[] Methods = [.. MethodRegistry.BuiltIn.All.Select(method => method.Name)];
 
     private readonly AdaptiveModel _model = AdaptiveModel.Load(Model, new AdaptiveModelOptions { Observation = new ObservationOptions { Tau = Tau, SourceInterval = 1 }, UsesTorchOperators = usesTorchOperators });
 

@@ -17,7 +17,7 @@ public abstract class AdaptiveModelTests : IDisposable
     private const int Side = 32;
 
     private static readonly string Folder = Path.Combine(AppContext.BaseDirectory, "Data", "onnx");
-    private static readonly string[] Methods = [.. NormalizationMethods.All.Select(method => method.Name)];
+    private static readonly string[] Methods = [.. MethodRegistry.BuiltIn.All.Select(method => method.Name)];
 
     // On one thread: several sum in another order, and how many a pass gets depends on what was faster lately.
     private readonly AdaptiveModelOptions _options;
@@ -188,7 +188,7 @@ public abstract class AdaptiveModelTests : IDisposable
     [Fact]
     public void Run_WithStepsOfOthersBetweenItsOperators_AnswersEachAsAlone()
     {
-        string[] methods = [.. NormalizationMethods.All.Select(method => method.Name)];
+        string[] methods = [.. MethodRegistry.BuiltIn.All.Select(method => method.Name)];
         var (random, turns) = (new Random(12), 0);
         foreach (var large in methods)
         {

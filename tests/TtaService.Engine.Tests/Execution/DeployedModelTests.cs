@@ -46,7 +46,7 @@ public sealed class DeployedModelTests : IDisposable
         using var calibrated = AdaptiveModel.Load(path, new AdaptiveModelOptions { Calibration = calibration });
         Assert.Equal(sites, calibrated.Sites.Count);
         var source = calibrated.RunSource([Frames(100, 4, side)])[0].Values;
-        foreach (var method in NormalizationMethods.All.Select(method => MethodSettings.Create(method.Name)))
+        foreach (var method in MethodRegistry.BuiltIn.All.Select(method => MethodSettings.Create(method.Name)))
         {
             Assert.Null(calibrated.WhyUnavailable(method));
             var (alone, beside, neighbour) = (calibrated.CreateState(method, 1), calibrated.CreateState(method, 1), calibrated.CreateState(method, 2));
@@ -62,7 +62,8 @@ public sealed class DeployedModelTests : IDisposable
                 Close.Assert(expected.Outputs[0].Values, together[1].Outputs[0].Values, 1e-2 * scale, $"{method.Name}, step {step}");
                 if (step == 0 && method.Name is "tbn")
                 {
-                    Assert.Contains(source.Zip(expected.Outputs[0].Values), pair => Math.Abs(pair.First - pair.Second) > 1e-3 * scale);
+                    // Random weights without a normalization answer next to nothing (AlexNet: 0.01).
+                    Assert.Contains(source.Zip(expected.Outputs[0].Values), pair => Math.Abs(pair.First - pair.Second) > 1e-3 * source.Max(Math.Abs));
                 }
             }
 

@@ -11,7 +11,7 @@ public sealed class DevicePathTests : IDisposable
     private const int Side = 32;
 
     private static readonly string Folder = Path.Combine(AppContext.BaseDirectory, "Data", "onnx");
-    private static readonly string[] Methods = [.. NormalizationMethods.All.Select(method => method.Name)];
+    private static readonly string[] Methods = [.. MethodRegistry.BuiltIn.All.Select(method => method.Name)];
 
     private readonly AdaptiveModel _host = Load(new AdaptiveModelOptions());
     private readonly AdaptiveModel _device = Load(new AdaptiveModelOptions { UsesTorchOperators = true });

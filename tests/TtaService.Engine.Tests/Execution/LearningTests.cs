@@ -87,7 +87,7 @@ public sealed class LearningTests : IDisposable
         using var model = Load(onDevice);
         var random = new Random(3);
         var frames = Values(EvaluationPlan.Streams(Images.Labels, 1, DomainSetting.Single, StreamOrder.Iid, 3, limit: 96)[0], "fog", out _);
-        foreach (var method in NormalizationMethods.All.Select(method => method.Name))
+        foreach (var method in MethodRegistry.BuiltIn.All.Select(method => method.Name))
         {
             var (marked, plain) = (model.CreateState(MethodSettings.Create(method)), model.CreateState(MethodSettings.Create(method)));
             StepResult Step(StreamState state, int at, int count, params NotLearnedReason[]? reasons) =>
@@ -229,7 +229,7 @@ public sealed class LearningTests : IDisposable
             [.. clean.Select(value => Normal(0.85f + (0.15f * Pixel(value))))],
             [.. clean.Select(value => Normal(1 - Pixel(value)))],
         ];
-        foreach (var method in NormalizationMethods.All.Select(method => method.Name))
+        foreach (var method in MethodRegistry.BuiltIn.All.Select(method => method.Name))
         {
             Assert.All(Follow(_model, method, streams, 8), answers => Assert.Equal(0, answers.NotLearned));
         }

@@ -54,8 +54,14 @@ public abstract class PassPlanTests(bool usesTorchOperators) : IDisposable
         Assert.Empty(plain.Notices);
         Assert.Empty(flat.Notices);
         // With one component: more start from numbers drawn for the model's file.
-        foreach (var method in NormalizationMethods.All.Select(method => MethodSettings.Create(method.Name, method.Name == "unmix_tns" ? new JsonObject { ["components"] = 1 } : null)))
+        foreach (var method in MethodRegistry.BuiltIn.All
+            .Select(method => MethodSettings.Create(method.Name, method.Name == "unmix_tns" ? new JsonObject { ["components"] = 1 } : null)))
         {
+            if (plain.WhyUnavailable(method) is not null)
+            {
+                continue;
+            }
+
             var (one, other) = (plain.CreateState(method), flat.CreateState(method));
             for (var step = 0; step < 3; step++)
             {
@@ -198,6 +204,31 @@ public abstract class PassPlanTests(bool usesTorchOperators) : IDisposable
         Assert.Equal(StepStatus.Refused, refused.Status);
         Assert.Contains("send one frame a step", refused.Message, StringComparison.Ordinal);
         Assert.Equal(1, state.Steps);
+    }
+
+    [Fact]
+    public void OutputOfAsManyEntriesAsWereFound_OfSeveralFrames_IsAnsweredFrameByFrame()
+    {
+        // As a detector that suppresses by itself: as many rows of numbers as there are, over the whole pass.
+        var model = Load(Graph(0, Norm("c", "n"), Node("Greater", ["n", "zero"], "g"), Node("NonZero", ["g"], "z"), Node("Transpose", ["z"], "y")));
+        var frames = Frames(8);
+        var alone = Enumerable.Range(0, 8).Select(frame => Run(model, model.CreateState(Source), frames.CopyFrame(frame)).Outputs[0]).ToArray();
+
+        var answer = Run(model, model.CreateState(Source), frames);
+        var marked = model.Run([new StreamStep(model.CreateState(Source), frames)
+        {
+            NotLearned = [.. Enumerable.Range(0, 8).Select(frame => frame % 3 == 0 ? NotLearnedReason.Damaged : NotLearnedReason.None)],
+        }])[0];
+
+        Assert.True(alone.Select(output => output.Shape[1]).Distinct().Count() > 1);
+        foreach (var output in new[] { answer.Outputs[0], marked.Outputs[0], model.RunSource([frames])[0] })
+        {
+            Assert.Equal([8, alone.Max(own => own.Shape[1]), 4], output.Shape);
+            Assert.Equal(alone.Select(own => own.Shape[1]), output.Entries);
+            Assert.All(alone, (own, frame) => Assert.Equal(own.Values, output.OfFrame(frame).ToArray()));
+            Assert.All(alone, (own, frame) => Assert.All(output.Part(frame, 1).Values[own.Values.Length..], value => Assert.Equal(0, value)));
+            Assert.Equal(output.Entries.Skip(2).Take(3), output.Part(2, 3).Entries);
+        }
     }
 
     [Fact]

@@ -39,8 +39,8 @@ public sealed class MethodSettingsTests
     [Fact]
     public void All_EveryMethod_CanBeMadeWithItsDefaults()
     {
-        Assert.Equal(10, NormalizationMethods.All.Count);
-        Assert.All(NormalizationMethods.All, method => Assert.Equal(method.Hyperparameters.Count, MethodSettings.Create(method.Name).Hyperparameters.Count));
+        Assert.Equal(12, MethodRegistry.BuiltIn.All.Count);
+        Assert.All(MethodRegistry.BuiltIn.All, method => Assert.Equal(method.Hyperparameters.Count, MethodSettings.Create(method.Name).Hyperparameters.Count));
     }
 
     [Theory]

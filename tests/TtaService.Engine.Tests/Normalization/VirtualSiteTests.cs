@@ -25,7 +25,7 @@ public sealed class VirtualSiteTests : IDisposable
     private readonly string _folder = Directory.CreateTempSubdirectory("tta-virtual").FullName;
 
     public static TheoryData<string, bool> MethodsAndDevices { get; } = new(
-        from method in new[] { "source", "prior", "tbn", "alpha_bn", "ema", "tbr", "adaptive", "unmix_tns", "iabn" }
+        from method in new[] { "source", "prior", "tbn", "alpha_bn", "ema", "tbr", "adaptive", "unmix_tns", "iabn", "tent", "eta" }
         from onDevice in new[] { false, true }
         select (method, onDevice));
 
@@ -89,6 +89,33 @@ public sealed class VirtualSiteTests : IDisposable
         // The last sum of this network is its answer.
         Assert.Equal(folded.Statistics.Keys.SkipLast(answers), model.VirtualSites.Select(site => site.Name).Intersect(folded.Statistics.Keys));
         Assert.Equal(model.Sites.Select((_, i) => i), model.Sites.Select(site => site.Index));
+    }
+
+    /// <summary>BatchNormalization that was written as a multiplication and an addition is a site: at the convolution before it, or of its own in pre-activation networks.</summary>
+    [Theory]
+    [InlineData("bottleneck_opset17")]
+    [InlineData("dense_opset17")]
+    [InlineData("dense_opset11")]
+    public void Run_BatchNormalizationInParts_AnswersAsTheNodes(string name)
+    {
+        var twinPath = Path.Combine(AppContext.BaseDirectory, "Data", "onnx", $"{name}.onnx");
+        var parted = FoldedModel.InParts(ModelProto.Parser.ParseFrom(File.ReadAllBytes(twinPath)));
+        var path = OnnxFiles.Write(_folder, parted.Model);
+        using var twin = AdaptiveModel.Load(twinPath, new AdaptiveModelOptions { Threads = 1 });
+        using var plain = AdaptiveModel.Load(path, new AdaptiveModelOptions { ForCalibration = true });
+        Assert.Equal(parted.Statistics.Keys, plain.VirtualSites.Select(site => site.Name));
+        using var model = AdaptiveModel.Load(path, new AdaptiveModelOptions { Threads = 1, Calibration = parted.Calibration(plain.Digest, Classes(twin)), DrawsAs = twin.Digest });
+        foreach (var method in (string[])["source", "tbn", "ema", "alpha_bn", "adaptive"])
+        {
+            var random = new Random(7);
+            var (expected, actual) = (twin.CreateState(MethodSettings.Create(method), seed: 3), model.CreateState(MethodSettings.Create(method), seed: 3));
+            for (var step = 0; step < 3; step++)
+            {
+                var frames = Shifted(random, 6);
+                var (a, b) = (twin.Run([new StreamStep(expected, frames)])[0].Outputs[0], model.Run([new StreamStep(actual, frames)])[0].Outputs[0]);
+                Close.Assert(a.Values, b.Values, 1e-4 * Math.Max(1, a.Values.Max(Math.Abs)), $"{method}, step {step}");
+            }
+        }
     }
 
     [Fact]
@@ -196,7 +223,7 @@ public sealed class VirtualSiteTests : IDisposable
         var frames = new EvaluationFrames(images, [.. corruptions.Select(corruption => new EvaluationDomain(corruption, 5))], seed: 0, image => image);
         var streams = EvaluationPlan.Streams(images.Labels, corruptions.Length, DomainSetting.Single, StreamOrder.Iid, 0, limit: Frames);
         var worse = new List<string>();
-        foreach (var method in NormalizationMethods.All.Select(method => method.Name))
+        foreach (var method in MethodRegistry.BuiltIn.All.Select(method => method.Name))
         {
             var (expected, actual) = (Error(twin, method), Error(model, method));
             TestContext.Current.TestOutputHelper?.WriteLine(FormattableString.Invariant($"{method}: BatchNormalization errs {expected:0.00} %, virtual sites {actual:0.00} %"));

@@ -60,7 +60,7 @@ public sealed class CollectorStressTests
         using var model = AdaptiveModel.Load(Path.Combine(AppContext.BaseDirectory, "Data", "onnx", "bottleneck_opset17.onnx"), options);
         var random = new Random(1);
         var frames = FrameBlock.FromValues(Enumerable.Range(0, 4 * 3 * 32 * 32).Select(_ => (float)((random.NextDouble() * 4) - 2)).ToArray(), 4, 3, 32, 32);
-        var steps = NormalizationMethods.All.Select(method => new StreamStep(model.CreateState(MethodSettings.Create(method.Name)), frames, Freeze: true)).ToList();
+        var steps = MethodRegistry.BuiltIn.All.Select(method => new StreamStep(model.CreateState(MethodSettings.Create(method.Name)), frames, Freeze: true)).ToList();
         var first = model.Run(steps).Select(result => result.Outputs[0].Values).ToList();
         var passes = 0L;
         using (new Collector())

@@ -72,7 +72,7 @@ public sealed class CommandLineTests
         var run = await TtaRun.Of("methods");
 
         Assert.Equal(0, run.ExitCode);
-        foreach (var method in NormalizationMethods.All)
+        foreach (var method in MethodRegistry.BuiltIn.All)
         {
             Assert.Contains($"{method.Name}: {method.Summary}", run.Lines);
             Assert.Contains($"from {method.Source}", run.Lines);

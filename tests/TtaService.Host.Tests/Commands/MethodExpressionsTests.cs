@@ -8,7 +8,7 @@ public sealed class MethodExpressionsTests
     [Fact]
     public void Parse_HyperparametersInBraces_AreSetAndShownInTheLabel()
     {
-        var choices = MethodExpressions.Parse("source, ema{momentum=0.25},unmix_tns{components=4;initial=reference}", []);
+        var choices = MethodExpressions.Parse("source, ema{momentum=0.25},unmix_tns{components=4;initial=reference}", [], MethodRegistry.BuiltIn);
 
         Assert.Equal(["source", "ema{momentum=0.25}", "unmix_tns{components=4;initial=reference}"], choices.Select(choice => choice.Label));
         Assert.Equal(0.25, (double)choices[1].Settings.Hyperparameters["momentum"]!);
@@ -18,7 +18,7 @@ public sealed class MethodExpressionsTests
     [Fact]
     public void Parse_Override_SetsTheNamedMethodOnly()
     {
-        var choices = MethodExpressions.Parse("ema,tbr", ["ema.momentum=0.2"]);
+        var choices = MethodExpressions.Parse("ema,tbr", ["ema.momentum=0.2"], MethodRegistry.BuiltIn);
 
         Assert.Equal(0.2, (double)choices[0].Settings.Hyperparameters["momentum"]!);
         Assert.Equal(MethodSettings.Create("tbr"), choices[1].Settings);
@@ -32,7 +32,7 @@ public sealed class MethodExpressionsTests
     [InlineData("source,source", "more than once")]
     public void Parse_Malformed_IsAWrongUse(string expression, string said)
     {
-        var refusal = Assert.Throws<CommandException>(() => MethodExpressions.Parse(expression, []));
+        var refusal = Assert.Throws<CommandException>(() => MethodExpressions.Parse(expression, [], MethodRegistry.BuiltIn));
 
         Assert.Equal(CommandException.Usage, refusal.ExitCode);
         Assert.Contains(said, refusal.Message, StringComparison.Ordinal);
@@ -44,7 +44,7 @@ public sealed class MethodExpressionsTests
     [InlineData("ema.momentum", "not NAME=VALUE")]
     public void Parse_OverrideOfNothing_IsAWrongUse(string text, string said)
     {
-        var refusal = Assert.Throws<CommandException>(() => MethodExpressions.Parse("ema", [text]));
+        var refusal = Assert.Throws<CommandException>(() => MethodExpressions.Parse("ema", [text], MethodRegistry.BuiltIn));
 
         Assert.Contains(said, refusal.Message, StringComparison.Ordinal);
     }

@@ -55,6 +55,12 @@ public sealed partial class RoomTests
         Assert.True(knows.Count == 0, string.Join("; ", knows.Select(room => $"{room.Key} knows {string.Join(", ", room.Value.Where(knows.ContainsKey))}")));
     }
 
+    // Checked there once: the activations of a site, and the upload that fills memory which it made itself.
+    [Fact]
+    public void Pointers_OfTensors_AreTakenAtTwoDoorsOnly() => Assert.Equal(
+        ["Execution/FrameUpload.cs", "Execution/SiteActivations.cs"],
+        Sources("src/TtaService.Engine").Where(source => source.Text.Contains("data_ptr", StringComparison.Ordinal)).Select(source => source.File).Order(StringComparer.Ordinal));
+
     // Engine, Evaluation and tests are still on their way there.
     [Theory]
     [InlineData("src/TtaService.Serving", 0)]

@@ -15,9 +15,6 @@ namespace TtaService.Host.Tests.Models;
 /// <summary>Boxes, points, maps and vectors are those of a Python reference (Data/make_answers.py), in the pixels of the frame that was sent.</summary>
 public sealed class AnswerTests(AnsweringModels models) : IClassFixture<AnsweringModels>
 {
-    private const double Pixels = 0.5;
-    private const double Scores = 1e-3;
-
     public static TheoryData<string, string> Detectors()
     {
         var data = new TheoryData<string, string>();
@@ -39,7 +36,7 @@ public sealed class AnswerTests(AnsweringModels models) : IClassFixture<Answerin
         var found = await PredictAsync(model, picture);
 
         Assert.NotEmpty(expected);
-        AssertBoxes(expected, [.. found.Boxes]);
+        ExpectedAnswers.AssertBoxes(expected, [.. found.Boxes]);
         Assert.Equal(picture == "frame" ? (90, 60) : (100, 161), (found.Width, found.Height));
         Assert.Empty(found.Top);
     }
@@ -52,7 +49,7 @@ public sealed class AnswerTests(AnsweringModels models) : IClassFixture<Answerin
 
         var found = await PredictAsync("turned", "turned");
 
-        AssertBoxes(expected, [.. found.Boxes]);
+        ExpectedAnswers.AssertBoxes(expected, [.. found.Boxes]);
         Assert.Equal((60, 90), (found.Width, found.Height));
     }
 
@@ -309,11 +306,7 @@ public sealed class AnswerTests(AnsweringModels models) : IClassFixture<Answerin
 
     private static Frame File(string picture) => TestFrames.Encoded(System.IO.File.ReadAllBytes(Path.Combine(AppContext.BaseDirectory, "Data", "answers", $"{picture}.png")));
 
-    private static byte[] Decoded(string path)
-    {
-        using var map = SkiaSharp.SKBitmap.Decode(Path.Combine(AppContext.BaseDirectory, "Data", "answers", path));
-        return [.. Enumerable.Range(0, map.Width * map.Height).Select(i => map.GetPixel(i % map.Width, i / map.Width).Red)];
-    }
+    private static byte[] Decoded(string path) => ExpectedAnswers.Map(Path.Combine(AppContext.BaseDirectory, "Data", "answers", path));
 
     private static JsonElement Read(string model, string picture)
     {
@@ -321,29 +314,5 @@ public sealed class AnswerTests(AnsweringModels models) : IClassFixture<Answerin
         return file.RootElement.GetProperty(picture).Clone();
     }
 
-    private static ExpectedBox[] Expected(string model, string picture) => [.. Read(model, picture).EnumerateArray().Select(box => new ExpectedBox(
-        [.. box.GetProperty("box").EnumerateArray().Select(value => value.GetDouble())],
-        box.GetProperty("score").GetDouble(),
-        box.GetProperty("class").GetInt32(),
-        [.. box.GetProperty("points").EnumerateArray().Select(point => point.EnumerateArray().Select(value => value.GetDouble()).ToArray())]))];
-
-    // Neighbours of nearly one score may change places.
-    private static void AssertBoxes(ExpectedBox[] expected, List<DetectedBox> found)
-    {
-        Assert.Equal(expected.Length, found.Count);
-        Assert.Equal(found.Select(box => box.Score).OrderDescending(), found.Select(box => box.Score));
-        foreach (var box in expected)
-        {
-            var match = found.FindIndex(other => other.Index == box.Class && Math.Abs(other.Score - box.Score) <= Scores && Near(box.Box, [other.X1, other.Y1, other.X2, other.Y2])
-                && other.Points.Count == box.Points.Length
-                && other.Points.Zip(box.Points).All(pair => Near([pair.First.X, pair.First.Y], pair.Second)
-                    && Math.Abs(pair.First.Score - pair.Second[2]) <= Math.Max(Scores, 1e-3 * Math.Abs(pair.Second[2]))));
-            Assert.True(match >= 0, $"none is class {box.Class}, score {box.Score} at {string.Join(", ", box.Box)}; there are {string.Join("; ", found)}");
-            found.RemoveAt(match);
-        }
-    }
-
-    private static bool Near(double[] expected, double[] actual) => actual.Zip(expected).All(pair => Math.Abs(pair.First - pair.Second) <= Pixels);
-
-    private sealed record ExpectedBox(double[] Box, double Score, int Class, double[][] Points);
+    private static ExpectedBox[] Expected(string model, string picture) => ExpectedAnswers.Boxes(Read(model, picture));
 }

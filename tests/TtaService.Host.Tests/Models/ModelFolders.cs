@@ -10,6 +10,12 @@ internal sealed class ModelFolders : IDisposable
     /// <summary>Adds a model with the tiny model's graph.</summary>
     public string Add(string name, string? manifest = null) => Add(name, manifest, Path.Combine(TestHost.ModelsPath, TestHost.Model));
 
+    /// <summary>Adds a version of a model with the tiny model's graph.</summary>
+    public string AddVersion(string name, int version, string? manifest = null) => Add(Path.Combine(name, $"{version}"), manifest);
+
+    /// <summary>A path in the repository.</summary>
+    public string In(params string[] parts) => Path.Combine([Root, .. parts]);
+
     /// <summary>Adds a model with a graph of Data/odd, by default the one of its name.</summary>
     public string AddOdd(string name, string? manifest = null, string? graph = null) => Add(name, manifest, Path.Combine(AppContext.BaseDirectory, "Data", "odd", graph ?? name));
 

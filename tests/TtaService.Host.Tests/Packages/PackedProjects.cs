@@ -30,7 +30,7 @@ public sealed class PackedProjects : IAsyncLifetime
 
     /// <summary>Writes a console program that references a package; it takes what else it needs from this machine's package folder.</summary>
     /// <returns>The project's path.</returns>
-    internal string Write(TestFolder folder, string reference, string properties, string code)
+    internal string Write(TestFolder folder, string reference, string properties, string code, string items = "")
     {
         var installed = Environment.GetEnvironmentVariable("NUGET_PACKAGES") ?? Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".nuget", "packages");
         var project = XElement.Parse($"""
@@ -48,6 +48,7 @@ public sealed class PackedProjects : IAsyncLifetime
               </PropertyGroup>
               <ItemGroup>
                 <PackageReference Include="TtaService.{reference}" Version="{Version}" />
+                {items}
               </ItemGroup>
             </Project>
             """);

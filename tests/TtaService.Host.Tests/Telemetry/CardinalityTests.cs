@@ -267,7 +267,7 @@ public sealed class CardinalityTests
     private static Dictionary<string, IReadOnlyCollection<string>> ClosedValues() => new(StringComparer.Ordinal)
     {
         ["tta_model_name"] = ["tiny"],
-        ["tta_method"] = [.. NormalizationMethods.All.Select(method => method.Name)],
+        ["tta_method"] = [.. MethodRegistry.BuiltIn.All.Select(method => method.Name)],
         ["error_type"] = [.. Label<FailureKind>.All, .. Label<StatusCode>.All],
         ["tta_phase"] = Label<StepPhase>.All,
         ["tta_reject_reason"] = ["frame_format_unknown"],

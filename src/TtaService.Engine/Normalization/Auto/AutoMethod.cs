@@ -16,7 +16,7 @@ namespace TtaService.Engine.Normalization.Auto;
 /// time (<see cref="TemporalFilter"/>), and while predictions are guesses the source answers (<see cref="PredictionDoubt"/>).
 /// State per site: auto_mean [C], auto_var [C], auto_variety [1]; per stream <see cref="AutoLayout"/>; float32. Without a calibration the source statistics stand for it,
 /// and adapting must earn its trust.</remarks>
-internal sealed class AutoMethod : IPassMethod, IDisposable
+internal sealed class AutoMethod : IPassMethod, ISpanMethod, IDisposable
 {
     // Of the imbalance of a model whose classes are not known: what ordinary streams have.
     private const float UnknownImbalance = 0.25f;

@@ -55,9 +55,13 @@ internal sealed class GraphCompiler : IDisposable
     /// <summary>The convolutions that keep their weights in oneDNN's layout.</summary>
     public PackedConvolutions Packed { get; } = new();
 
-    /// <summary>A program that asks at the sites, or one with the source statistics folded into the convolutions before them.</summary>
-    public Program Compile(bool foldsBatchNorm)
+    /// <summary>Null when the gradient of an output reaches every chosen site that it depends on, else why not.</summary>
+    public string? WhyNotDifferentiable(string output, Func<NormalizationSite, bool> chosen) => DifferentiableOperators.WhyNot(_nodes, _flow, output, chosen);
+
+    /// <summary>A program of this form.</summary>
+    public Program Compile(ProgramForm form)
     {
+        var foldsBatchNorm = form == ProgramForm.Folded;
         var slots = new ProgramSlots(_slots, _constants);
         var chains = SiteFusion.Find(_nodes, _flow, _constants);
         var byLast = chains.ToDictionary(chain => chain.Last);
@@ -76,7 +80,8 @@ internal sealed class GraphCompiler : IDisposable
             }
             else if (!written.Contains(node))
             {
-                instructions.Add(_convolutions.Packed(node, slots)
+                // Nobody knows the way back through oneDNN's packed weights.
+                instructions.Add((form == ProgramForm.Differentiable ? null : _convolutions.Packed(node, slots))
                     ?? new KernelInstruction(node.Kernel!, slots.InputsOf(node), slots.OutputsOf(node), MemoryMakers.Include(node.Proto)));
             }
         }

@@ -1,10 +1,12 @@
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Onnx.Operators;
 using TtaService.Engine.Onnx.Wire;
+using static TorchSharp.torch;
 
 namespace TtaService.Engine.Onnx.Compiling;
 
-/// <summary>Puts virtual sites behind convolutions: a convolution writes a value of its own, the site behind it writes the convolution's.</summary>
+/// <summary>Puts virtual sites behind convolutions, and behind sums that end a BatchNormalization in parts: such a node writes a value of its own, the site behind it writes the
+/// node's.</summary>
 internal static class VirtualSites
 {
     /// <summary>The places where virtual sites can be, and the nodes with those that were chosen. Names do not depend on which are chosen.</summary>
@@ -30,7 +32,7 @@ internal static class VirtualSites
                 continue;
             }
 
-            if (!finder.IsSite(node.Proto) || CompiledNode.Channels(node.View) is not { } channels)
+            if (!finder.IsSite(node.Proto) || Channels(node.View) is not { } channels)
             {
                 all.Add(node);
                 continue;
@@ -63,6 +65,10 @@ internal static class VirtualSites
         return (all, places);
     }
 
-    private static float[] Bias(Node convolution, int channels) =>
-        convolution.HasInput(2) && convolution.Constant(2)?.Singles() is { } bias && bias.Length == channels ? bias : new float[channels];
+    private static long? Channels(Node node) => node.Type == "Add" ? Shift(node)!.numel() : CompiledNode.Channels(node);
+
+    private static Tensor? Shift(Node sum) => VirtualSiteFinder.PerChannel(sum.Constant(0)) ?? VirtualSiteFinder.PerChannel(sum.Constant(1));
+
+    private static float[] Bias(Node convolution, int channels) => convolution.Type == "Add" ? Shift(convolution)!.Singles()
+        : convolution.HasInput(2) && convolution.Constant(2)?.Singles() is { } bias && bias.Length == channels ? bias : new float[channels];
 }

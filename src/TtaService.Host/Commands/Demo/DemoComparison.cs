@@ -30,7 +30,7 @@ internal static class DemoComparison
         }
 
         using var model = location.Load(location.LoadOptions);
-        MethodChoice[] methods = [own, .. Published.Append(Source).Where(name => name != own.Label).Select(MethodExpressions.ParseSingle)];
+        MethodChoice[] methods = [own, .. Published.Append(Source).Where(name => name != own.Label).Select(name => MethodExpressions.ParseSingle(name, location.Methods))];
         var runs = methods.SelectMany(method => scores.Select(score =>
             new EvaluationRun { Method = method.Settings, Samples = score.Feed.FirstFrames(frames), BatchSize = batchSize }));
         var results = new Evaluator(model, EvaluationData.Open(location, model, null, domains)).Run([.. runs], null, cancel);

@@ -52,7 +52,7 @@ internal static class MatrixRun
         var study = new MatrixStudy
         {
             Domains = domains,
-            Methods = choices.Methods ?? [.. Published.Where(name => name != own.Label).Select(MethodExpressions.ParseSingle), own],
+            Methods = choices.Methods ?? [.. Published.Where(name => name != own.Label).Select(name => MethodExpressions.ParseSingle(name, location.Methods)), own],
             Orders = Orders(choices),
             Settings = choices.Settings ?? Enum.GetValues<DomainSetting>(),
             BatchSizes = choices.BatchSizes ?? [1, 4, 16, 64],

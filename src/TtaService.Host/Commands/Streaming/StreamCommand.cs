@@ -58,7 +58,7 @@ internal static class StreamCommand
             };
             if (parsed.GetValue(method) is { } expression)
             {
-                open.Method = MethodExpressions.ParseSingle(expression).ToWire();
+                open.Method = MethodExpressions.ParseForServer(expression);
             }
 
             using var server = RemoteServer.Of(parsed, address, key);

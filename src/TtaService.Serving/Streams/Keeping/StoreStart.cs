@@ -16,7 +16,7 @@ internal sealed partial class StoreStart(
     {
         var settings = options.Value;
         var key = settings.SigningKeyFile is { } file ? await File.ReadAllBytesAsync(file, cancellationToken).ConfigureAwait(false) : null;
-        var codec = new SnapshotCodec(settings.Encoding, digest => models.All.FirstOrDefault(model => model.Engine.Model.Digest == digest)?.Engine.Model.Sites);
+        var codec = new SnapshotCodec(settings.Encoding, digest => models.Engines.FirstOrDefault(model => model.Engine.Model.Digest == digest)?.Engine.Model.Sites);
         var seal = new CheckpointSeal(codec, key, clock);
         store.Use(settings.Kind switch
         {

@@ -1,9 +1,10 @@
 using System.ComponentModel.DataAnnotations;
 using System.Globalization;
 using System.Reflection;
+using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.Options;
 
-namespace TtaService.Host.Hosting;
+namespace TtaService.Serving;
 
 /// <summary>Binds a section of the configuration to its options and checks them at start. Every error names its key.</summary>
 internal static class SettingsSection
@@ -47,7 +48,8 @@ internal static class SettingsSection
 
             try
             {
-                property.SetValue(options, key.Get(property.PropertyType));
+                // A list of one may be written as a value.
+                property.SetValue(options, property.PropertyType == typeof(string[]) && key.Value is { } only ? new[] { only } : key.Get(property.PropertyType));
             }
             catch (InvalidOperationException)
             {
