@@ -33,7 +33,8 @@ public sealed record OutputTensor(string Name, int[] Shape, float[] Values)
     internal static OutputTensor? Join(IReadOnlyList<OutputTensor> parts)
     {
         var first = parts[0];
-        if (parts.Any(part => part.Shape.Length != first.Shape.Length || !part.Shape.AsSpan(Math.Min(2, part.Shape.Length)).SequenceEqual(first.Shape.AsSpan(Math.Min(2, first.Shape.Length)))))
+        var inner = first.Shape.AsSpan(Math.Min(2, first.Shape.Length)).ToArray();
+        if (parts.Any(part => part.Shape.Length != first.Shape.Length || !part.Shape.AsSpan(Math.Min(2, part.Shape.Length)).SequenceEqual(inner)))
         {
             return null;
         }

@@ -54,7 +54,9 @@ internal sealed class AutoMethod : IPassMethod, ISpanMethod, IDisposable
         _guards = settings.Text("guard") == "on";
         _kind = target.Scores?.Kind ?? OutputKind.Logits;
         _sites = calibration is null ? target.Sites : [.. target.Sites.Where(site => calibration.Sites.ContainsKey(site.Name))];
-        _normals = [.. _sites.Select((site, i) => calibration is null ? SiteNormal.Assumed(site, i, _sites.Count, isCoarse: false) : SiteNormal.Calibrated(site, calibration.Sites[site.Name]))];
+        _normals = [.. _sites.Select((site, i) => calibration is null
+            ? SiteNormal.Assumed(site, i, _sites.Count, isCoarse: false)
+            : SiteNormal.Calibrated(site, calibration.Sites[site.Name]))];
         _coarse = calibration is null ? [.. _sites.Select((site, i) => SiteNormal.Assumed(site, i, _sites.Count, isCoarse: true))] : _normals;
         _isCoarse = new bool[_sites.Count];
         _tensors = new AutoTensors?[_sites.Count];

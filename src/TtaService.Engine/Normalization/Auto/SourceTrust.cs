@@ -66,7 +66,8 @@ internal static class SourceTrust
     /// <summary>Uncalibrated: adapted moments must earn their trust by surer predictions, whose classes stay as various.</summary>
     public static float FromEntropy(AutoLayout layout, ReadOnlySpan<float> state)
     {
-        var gain = state[AutoLayout.SourceEntropy] - state[AutoLayout.OwnEntropy] - (EntropyShare * (ClassScores.Entropy(state[layout.SourcePredictions]) - ClassScores.Entropy(state[layout.OwnPredictions])));
+        var spread = ClassScores.Entropy(state[layout.SourcePredictions]) - ClassScores.Entropy(state[layout.OwnPredictions]);
+        var gain = state[AutoLayout.SourceEntropy] - state[AutoLayout.OwnEntropy] - (EntropyShare * spread);
         var sureness = Math.Min(1, state[AutoLayout.SourceFrames] / FirstFrames);
         return Sigmoid(((gain - Margin) / Temperature * sureness) + ((1 - sureness) * InitialLogit));
     }
