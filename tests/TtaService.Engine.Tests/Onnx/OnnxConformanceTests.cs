@@ -22,11 +22,11 @@ public sealed class OnnxConformanceTests : IDisposable
     }
 
     [Theory]
-    [InlineData(1e4f, 1e-4f, OnnxTestOutcome.Passed)]
-    [InlineData(1e4f, 2f, OnnxTestOutcome.Failed)]
-    [InlineData(1f, 1e-3f, OnnxTestOutcome.Failed)]
-    public void Run_SmallElementBesideLargeOnes_IsHeldToTheOutputsScale(float largest, float off, OnnxTestOutcome outcome) =>
-        Assert.Equal(outcome, OnnxConformance.Run(WriteTest("Relu", expected: largest, input: largest, small: off)).Outcome);
+    [InlineData(1e4f, 1e-4f, true)]
+    [InlineData(1e4f, 2f, false)]
+    [InlineData(1f, 1e-3f, false)]
+    public void Run_SmallElementBesideLargeOnes_IsHeldToTheOutputsScale(float largest, float off, bool passes) =>
+        Assert.Equal(passes ? OnnxTestOutcome.Passed : OnnxTestOutcome.Failed, OnnxConformance.Run(WriteTest("Relu", expected: largest, input: largest, small: off)).Outcome);
 
     [Fact]
     public void Run_TighterTolerance_IsKept() =>
