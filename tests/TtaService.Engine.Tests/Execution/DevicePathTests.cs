@@ -119,8 +119,15 @@ public sealed class DevicePathTests : IDisposable
             // What a stream keeps besides its sites' are counts in part, which are whole numbers.
             foreach (var name in content.Names.Where(name => !name.StartsWith("stream.", StringComparison.Ordinal)))
             {
+                var values = Values(snapshot, content, name);
+                if (Methods[i] == "eta" && values.AsSpan().IndexOfAnyExcept(0f) < 0)
+                {
+                    // It learns from sure predictions only, and this network is sure of nothing.
+                    continue;
+                }
+
                 // bfloat16 values have 16 zero bits at their end.
-                Assert.Contains(Values(snapshot, content, name), value => (BitConverter.SingleToUInt32Bits(value) & 0xFFFF) != 0);
+                Assert.Contains(values, value => (BitConverter.SingleToUInt32Bits(value) & 0xFFFF) != 0);
             }
         }
     }

@@ -76,7 +76,11 @@ public sealed class DifferentiableOperatorTests
             ["Conv"] = new() { Others = [new[] { 4, 3, 3, 3 }, new[] { 4 }], Attributes = [Ints("pads", 1, 1, 1, 1), Ints("strides", 2, 2)] },
             ["Conv asymmetric"] = new() { Others = [new[] { 4, 3, 3, 3 }], Attributes = [Ints("pads", 0, 0, 1, 1)] },
             ["Conv grouped"] = new() { Others = [new[] { 3, 1, 3, 3 }], Attributes = [Int("group", 3), Ints("dilations", 2, 2)] },
-            ["ConvTranspose"] = new() { Others = [new[] { 3, 4, 3, 3 }, new[] { 4 }], Attributes = [Ints("pads", 1, 1, 1, 1), Ints("strides", 2, 2), Ints("output_padding", 1, 1)] },
+            ["ConvTranspose"] = new()
+            {
+                Others = [new[] { 3, 4, 3, 3 }, new[] { 4 }],
+                Attributes = [Ints("pads", 1, 1, 1, 1), Ints("strides", 2, 2), Ints("output_padding", 1, 1)],
+            },
             ["ConvTranspose grown"] = new() { Others = [new[] { 3, 4, 2, 2 }, new[] { 4 }], Attributes = [Ints("strides", 2, 2), Ints("output_padding", 1, 1)] },
             ["Gemm"] = new() { Shape = [4, 5], Others = [new[] { 6, 5 }, new[] { 6 }], Attributes = [Int("transB", 1), Float("alpha", 0.5f)] },
             ["Gemm scaled"] = new() { Shape = [4, 5], Others = [new[] { 5, 6 }], Attributes = [Float("alpha", 0.5f)] },
@@ -157,7 +161,8 @@ public sealed class DifferentiableOperatorTests
 
     private static AttributeProto Floats(string name, params float[] values) => new() { Name = name, Type = AttributeProto.Types.AttributeType.Floats, Floats = { values } };
 
-    private static AttributeProto Text(string name, string value) => new() { Name = name, Type = AttributeProto.Types.AttributeType.String, S = Google.Protobuf.ByteString.CopyFromUtf8(value) };
+    private static AttributeProto Text(string name, string value) =>
+        new() { Name = name, Type = AttributeProto.Types.AttributeType.String, S = Google.Protobuf.ByteString.CopyFromUtf8(value) };
 
     private sealed class Case
     {
