@@ -55,7 +55,8 @@ public static class EvaluationPlan
     /// <param name="seed">Seeds the order.</param>
     /// <param name="delta">Concentration of the Dirichlet sampler.</param>
     /// <param name="limit">Images a domain, drawn by the seed; the first ones for <see cref="StreamOrder.AsIs"/>. Orders that draw classes give what these have.</param>
-    public static IReadOnlyList<IReadOnlyList<EvaluationSample>> Streams(IReadOnlyList<int> labels, int domains, DomainSetting setting, StreamOrder order, int seed, double delta = 0.1, int limit = int.MaxValue)
+    public static IReadOnlyList<IReadOnlyList<EvaluationSample>> Streams(
+        IReadOnlyList<int> labels, int domains, DomainSetting setting, StreamOrder order, int seed, double delta = 0.1, int limit = int.MaxValue)
     {
         var chosen = Chosen(labels, order, seed, limit);
         if (setting == DomainSetting.Mixed)

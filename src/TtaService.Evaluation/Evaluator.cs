@@ -33,7 +33,8 @@ public sealed class Evaluator(AdaptiveModel model, EvaluationFrames frames)
                 if (cancel.IsCancellationRequested)
                 {
                     active.ForEach(stream => results[stream.Index] = stream.Result);
-                    throw new EvaluationInterruptedException(Array.ConvertAll(results, result => result ?? new EvaluationResult(new int[frames.Domains.Count], new int[frames.Domains.Count], [], null)));
+                    var none = new EvaluationResult(new int[frames.Domains.Count], new int[frames.Domains.Count], [], null);
+                    throw new EvaluationInterruptedException(Array.ConvertAll(results, result => result ?? none));
                 }
 
                 while (waiting.Count > 0 && (active.Count == 0 || active.Sum(stream => stream.Run.BatchSize) + runs[waiting.Peek()].BatchSize <= FramesInPass))
@@ -119,12 +120,14 @@ public sealed class Evaluator(AdaptiveModel model, EvaluationFrames frames)
 
             if (model.Scores is not { } scores || result.Outputs[scores.Index] is not { Shape.Length: >= 2 } logits)
             {
-                throw new DataFormatException($"none of the model's outputs ({string.Join(", ", result.Outputs.Select(output => $"{output.Name} [{string.Join(',', output.Shape)}]"))}) holds class scores; only classifiers, with [N, classes], can be evaluated");
+                var outputs = string.Join(", ", result.Outputs.Select(output => $"{output.Name} [{string.Join(',', output.Shape)}]"));
+                throw new DataFormatException($"none of the model's outputs ({outputs}) holds class scores; only classifiers, with [N, classes], can be evaluated");
             }
 
             if (scores.IsMultiLabel)
             {
-                throw new DataFormatException($"the model's output {logits.Name} holds labels that may hold together ({scores.Reason}), the data have one class an image; set the output's kind in model.json if its classes exclude each other");
+                throw new DataFormatException($"the model's output {logits.Name} holds labels that may hold together ({scores.Reason}), the data have one class an image; "
+                    + "set the output's kind in model.json if its classes exclude each other");
             }
 
             var classes = logits.Shape[1];
@@ -134,7 +137,8 @@ public sealed class Evaluator(AdaptiveModel model, EvaluationFrames frames)
                 var sample = run.Samples[i];
                 if (labels[sample.Image] >= classes)
                 {
-                    throw new DataFormatException($"image {sample.Image} has class {labels[sample.Image]}, but the model's output {logits.Name} has {classes} classes, counted from 0; use data labelled with the model's classes");
+                    throw new DataFormatException($"image {sample.Image} has class {labels[sample.Image]}, but the model's output {logits.Name} has {classes} classes, "
+                        + "counted from 0; use data labelled with the model's classes");
                 }
 
                 _frames[sample.Domain]++;

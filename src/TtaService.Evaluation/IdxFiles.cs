@@ -31,7 +31,10 @@ internal static class IdxFiles
         var (count, height, width) = (Header(images, 4, imagesPath), Header(images, 8, imagesPath), Header(images, 12, imagesPath));
         Require(Header(images, 0, imagesPath) == ImagesMagic, imagesPath, "does not begin with the magic number of IDX images (0x803)");
         Require(Header(labels, 0, labelsPath) == LabelsMagic, labelsPath, "does not begin with the magic number of IDX labels (0x801)");
-        Require(count > 0 && height > 0 && width > 0 && (Int128)count * height * width == images.Length - 16, imagesPath, $"says {count} images of {height}x{width}, but holds {images.Length - 16} bytes of pixels");
+        Require(
+            count > 0 && height > 0 && width > 0 && (Int128)count * height * width == images.Length - 16,
+            imagesPath,
+            $"says {count} images of {height}x{width}, but holds {images.Length - 16} bytes of pixels");
         Require(Header(labels, 4, labelsPath) == count && labels.Length - 8 == count, labelsPath, $"holds {labels.Length - 8} labels for {count} images");
         return LabelledImages.InMemory(images[16..], height, width, 1, [.. labels.Skip(8).Select(label => (int)label)]);
     }

@@ -45,5 +45,7 @@ internal static class ImageFolder
     }
 
     private static List<string> Images(string folder, SearchOption depth) =>
-        [.. Directory.EnumerateFiles(folder, "*", depth).Where(file => Extensions.Contains(Path.GetExtension(file), StringComparer.OrdinalIgnoreCase)).Order(StringComparer.Ordinal)];
+        [.. Directory.EnumerateFiles(folder, "*", depth)
+            .Where(file => Extensions.Contains(Path.GetExtension(file), StringComparer.OrdinalIgnoreCase))
+            .Order(StringComparer.Ordinal)];
 }

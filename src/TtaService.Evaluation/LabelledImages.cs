@@ -41,7 +41,8 @@ public sealed class LabelledImages
         }
 
         return IdxFiles.Find(path) ?? NpyFiles.Find(path) ?? ImageFolder.Find(path, decode, classes)
-            ?? throw new DataFormatException($"{path} holds no labelled data; expected *-images-idx3-ubyte[.gz] with *-labels-idx1-ubyte[.gz], *images*.npy with *labels*.npy, or a folder of images for each class");
+            ?? throw new DataFormatException($"{path} holds no labelled data; expected *-images-idx3-ubyte[.gz] with *-labels-idx1-ubyte[.gz], *images*.npy with *labels*.npy, "
+                + "or a folder of images for each class");
     }
 
     /// <summary>Opens images whose classes do not matter: labelled data, or a folder of images in the order of their names, all of class 0.</summary>

@@ -28,7 +28,8 @@ public sealed record ModelClasses(int Count, IReadOnlyList<string> Labels)
         var missing = Enumerable.Range(0, Count).Except(numbers).ToList();
         return missing.Count == 0
             ? numbers
-            : throw new DataFormatException($"{path}: the model has {Count} classes, there is no folder for {List(missing.Select(Name))}; if the data hold none of them, add an empty folder for each, so that nothing is left out by mistake");
+            : throw new DataFormatException($"{path}: the model has {Count} classes, there is no folder for {List(missing.Select(Name))}; if the data hold none of them, "
+                + "add an empty folder for each, so that nothing is left out by mistake");
     }
 
     private int[]? By(IReadOnlyList<string> folders, Func<string, string> form)
@@ -55,12 +56,14 @@ public sealed record ModelClasses(int Count, IReadOnlyList<string> Labels)
     {
         if (Labels.Count == 0)
         {
-            return $"{path}: model.json has no labels, so folders are matched by index, and {List(folders.Where(folder => ByIndex([folder]) is null))} is none of 0 to {Count - 1}; name the folders by index, or add labels to model.json";
+            return $"{path}: model.json has no labels, so folders are matched by index, and {List(folders.Where(folder => ByIndex([folder]) is null))} is none of "
+                + $"0 to {Count - 1}; name the folders by index, or add labels to model.json";
         }
 
         var known = Labels.Select(Plain).ToHashSet(StringComparer.Ordinal);
         var unknown = folders.Where(folder => !known.Contains(Plain(folder))).ToList();
-        return $"{path}: {List(unknown.Count > 0 ? unknown : folders)} fits no label of model.json ({List(Labels)}); name every folder by its label, or every folder by its index, 0 to {Count - 1}";
+        return $"{path}: {List(unknown.Count > 0 ? unknown : folders)} fits no label of model.json ({List(Labels)}); name every folder by its label, "
+            + $"or every folder by its index, 0 to {Count - 1}";
     }
 
     private string Name(int index) => index < Labels.Count ? $"{index} ({Labels[index]})" : index.ToString(CultureInfo.InvariantCulture);

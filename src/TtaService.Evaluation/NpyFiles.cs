@@ -64,7 +64,9 @@ internal static partial class NpyFiles
                 "<u8" => BinaryPrimitives.ReadUInt64LittleEndian(bytes),
                 _ => BinaryPrimitives.ReadInt64LittleEndian(bytes),
             };
-            numbers[i] = label >= 0 && label <= MaxLabel ? (int)label : throw new DataFormatException($"{labelsPath} holds label {label} at {i}; labels count from 0 and go to {MaxLabel} at most");
+            numbers[i] = label >= 0 && label <= MaxLabel
+                ? (int)label
+                : throw new DataFormatException($"{labelsPath} holds label {label} at {i}; labels count from 0 and go to {MaxLabel} at most");
         }
 
         return LabelledImages.InMemory(images, shape[1], shape[2], shape.Length == 4 ? shape[3] : 1, numbers);
@@ -94,7 +96,9 @@ internal static partial class NpyFiles
         }
 
         var shape = shapeText.Groups[1].Value.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)
-            .Select(extent => int.TryParse(extent, NumberStyles.None, CultureInfo.InvariantCulture, out var value) ? value : throw new DataFormatException($"{path} has the shape ({shapeText.Groups[1].Value}), which is too large")).ToArray();
+            .Select(extent => int.TryParse(extent, NumberStyles.None, CultureInfo.InvariantCulture, out var value)
+                ? value
+                : throw new DataFormatException($"{path} has the shape ({shapeText.Groups[1].Value}), which is too large")).ToArray();
         var size = LabelBytes(type.Groups[1].Value);
         if (size == 0)
         {

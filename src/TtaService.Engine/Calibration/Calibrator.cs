@@ -78,7 +78,9 @@ public sealed class Calibrator(AdaptiveModel model)
         }
 
         // IsFiniteAll says no of nothing.
-        var finite = (scores.IsEmpty || TensorPrimitives.IsFiniteAll<float>(scores)) && _sites.TrueForAll(site => TensorPrimitives.IsFiniteAll<float>(pass.At(site.Site)!.Value.Mean) && TensorPrimitives.IsFiniteAll<float>(pass.At(site.Site)!.Value.Variance));
+        var moments = _sites.ConvertAll(site => pass.At(site.Site)!.Value);
+        var finite = (scores.IsEmpty || TensorPrimitives.IsFiniteAll<float>(scores))
+            && moments.TrueForAll(at => TensorPrimitives.IsFiniteAll<float>(at.Mean) && TensorPrimitives.IsFiniteAll<float>(at.Variance));
         if (!finite)
         {
             throw new CalibrationException($"a frame after the first {Frames} gives values that are not finite; leave it out");
@@ -119,7 +121,8 @@ public sealed class Calibrator(AdaptiveModel model)
         foreach (var site in _sites)
         {
             var (from, channels) = (at, site.Site.Channels);
-            sites[site.Site.Name] = site.Complete(_mass, _massSquare, _sample.Select(frame => (new ArraySegment<float>(frame, from, channels), new ArraySegment<float>(frame, from + channels, channels))));
+            var moments = _sample.Select(frame => (new ArraySegment<float>(frame, from, channels), new ArraySegment<float>(frame, from + channels, channels)));
+            sites[site.Site.Name] = site.Complete(_mass, _massSquare, moments);
             at += 2 * channels;
         }
 
@@ -129,7 +132,9 @@ public sealed class Calibrator(AdaptiveModel model)
             Frames = Frames,
             Created = created,
             Prior = Array.ConvertAll(_mass, mass => (float)(mass / Frames)),
-            Entropy = entropies.Length == 0 ? [] : [.. Enumerable.Range(0, ModelCalibration.EntropyQuantiles).Select(i => (float)SiteMoments.Quantile(entropies, i / (ModelCalibration.EntropyQuantiles - 1.0)))],
+            Entropy = entropies.Length == 0
+                ? []
+                : [.. Enumerable.Range(0, ModelCalibration.EntropyQuantiles).Select(i => (float)SiteMoments.Quantile(entropies, i / (ModelCalibration.EntropyQuantiles - 1.0)))],
             Sites = sites,
         };
     }

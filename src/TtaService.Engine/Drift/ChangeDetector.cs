@@ -51,7 +51,8 @@ internal sealed class ChangeDetector
     }
 
     /// <summary>What it knows, as text for a snapshot.</summary>
-    public string Write() => string.Join(' ', new[] { _frames, _zeroStep, _zeroFrame, ChangedAtStep, ChangedAtFrame }.Select(number => number.ToString(CultureInfo.InvariantCulture))
+    public string Write() => string.Join(' ', new[] { _frames, _zeroStep, _zeroFrame, ChangedAtStep, ChangedAtFrame }
+        .Select(number => number.ToString(CultureInfo.InvariantCulture))
         .Concat(new[] { _mean, _variance, _sum }.Select(number => number.ToString("R", CultureInfo.InvariantCulture)))
         .Concat(_classes.OrderBy(past => past.Key).Select(past => string.Create(CultureInfo.InvariantCulture, $"{past.Key}:{past.Value.Frames}:{past.Value.Mean:R}"))));
 

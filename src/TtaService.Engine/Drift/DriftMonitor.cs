@@ -108,7 +108,8 @@ public sealed class DriftMonitor
         }
     }
 
-    /// <summary>How far a stream is from the source: the largest of its sites' Gaussian KL divergences, each divided by what is normal there; not yet divided by a method's limit.</summary>
+    /// <summary>How far a stream is from the source: the largest of its sites' Gaussian KL divergences, each divided by what is normal there; not yet divided by a method's
+    /// limit.</summary>
     /// <remarks>The largest and not the mean: a fine corruption shows at a few sites, and a camera's content spreads over all of them alike.</remarks>
     /// <param name="sites">What is normal, in site order.</param>
     /// <param name="kl">A value a site.</param>
@@ -126,7 +127,8 @@ public sealed class DriftMonitor
     private static string? WhyUnfit(AdaptiveModel model, DriftReference reference) =>
         reference.Model != model.Digest ? $"the drift reference belongs to model {reference.Model}, this model is {model.Digest}"
         : reference.Tau != model.Observation!.Tau ? $"the drift reference was made with a window of {reference.Tau} frames, this one is {model.Observation.Tau}"
-        : reference.Methods.Values.Any(method => !method.Sites.Select(site => site.Name).SequenceEqual(model.Sites.Select(site => site.Name))) ? "the drift reference names other normalization sites than the model has"
+        : reference.Methods.Values.Any(method => !method.Sites.Select(site => site.Name).SequenceEqual(model.Sites.Select(site => site.Name)))
+            ? "the drift reference names other normalization sites than the model has"
         : null;
 
     /// <summary>A site's source statistics, ready to be compared with.</summary>

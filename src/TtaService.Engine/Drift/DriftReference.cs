@@ -64,7 +64,8 @@ public sealed record DriftReference
 
     private string? Problem() =>
         Methods.Count == 0 ? "it names no method"
-        : Methods.Values.Any(method => !Positive(method.ScoreLimit) || !Positive(method.FeatureSpread) || method.Sites.Any(site => !Positive(site.Limit))) ? "a limit is not a positive number"
+        : Methods.Values.Any(method => !Positive(method.ScoreLimit) || !Positive(method.FeatureSpread) || method.Sites.Any(site => !Positive(site.Limit)))
+            ? "a limit is not a positive number"
         : null;
 
     private static bool Positive(double value) => double.IsFinite(value) && value > 0;

@@ -47,7 +47,9 @@ internal sealed class ObservedStatistics : IDisposable
 
     /// <summary>Whether a snapshot's tensor is an observation, which no method needs.</summary>
     public static bool IsTensor(string name) =>
-        name.EndsWith("." + MeanName, StringComparison.Ordinal) || name.EndsWith("." + VarianceName, StringComparison.Ordinal) || name.EndsWith("." + FeatureName, StringComparison.Ordinal);
+        name.EndsWith("." + MeanName, StringComparison.Ordinal)
+        || name.EndsWith("." + VarianceName, StringComparison.Ordinal)
+        || name.EndsWith("." + FeatureName, StringComparison.Ordinal);
 
     /// <summary>Whether frames are told to be new by this site: one near the input.</summary>
     public bool ShowsNovelty(NormalizationSite site) => site.Index < _earlySites;
@@ -169,6 +171,13 @@ internal readonly unsafe struct StepObservation(ObservedStatistics statistics, l
     public void At(NormalizationSite site, ReadOnlySpan<float> instanceMean, ReadOnlySpan<float> instanceVariance, int frames)
     {
         var floats = statistics.Layout.RowFloats;
-        statistics.Observe(site, framesBefore, instanceMean, instanceVariance, new ReadOnlySpan<float>(row, floats), new Span<float>(nextRow, floats), new Span<float>(novelty, frames));
+        statistics.Observe(
+            site,
+            framesBefore,
+            instanceMean,
+            instanceVariance,
+            new ReadOnlySpan<float>(row, floats),
+            new Span<float>(nextRow, floats),
+            new Span<float>(novelty, frames));
     }
 }

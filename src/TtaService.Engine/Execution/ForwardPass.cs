@@ -328,7 +328,8 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
             var at = (long)step.FirstFrame * _channels;
             for (var frame = 0; frame < step.FrameCount; frame++)
             {
-                range.Clip(new Span<float>(InstanceMean + at + ((long)frame * _channels), _channels), new Span<float>(InstanceVariance + at + ((long)frame * _channels), _channels));
+                var first = at + ((long)frame * _channels);
+                range.Clip(new Span<float>(InstanceMean + first, _channels), new Span<float>(InstanceVariance + first, _channels));
             }
         }
 

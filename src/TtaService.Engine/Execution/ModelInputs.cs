@@ -5,8 +5,8 @@ using static TorchSharp.torch;
 namespace TtaService.Engine.Execution;
 
 /// <summary>The image among a graph's inputs, and what those beside it are fed: sizes of the image input, or constants.</summary>
-/// <remarks>Sizes are the input's and never those of the frame that was sent: so boxes are in the input's pixels, as every other model's, and a frame's answer does not depend on the
-/// frames in its pass.</remarks>
+/// <remarks>Sizes are the input's and never those of the frame that was sent: so boxes are in the input's pixels, as every other model's, and a frame's answer
+/// does not depend on the frames in its pass.</remarks>
 internal sealed class ModelInputs
 {
     private static readonly InputTerm Height = new(InputQuantity.Height);

@@ -119,7 +119,8 @@ internal static class ModelOutputs
 
     private static bool Agrees(OutputTensor tensor, int axis, int extent) => tensor.Shape.Length > axis && tensor.Shape[axis] == extent;
 
-    private static bool IsDistribution(float[] values) => Array.TrueForAll(values, value => value >= -SumTolerance) && Math.Abs(TensorPrimitives.Sum<float>(values) - 1) <= SumTolerance;
+    private static bool IsDistribution(float[] values) =>
+        Array.TrueForAll(values, value => value >= -SumTolerance) && Math.Abs(TensorPrimitives.Sum<float>(values) - 1) <= SumTolerance;
 
     private static float[] Exp(float[] values) => Array.ConvertAll(values, MathF.Exp);
 

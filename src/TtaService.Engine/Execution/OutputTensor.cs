@@ -33,7 +33,7 @@ public sealed record OutputTensor(string Name, int[] Shape, float[] Values)
     internal static OutputTensor? Join(IReadOnlyList<OutputTensor> parts)
     {
         var first = parts[0];
-        if (parts.Any(part => part.Shape.Length != first.Shape.Length || !part.Shape.AsSpan(Math.Min(2, part.Shape.Length)).SequenceEqual(first.Shape.AsSpan(Math.Min(2, first.Shape.Length)))))
+        if (parts.Any(part => part.Shape.Length != first.Shape.Length || !part.Shape.Skip(2).SequenceEqual(first.Shape.Skip(2))))
         {
             return null;
         }

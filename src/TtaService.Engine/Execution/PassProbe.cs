@@ -204,7 +204,9 @@ internal sealed class PassProbe
         bool Holds(int[] pass, Values values, int axis, long rows) =>
             values.Shape.Length == a.Shape.Length
             && values.Shape[axis] == rows * pass.Length
-            && pass.Select((frame, place) => values.Part(axis, place * rows, rows).Agrees((frame == 0 ? a : b).Part(axis, 0, rows), tolerance, (frame == 0 ? a : b).Scale)).All(agrees => agrees);
+            && pass
+                .Select((frame, place) => (Alone: frame == 0 ? a : b, Place: place))
+                .All(one => values.Part(axis, one.Place * rows, rows).Agrees(one.Alone.Part(axis, 0, rows), tolerance, one.Alone.Scale));
     }
 
     // The sites whose rows are not those of the frames, one frame behind another.
@@ -220,10 +222,9 @@ internal sealed class PassProbe
         var frames = filled ? unit : 1;
         var (aloneA, aloneB) = (frames == unit ? rows : RowsOf([a]), RowsOf(Repeat(b, frames)));
         var together = passes.Select(pass => RowsOf([.. pass.Select(frame => frame == 0 ? a : b)])).ToArray();
-        return [.. _graph.Sites.Select(site => LayoutOf(aloneA[site.Index], aloneB[site.Index], frames, passes, [.. together.Select(rows => rows[site.Index])], 10 * _tolerance) is not
-        {
-            Kind: FrameAxis.Frames or FrameAxis.RowsOfFrames, Axis: 0
-        })];
+        var layouts = _graph.Sites.Select(site =>
+            LayoutOf(aloneA[site.Index], aloneB[site.Index], frames, passes, [.. together.Select(rows => rows[site.Index])], 10 * _tolerance));
+        return [.. layouts.Select(layout => layout is not { Kind: FrameAxis.Frames or FrameAxis.RowsOfFrames, Axis: 0 })];
     }
 
     private Values[] RowsOf(FrameBlock[] frames)

@@ -24,7 +24,8 @@ internal sealed class StepOutputs
     /// <summary>Takes the step's frames from a pass's outputs, [frames, ...] each.</summary>
     public void Take(OutputTensor[] outputs, int firstFrame, int count) => _parts.Add(Array.ConvertAll(outputs, output => output.Part(firstFrame, count)));
 
-    /// <summary>The outputs for all frames of the step; null, with <see cref="Failure"/>, where its frames have outputs of different shapes beyond the number of their entries.</summary>
+    /// <summary>The outputs for all frames of the step; null, with <see cref="Failure"/>, where its frames have outputs of different shapes beyond the number
+    /// of their entries.</summary>
     public OutputTensor[]? Joined()
     {
         if (Failure is not null || _parts.Count == 1)

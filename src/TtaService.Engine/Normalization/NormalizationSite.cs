@@ -44,7 +44,8 @@ public sealed record NormalizationSite(
     {
         var epsilon = MathF.Max(LeastEpsilon, RelativeEpsilon * TensorPrimitives.Average<float>(variance));
         // Summed and rooted as the kernels do, so that the scale at the source is exactly 1.
-        return new NormalizationSite(index, name, epsilon, 0.1f, Array.ConvertAll(variance, value => MathF.Sqrt(value + epsilon)), mean, mean, variance) { Kind = SiteKind.Virtual, Origin = origin };
+        var deviation = Array.ConvertAll(variance, value => MathF.Sqrt(value + epsilon));
+        return new NormalizationSite(index, name, epsilon, 0.1f, deviation, mean, mean, variance) { Kind = SiteKind.Virtual, Origin = origin };
     }
 }
 

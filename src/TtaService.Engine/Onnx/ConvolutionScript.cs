@@ -17,7 +17,10 @@ namespace TtaService.Engine.Onnx;
 internal sealed partial class ConvolutionScript : IDisposable
 {
     // A module of class Convolution with one attribute, training = False, in pickle's protocol 2.
-    private static readonly byte[] ModulePickle = [0x80, 2, (byte)'c', .. "__torch__\nConvolution\n"u8, (byte)')', 0x81, (byte)'}', (byte)'(', (byte)'X', 8, 0, 0, 0, .. "training"u8, 0x89, (byte)'u', (byte)'b', (byte)'.'];
+    private static readonly byte[] ModulePickle =
+    [
+        0x80, 2, (byte)'c', .. "__torch__\nConvolution\n"u8, (byte)')', 0x81, (byte)'}', (byte)'(', (byte)'X', 8, 0, 0, 0, .. "training"u8, 0x89, (byte)'u', (byte)'b', (byte)'.',
+    ];
 
     private static readonly byte[] EmptyTuple = [0x80, 2, (byte)')', (byte)'.'];
 

@@ -51,7 +51,9 @@ internal sealed class ExternalData(string modelFolder)
 
     private static long Number(TensorProto proto, string key, long missing) => Entry(proto, key) is not { } text
         ? missing
-        : long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var number) ? number : throw Problem(proto, $"has external {key} '{text}', which is not a number");
+        : long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var number)
+            ? number
+            : throw Problem(proto, $"has external {key} '{text}', which is not a number");
 
     private static ModelLoadException Problem(TensorProto proto, string problem) => new($"tensor '{proto.Name}' {problem}");
 }

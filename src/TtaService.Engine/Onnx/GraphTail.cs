@@ -6,7 +6,8 @@ namespace TtaService.Engine.Onnx;
 internal static class GraphTail
 {
     // They move numbers, or change their type, but leave them what they are.
-    private static readonly HashSet<string> Passing = ["Identity", "Cast", "CastLike", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Dropout", "QuantizeLinear", "DequantizeLinear"];
+    private static readonly HashSet<string> Passing =
+        ["Identity", "Cast", "CastLike", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Dropout", "QuantizeLinear", "DequantizeLinear"];
 
     /// <summary>The operator that decides what the output's numbers are (Softmax, LogSoftmax, Sigmoid, ArgMax, …); null when it is an ordinary one.</summary>
     public static string? Activation(GraphProto graph, string output)

@@ -91,7 +91,8 @@ internal sealed class VirtualSiteFinder
         foreach (var output in nodes.Reverse().SelectMany(node => node.Output).Where(output => output.Length > 0))
         {
             var readers = Readers(output);
-            if (!_outputs.Contains(output) && readers.TrueForAll(reader => Normalizes(reader, output) || (Linear.Contains(reader.OpType) && Named(reader).All(_normalized.Contains))))
+            if (!_outputs.Contains(output)
+                && readers.TrueForAll(reader => Normalizes(reader, output) || (Linear.Contains(reader.OpType) && Named(reader).All(_normalized.Contains))))
             {
                 _normalized.Add(output);
             }
@@ -169,7 +170,10 @@ internal sealed class VirtualSiteFinder
         "BatchNormalization" or "LRN" or "LpNormalization" => false,
         "Div" => _centred.Contains(node.Input[0]),
         "Mul" or "Add" => node.Input.Any(_standardized.Contains) && node.Input.Any(input => _constant(input) is not null),
-        _ => Normalizing.Contains(node.OpType) || (Linear.Contains(node.OpType) && node.Input.Any(_standardized.Contains) && node.Input.All(input => input.Length == 0 || _standardized.Contains(input) || _constant(input) is not null)),
+        _ => Normalizing.Contains(node.OpType)
+            || (Linear.Contains(node.OpType)
+                && node.Input.Any(_standardized.Contains)
+                && node.Input.All(input => input.Length == 0 || _standardized.Contains(input) || _constant(input) is not null)),
     };
 
     private bool ReducesMaps(NodeProto node)

@@ -23,7 +23,9 @@ internal sealed class ArenaPool(Device? device, long limit = long.MaxValue)
     /// <summary>The arena of this row size; given back by <see cref="Return"/>.</summary>
     public StateArena Rent(int rowFloats)
     {
-        var (arena, users) = _arenas.TryGetValue(rowFloats, out var entry) ? entry : (device is null ? new HostArena(rowFloats, this) : new DeviceArena(rowFloats, device, this), 0);
+        var (arena, users) = _arenas.TryGetValue(rowFloats, out var entry)
+            ? entry
+            : (device is null ? new HostArena(rowFloats, this) : new DeviceArena(rowFloats, device, this), 0);
         _arenas[rowFloats] = (arena, users + 1);
         return arena;
     }

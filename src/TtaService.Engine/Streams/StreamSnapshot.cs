@@ -42,7 +42,8 @@ internal static class StreamSnapshot
         metadata[ChangesKey] = state.Changes.Write();
         metadata[ObservedFramesKey] = state.ObservedFrames.ToString(CultureInfo.InvariantCulture);
         float[] row = [.. runtime.Arena.Read(state.Row), .. observed.Arena.Read(state.ObservedRow)];
-        return Safetensors.Write(metadata, [.. runtime.Layout.Tensors, .. observed.Layout.Tensors.Select(tensor => tensor with { Offset = runtime.Layout.RowFloats + tensor.Offset })], row);
+        var observations = observed.Layout.Tensors.Select(tensor => tensor with { Offset = runtime.Layout.RowFloats + tensor.Offset });
+        return Safetensors.Write(metadata, [.. runtime.Layout.Tensors, .. observations], row);
     }
 
     /// <summary>Checks everything that does not need a row: container, format, model, method and its version, counters.</summary>
@@ -67,7 +68,13 @@ internal static class StreamSnapshot
             // First: another version may have other hyperparameters, too.
             RequireVersion(content, methods);
             var method = methods.Settings(Required(content, "method"), Hyperparameters(Required(content, "hyperparameters")));
-            return new Checked(content, method, ulong.Parse(Required(content, "seed"), CultureInfo.InvariantCulture), Counter(content, "step"), Counter(content, "frames"), content.Metadata.ContainsKey(ObservedFramesKey) ? Counter(content, ObservedFramesKey) : 0);
+            return new Checked(
+                content,
+                method,
+                ulong.Parse(Required(content, "seed"), CultureInfo.InvariantCulture),
+                Counter(content, "step"),
+                Counter(content, "frames"),
+                content.Metadata.ContainsKey(ObservedFramesKey) ? Counter(content, ObservedFramesKey) : 0);
         }
         catch (Exception e) when (e is MethodSettingsException or JsonException or FormatException or OverflowException or InvalidOperationException or ArgumentException)
         {

@@ -1,6 +1,7 @@
 namespace TtaService.Evaluation;
 
-/// <summary>What JPEG loses: YCbCr with chroma at half the size, 8x8 cosine transform, and the quantization tables of the standard (ITU-T T.81, Annex K) at a quality. Coding itself loses nothing and is left out.</summary>
+/// <summary>What JPEG loses: YCbCr with chroma at half the size, 8x8 cosine transform, and the quantization tables of the standard (ITU-T T.81, Annex K) at a quality.</summary>
+/// <remarks>Coding itself loses nothing and is left out.</remarks>
 internal static class JpegQuantization
 {
     private const int Side = 8;

@@ -87,7 +87,8 @@ internal sealed record ModelManifest
         return message switch
         {
             _ when message.Contains("could not be mapped", StringComparison.Ordinal) =>
-                $"'{quoted}' is not a key of this object; labels, labels_file, preprocessing, inputs, outputs, detection, default_method and limits are, with their own keys below them",
+                $"'{quoted}' is not a key of this object; labels, labels_file, preprocessing, inputs, outputs, detection, default_method and limits are, "
+                    + "with their own keys below them",
             _ when message.StartsWith("Duplicate", StringComparison.Ordinal) => $"'{quoted}' is there twice; keep one",
             _ when message.Contains("missing required", StringComparison.Ordinal) && Beside(key) is { } beside =>
                 $"{key} lacks its name or its {beside}; set {key}.name and {key}.{beside}",

@@ -74,7 +74,8 @@ public sealed class SideInputTests : IDisposable
     [InlineData("size", 1, "'inputs' names 'size'")]
     public void Values_ThatDoNotFitTheGraph_AreRefused(string name, int values, string said)
     {
-        var options = new AdaptiveModelOptions { SideInputs = new Dictionary<string, IReadOnlyList<InputTerm>> { [name] = [.. Enumerable.Repeat(new InputTerm(InputQuantity.Height), values)] } };
+        InputTerm[] terms = [.. Enumerable.Repeat(new InputTerm(InputQuantity.Height), values)];
+        var options = new AdaptiveModelOptions { SideInputs = new Dictionary<string, IReadOnlyList<InputTerm>> { [name] = terms } };
 
         var refusal = Assert.Throws<ModelLoadException>(() => AdaptiveModel.Load(Graph(("scale_factor", [-1, 2], 1)), options)).Message;
 
@@ -89,7 +90,7 @@ public sealed class SideInputTests : IDisposable
     // The channels' means behind a normalization, then what the other inputs, which lie before the image, are given.
     private string Graph(params (string Name, long[] Shape, int Type)[] inputs)
     {
-        var means = new NodeProto { OpType = "ReduceMean", Input = { "n" }, Output = { "m" }, Attribute = { new AttributeProto { Name = "axes", Ints = { 2, 3 } }, new AttributeProto { Name = "keepdims", I = 0 } } };
+        var means = Node("ReduceMean", ["n"], "m", new AttributeProto { Name = "axes", Ints = { 2, 3 } }, new AttributeProto { Name = "keepdims", I = 0 });
         var model = Model(
         [
             Node("BatchNormalization", ["x", "one", "zero", "zero", "one"], "n"), means,

@@ -104,7 +104,8 @@ public sealed class VirtualSiteTests : IDisposable
         using var twin = AdaptiveModel.Load(twinPath, new AdaptiveModelOptions { Threads = 1 });
         using var plain = AdaptiveModel.Load(path, new AdaptiveModelOptions { ForCalibration = true });
         Assert.Equal(parted.Statistics.Keys, plain.VirtualSites.Select(site => site.Name));
-        using var model = AdaptiveModel.Load(path, new AdaptiveModelOptions { Threads = 1, Calibration = parted.Calibration(plain.Digest, Classes(twin)), DrawsAs = twin.Digest });
+        var calibration = parted.Calibration(plain.Digest, Classes(twin));
+        using var model = AdaptiveModel.Load(path, new AdaptiveModelOptions { Threads = 1, Calibration = calibration, DrawsAs = twin.Digest });
         foreach (var method in (string[])["source", "tbn", "ema", "alpha_bn", "adaptive"])
         {
             var random = new Random(7);

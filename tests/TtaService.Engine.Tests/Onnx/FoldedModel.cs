@@ -56,12 +56,14 @@ internal sealed class FoldedModel
         return folded;
     }
 
-    /// <summary>The network with each BatchNormalization of a map as a multiplication and an addition, and what its sites see on source frames: the convolution before it, or the sum.</summary>
+    /// <summary>The network with each BatchNormalization of a map as a multiplication and an addition, and what its sites see on source frames: the convolution
+    /// before it, or the sum.</summary>
     public static FoldedModel InParts(ModelProto twin)
     {
         var parted = new FoldedModel(twin.Clone());
         var graph = parted.Model.Graph;
-        foreach (var norm in graph.Node.Where(node => node.OpType == "BatchNormalization" && !graph.Node.Any(other => other.OpType == "Gemm" && other.Output[0] == node.Input[0])).ToList())
+        var vectors = graph.Node.Where(node => node.OpType == "Gemm").Select(node => node.Output[0]).ToHashSet();
+        foreach (var norm in graph.Node.Where(node => node.OpType == "BatchNormalization" && !vectors.Contains(node.Input[0])).ToList())
         {
             var (gamma, beta, mean, variance) = (parted.Values(norm.Input[1]), parted.Values(norm.Input[2]), parted.Values(norm.Input[3]), parted.Values(norm.Input[4]));
             var epsilon = norm.Attribute.FirstOrDefault(attribute => attribute.Name == "epsilon")?.F ?? 1e-5f;
@@ -69,10 +71,12 @@ internal sealed class FoldedModel
             float[] scale = [.. gamma.Zip(deviation, (g, s) => g / s)];
             long[] shape = [1, gamma.Length, 1, 1];
             var at = graph.Node.IndexOf(norm);
-            graph.Node[at] = OnnxFiles.Node("Mul", [norm.Input[0], parted.Add($"{norm.Output[0]}.scale", shape, scale)], $"{norm.Output[0]}.scaled");
-            var sum = OnnxFiles.Node("Add", [$"{norm.Output[0]}.scaled", parted.Add($"{norm.Output[0]}.shift", shape, [.. beta.Select((value, c) => value - (mean[c] * scale[c]))])], norm.Output[0]);
+            var (input, output) = (norm.Input[0], norm.Output[0]);
+            graph.Node[at] = OnnxFiles.Node("Mul", [input, parted.Add($"{output}.scale", shape, scale)], $"{output}.scaled");
+            var shift = parted.Add($"{output}.shift", shape, [.. beta.Select((value, c) => value - (mean[c] * scale[c]))]);
+            var sum = OnnxFiles.Node("Add", [$"{output}.scaled", shift], output);
             graph.Node.Insert(at + 1, sum);
-            var own = graph.Node.FirstOrDefault(node => node.OpType == "Conv" && node.Output[0] == norm.Input[0] && graph.Node.Count(other => other.Input.Contains(norm.Input[0])) == 1);
+            var own = graph.Node.Count(other => other.Input.Contains(input)) == 1 ? graph.Node.FirstOrDefault(node => node.OpType == "Conv" && node.Output[0] == input) : null;
             parted.Statistics.Add(own?.Name ?? sum.Name, own is null ? (beta, Array.ConvertAll(gamma, Math.Abs)) : (mean, deviation));
         }
 

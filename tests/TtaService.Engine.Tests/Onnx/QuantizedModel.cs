@@ -14,7 +14,8 @@ namespace TtaService.Engine.Tests.Onnx;
 /// <param name="SignedActivations">int8, else uint8.</param>
 public sealed record Quantizing(bool Linear, bool PerChannel, bool SignedWeights, bool SignedActivations);
 
-/// <summary>A network as ONNX Runtime's static quantizer writes it, with the ranges that its values had on some frames. Knows Conv, Relu, Add, GlobalAveragePool, Flatten and Gemm.</summary>
+/// <summary>A network as ONNX Runtime's static quantizer writes it, with the ranges that its values had on some frames. Knows Conv, Relu, Add, GlobalAveragePool, Flatten
+/// and Gemm.</summary>
 /// <remarks>Weights have 7 bits: with 8, ONNX Runtime's sums saturate on processors without VNNI.</remarks>
 internal sealed class QuantizedModel
 {
@@ -142,7 +143,7 @@ internal sealed class QuantizedModel
                 Add(node, "QLinearAdd", "com.microsoft", [.. Of(node.Input[0]), .. Of(node.Input[1]), ScaleOf(output), ZeroOf(output)], Whole(output));
                 break;
             case "GlobalAveragePool":
-                Add(node, "QLinearGlobalAveragePool", "com.microsoft", [.. Of(node.Input[0]), ScaleOf(output), ZeroOf(output)], Whole(output), new AttributeProto { Name = "channels_last", I = 0, Type = AttributeProto.Types.AttributeType.Int });
+                Add(node, "QLinearGlobalAveragePool", "com.microsoft", [.. Of(node.Input[0]), ScaleOf(output), ZeroOf(output)], Whole(output), Number("channels_last", 0));
                 break;
             case "Flatten":
                 Add(node, "Flatten", string.Empty, [Whole(node.Input[0])], Whole(output), [.. node.Attribute]);
@@ -179,7 +180,9 @@ internal sealed class QuantizedModel
 
     private static string Whole(string value) => $"{value}\nquantized";
 
-    private static AttributeProto Axis(long axis) => new() { Name = "axis", I = axis, Type = AttributeProto.Types.AttributeType.Int };
+    private static AttributeProto Axis(long axis) => Number("axis", axis);
+
+    private static AttributeProto Number(string name, long value) => new() { Name = name, I = value, Type = AttributeProto.Types.AttributeType.Int };
 
     private float Scale(string value)
     {

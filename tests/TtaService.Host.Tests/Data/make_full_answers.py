@@ -171,7 +171,8 @@ def settled(model):
 
 
 def faster_rcnn(side=320):
-    model = settled(torchvision.models.detection.fasterrcnn_resnet50_fpn(num_classes=91, min_size=side, max_size=side, box_score_thresh=0.02, box_detections_per_img=50, **PLAIN, **UNSCALED))
+    model = settled(torchvision.models.detection.fasterrcnn_resnet50_fpn(
+        num_classes=91, min_size=side, max_size=side, box_score_thresh=0.02, box_detections_per_img=50, **PLAIN, **UNSCALED))
     nn.init.normal_(model.roi_heads.box_predictor.cls_score.weight, std=2.0)
     return model, side
 
@@ -183,7 +184,8 @@ def keypoint_rcnn(side=320):
 
 
 def retinanet(side=320):
-    model = settled(torchvision.models.detection.retinanet_resnet50_fpn(num_classes=91, min_size=side, max_size=side, score_thresh=0.02, detections_per_img=50, **PLAIN, **UNSCALED))
+    model = settled(torchvision.models.detection.retinanet_resnet50_fpn(
+        num_classes=91, min_size=side, max_size=side, score_thresh=0.02, detections_per_img=50, **PLAIN, **UNSCALED))
     seen = tensor(frame().resize((side, side), Image.BILINEAR))
     spread(model.head.classification_head.cls_logits, lambda: model([seen[0]]), 1.0, -5.5)
     spread(model.head.regression_head.bbox_reg, lambda: model([seen[0]]), 0.3, 0.0)

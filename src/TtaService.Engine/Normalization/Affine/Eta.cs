@@ -20,7 +20,8 @@ internal sealed class Eta(MethodSettings settings, MethodTarget model) : Entropy
         [
             .. Shared,
             Hyperparameter.Number("entropy_margin", 0.4, 0, 1, "Frames whose entropy is at least this share of that of no idea at all teach nothing."),
-            Hyperparameter.Number("similarity_margin", 0.4, 0, 1, "Nor do those as similar to the stream's average prediction (cosine). Published: 0.4 for 10 classes, 0.05 for 1,000."),
+            Hyperparameter.Number(
+                "similarity_margin", 0.4, 0, 1, "Nor do those as similar to the stream's average prediction (cosine). Published: 0.4 for 10 classes, 0.05 for 1,000."),
         ],
         (settings, model) => new Eta(settings, model),
         "Costs two to three passes a step; for large, shuffled steps only.");

@@ -54,7 +54,9 @@ internal sealed class AutoMethod : IPassMethod, ISpanMethod, IDisposable
         _guards = settings.Text("guard") == "on";
         _kind = target.Scores?.Kind ?? OutputKind.Logits;
         _sites = calibration is null ? target.Sites : [.. target.Sites.Where(site => calibration.Sites.ContainsKey(site.Name))];
-        _normals = [.. _sites.Select((site, i) => calibration is null ? SiteNormal.Assumed(site, i, _sites.Count, isCoarse: false) : SiteNormal.Calibrated(site, calibration.Sites[site.Name]))];
+        _normals = [.. _sites.Select((site, i) => calibration is null
+            ? SiteNormal.Assumed(site, i, _sites.Count, isCoarse: false)
+            : SiteNormal.Calibrated(site, calibration.Sites[site.Name]))];
         _coarse = calibration is null ? [.. _sites.Select((site, i) => SiteNormal.Assumed(site, i, _sites.Count, isCoarse: true))] : _normals;
         _isCoarse = new bool[_sites.Count];
         _tensors = new AutoTensors?[_sites.Count];
@@ -111,7 +113,9 @@ internal sealed class AutoMethod : IPassMethod, ISpanMethod, IDisposable
             stream[_layout.DoubtPredictions].CopyTo(own);
             ClassScores.ToProbabilities(_kind, scores, classes, probabilities);
             Mean(probabilities, mean);
-            return PredictionDoubt.Observe(probabilities, mean, _usualEntropy, doubt, own) ? step.Frames : planned;
+            return !PredictionDoubt.Observe(probabilities, mean, _usualEntropy, doubt, own) ? planned
+                : TellsMoreThanSource(stream, doubt, own) ? Math.Max(planned, SourceTrust.FramesOf(step.Frames, step.FramesBefore, SourceTrust.SuspectInterval))
+                : step.Frames;
         }
         finally
         {
@@ -297,6 +301,9 @@ internal sealed class AutoMethod : IPassMethod, ISpanMethod, IDisposable
         TensorPrimitives.MultiplyAdd(moments, weight, normal, moments);
     }
 
+    private bool TellsMoreThanSource(ReadOnlySpan<float> stream, ReadOnlySpan<float> doubt, ReadOnlySpan<float> own) =>
+        PredictionDoubt.TellsMoreThanSource(doubt, own, stream[AutoLayout.SourceFrames], stream[AutoLayout.SourceEntropy], stream[_layout.SourcePredictions]);
+
     private SiteNormal Normal(int slot) => _isCoarse[slot] ? _coarse[slot] : _normals[slot];
 
     private SiteNormal Normal(int slot, int pixels)
@@ -383,6 +390,11 @@ internal sealed class AutoMethod : IPassMethod, ISpanMethod, IDisposable
             TemporalFilter.Blend(believed, mean, trust);
             TemporalFilter.Blend(stream[_layout.Composition], believed, rate);
             TemporalFilter.Blend(stream[_layout.Predictions], mean, rate);
+            // Decided by what was known of the source before this step, as it was when the source was asked.
+            var doubt = stream[AutoLayout.Doubt];
+            var doubts = _guards && PredictionDoubt.Observe(probabilities, mean, _usualEntropy, doubt, stream[_layout.DoubtPredictions])
+                && !TellsMoreThanSource(stream, doubt, stream[_layout.DoubtPredictions]) && sourceScores.Length == scores.Length;
+            PredictionDoubt.Count(doubts, frames, doubt);
             if (!source.IsEmpty)
             {
                 ClassScores.ToProbabilities(_kind, sourceScores, classes, source);
@@ -400,8 +412,7 @@ internal sealed class AutoMethod : IPassMethod, ISpanMethod, IDisposable
 
             // Run in any case: the class correlation of the stream comes from the filter's evidence.
             TemporalFilter.Run(_layout, stream, _prior, trust, probabilities, mean, answer);
-            var doubts = _guards && PredictionDoubt.Observe(probabilities, mean, _usualEntropy, stream[AutoLayout.Doubt], stream[_layout.DoubtPredictions]);
-            if (doubts && sourceScores.Length == scores.Length)
+            if (doubts)
             {
                 sourceScores.CopyTo(scores);
                 return true;

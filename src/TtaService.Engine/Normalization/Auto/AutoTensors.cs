@@ -9,7 +9,8 @@ namespace TtaService.Engine.Normalization.Auto;
 internal sealed class AutoTensors(SiteNormal normal, Device device) : IDisposable
 {
     private readonly Tensor _constants = stack(
-        new[] { normal.Mean, normal.Variance, normal.MeanVariance, normal.InverseMeanVariance, normal.InverseVarianceVariance, normal.InverseSpread, normal.SourceRatio }.Select(values => tensor(values)))
+        new[] { normal.Mean, normal.Variance, normal.MeanVariance, normal.InverseMeanVariance, normal.InverseVarianceVariance, normal.InverseSpread, normal.SourceRatio }
+            .Select(values => tensor(values)))
         .to(device).DetachFromDisposeScope();
 
     // cm and cv, [2,Q,C].

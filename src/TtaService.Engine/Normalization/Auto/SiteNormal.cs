@@ -92,7 +92,8 @@ internal sealed class SiteNormal
 
         // A model that answers no classes still sees different things, as much as classes usually are.
         var knowsClasses = calibration.ClassShare > 0 || calibration.ClassDistance > 0;
-        return new SiteNormal(site, calibration.Mean, [.. calibration.Variance.Zip(calibration.MeanVariance, (ev, fv) => ev + fv)], calibration.MeanVariance, calibration.VarianceVariance)
+        float[] variance = [.. calibration.Variance.Zip(calibration.MeanVariance, (ev, fv) => ev + fv)];
+        return new SiteNormal(site, calibration.Mean, variance, calibration.MeanVariance, calibration.VarianceVariance)
         {
             ClassMean = calibration.ClassMean,
             ClassVariance = calibration.ClassVariance,

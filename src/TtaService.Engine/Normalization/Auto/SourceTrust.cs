@@ -11,6 +11,9 @@ internal static class SourceTrust
     /// <summary>Then every so many frames.</summary>
     public const int Interval = 32;
 
+    /// <summary>Every so many where the stream's own predictions look like guesses.</summary>
+    public const int SuspectInterval = 8;
+
     private const float Memory = 64;
     private const float EntropyShare = 0.5f;
     private const float Margin = 0.03f;
@@ -22,10 +25,10 @@ internal static class SourceTrust
     private const int LeastFrames = 8;
 
     /// <summary>Frames from a step's start that the source predicts, too.</summary>
-    public static int FramesOf(int frames, long framesBefore) =>
+    public static int FramesOf(int frames, long framesBefore, int interval = Interval) =>
         framesBefore < FirstFrames
             ? (int)Math.Min(frames, FirstFrames - framesBefore)
-            : (int)(((framesBefore + frames) / Interval) - (framesBefore / Interval));
+            : (int)(((framesBefore + frames) / interval) - (framesBefore / interval));
 
     /// <summary>The trust of an uncalibrated model's new stream.</summary>
     public static float Initial { get; } = Sigmoid(InitialLogit);
@@ -63,7 +66,8 @@ internal static class SourceTrust
     /// <summary>Uncalibrated: adapted moments must earn their trust by surer predictions, whose classes stay as various.</summary>
     public static float FromEntropy(AutoLayout layout, ReadOnlySpan<float> state)
     {
-        var gain = state[AutoLayout.SourceEntropy] - state[AutoLayout.OwnEntropy] - (EntropyShare * (ClassScores.Entropy(state[layout.SourcePredictions]) - ClassScores.Entropy(state[layout.OwnPredictions])));
+        var spread = ClassScores.Entropy(state[layout.SourcePredictions]) - ClassScores.Entropy(state[layout.OwnPredictions]);
+        var gain = state[AutoLayout.SourceEntropy] - state[AutoLayout.OwnEntropy] - (EntropyShare * spread);
         var sureness = Math.Min(1, state[AutoLayout.SourceFrames] / FirstFrames);
         return Sigmoid(((gain - Margin) / Temperature * sureness) + ((1 - sureness) * InitialLogit));
     }

@@ -77,7 +77,10 @@ internal sealed class Convolutions(GraphConstants constants, PackedConvolutions 
 
     private PackedConvolution? Pack(CompiledNode node, Tensor weight, Tensor? bias)
     {
-        if (!ConvolutionScript.Supported || !constants.AreForHost || weight.dtype != ScalarType.Float32 || (bias is not null && (bias.dim() != 1 || bias.shape[0] != weight.shape[0])))
+        if (!ConvolutionScript.Supported
+            || !constants.AreForHost
+            || weight.dtype != ScalarType.Float32
+            || (bias is not null && (bias.dim() != 1 || bias.shape[0] != weight.shape[0])))
         {
             return null;
         }

@@ -57,7 +57,11 @@ internal static class Arithmetic
         new("IsInf", ["detect_negative", "detect_positive"], node =>
         {
             var (negative, positive) = (node.Int("detect_negative", 1) != 0, node.Int("detect_positive", 1) != 0);
-            return inputs => [(positive ? inputs[0]!.isposinf() : zeros_like(inputs[0]!, ScalarType.Bool)).logical_or(negative ? inputs[0]!.isneginf() : zeros_like(inputs[0]!, ScalarType.Bool))];
+            return inputs =>
+            {
+                var above = positive ? inputs[0]!.isposinf() : zeros_like(inputs[0]!, ScalarType.Bool);
+                return [above.logical_or(negative ? inputs[0]!.isneginf() : zeros_like(inputs[0]!, ScalarType.Bool))];
+            };
         }),
         new("Where", [], _ => inputs =>
         {

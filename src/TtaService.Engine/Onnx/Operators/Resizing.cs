@@ -29,7 +29,8 @@ internal static class Resizing
             node.Refuse($"mode '{mode}' is not supported");
         }
 
-        if (coordinates is not ("half_pixel" or "asymmetric" or "align_corners" or "pytorch_half_pixel" or "half_pixel_symmetric" or "tf_half_pixel_for_nn" or "tf_crop_and_resize"))
+        if (coordinates
+            is not ("half_pixel" or "asymmetric" or "align_corners" or "pytorch_half_pixel" or "half_pixel_symmetric" or "tf_half_pixel_for_nn" or "tf_crop_and_resize"))
         {
             node.Refuse($"coordinate_transformation_mode '{coordinates}' is not supported");
         }

@@ -69,7 +69,8 @@ internal static class SizeLimit
         table["ConvTranspose"] = Transposed;
         foreach (var type in new[]
         {
-            "Add", "Sub", "Mul", "Div", "Pow", "Mod", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Xor", "Max", "Min", "Sum", "Mean", "Where", "PRelu",
+            "Add", "Sub", "Mul", "Div", "Pow", "Mod", "Max", "Min", "Sum", "Mean", "Where", "PRelu",
+            "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Xor",
         })
         {
             table[type] = (_, inputs) => Broadcast([.. inputs.Select(input => input!.shape)]);

@@ -10,7 +10,9 @@ internal sealed class BranchInliner(string path)
     /// <summary>Inlines in a graph and its subgraphs.</summary>
     public void Inline(GraphProto graph)
     {
-        var constants = graph.Initializer.Where(initializer => graph.Input.All(input => input.Name != initializer.Name)).GroupBy(initializer => initializer.Name, StringComparer.Ordinal)
+        var constants = graph.Initializer
+            .Where(initializer => graph.Input.All(input => input.Name != initializer.Name))
+            .GroupBy(initializer => initializer.Name, StringComparer.Ordinal)
             .ToDictionary(group => group.Key, group => group.First(), StringComparer.Ordinal);
         var nodes = new List<NodeProto>();
         Inline([.. graph.Node], nodes, graph, constants);

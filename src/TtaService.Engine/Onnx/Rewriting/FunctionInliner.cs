@@ -113,7 +113,8 @@ internal sealed class FunctionInliner
         foreach (var attribute in node.Attribute.Where(attribute => attribute.RefAttrName.Length > 0).ToList())
         {
             node.Attribute.Remove(attribute);
-            var given = call.Attribute.FirstOrDefault(candidate => candidate.Name == attribute.RefAttrName) ?? function.AttributeProto.FirstOrDefault(candidate => candidate.Name == attribute.RefAttrName);
+            var given = call.Attribute.FirstOrDefault(candidate => candidate.Name == attribute.RefAttrName)
+                ?? function.AttributeProto.FirstOrDefault(candidate => candidate.Name == attribute.RefAttrName);
             if (given is not null)
             {
                 var copy = given.Clone();

@@ -3,8 +3,8 @@ using DataType = TtaService.Engine.Onnx.Wire.TensorProto.Types.DataType;
 
 namespace TtaService.Engine.Onnx.Rewriting;
 
-/// <summary>Layers on quantized values (QLinearConv, MatMulInteger, …, and what ONNX Runtime's optimizer makes in its own domain) as DequantizeLinear, the layer in floating point,
-/// and QuantizeLinear.</summary>
+/// <summary>Layers on quantized values (QLinearConv, MatMulInteger, …, and what ONNX Runtime's optimizer makes in its own domain) as DequantizeLinear, the layer in floating
+/// point, and QuantizeLinear.</summary>
 /// <remarks>Weights are dequantized at load. A sum of products of 8-bit integers is exact in float32 up to 2^24 and off by less than 1e-6 of it beyond: within one quantization
 /// step.</remarks>
 internal sealed class QuantizedForms
@@ -104,7 +104,8 @@ internal sealed class QuantizedForms
                     6,
                     7);
                 return;
-            case ("com.microsoft", "QLinearSigmoid" or "QLinearLeakyRelu" or "QLinearSoftmax" or "QLinearAveragePool" or "QLinearGlobalAveragePool") when Attribute(node, "channels_last") is null or { I: 0 }:
+            case ("com.microsoft", "QLinearSigmoid" or "QLinearLeakyRelu" or "QLinearSoftmax" or "QLinearAveragePool" or "QLinearGlobalAveragePool")
+                when Attribute(node, "channels_last") is null or { I: 0 }:
                 Quantize(
                     node,
                     Layer(

@@ -62,6 +62,18 @@ public sealed class PredictionDoubtTests
         Assert.False(PredictionDoubt.Rests(doubt));
     }
 
+    [Fact]
+    public void TellsMoreThanSource_SourceThatSeesOneClassEverywhere_IsNoBetterThanGuesses()
+    {
+        var (doubt, mean) = (new float[PredictionDoubt.Floats], new float[Classes]);
+        Observe([.. Enumerable.Range(0, 16).SelectMany(i => Row(i % Classes, 0.7f))], doubt, mean);
+        float[] collapsed = Row(0, 0.97f);
+        float[] various = [0.25f, 0.25f, 0.25f, 0.25f];
+        Assert.True(PredictionDoubt.TellsMoreThanSource(doubt, mean, sourceFrames: 16, sourceEntropy: 0.12f, collapsed));
+        Assert.False(PredictionDoubt.TellsMoreThanSource(doubt, mean, sourceFrames: 16, sourceEntropy: 0.5f, various));
+        Assert.False(PredictionDoubt.TellsMoreThanSource(doubt, mean, sourceFrames: 4, sourceEntropy: 0.12f, collapsed));
+    }
+
     [Theory]
     [InlineData("fashion-mnist", DomainSetting.Continual, 1)]
     [InlineData("fashion-mnist", DomainSetting.Mixed, 16)]
@@ -153,7 +165,9 @@ public sealed class PredictionDoubtTests
     private static bool Observe(float[] probabilities, Span<float> doubt, Span<float> mean)
     {
         var own = Enumerable.Range(0, Classes).Select(k => probabilities.Chunk(Classes).Average(row => row[k])).ToArray();
-        return PredictionDoubt.Observe(probabilities, own, PredictionDoubt.UsualEntropy, doubt, mean);
+        var doubts = PredictionDoubt.Observe(probabilities, own, PredictionDoubt.UsualEntropy, doubt, mean);
+        PredictionDoubt.Count(doubts, probabilities.Length / Classes, doubt);
+        return doubts;
     }
 
     private static float[] Row(int best, float probability) => [.. Enumerable.Range(0, Classes).Select(k => k == best ? probability : (1 - probability) / (Classes - 1))];
