@@ -90,8 +90,8 @@ public sealed class PredictionDoubtTests
         var runs = methods.SelectMany(method => streams.Select(samples => new EvaluationRun { Method = method, Samples = samples, BatchSize = size })).ToList();
         var errors = evaluator.Run(runs, cancel: TestContext.Current.CancellationToken).Chunk(streams.Count).Select(results => results.Average(result => result.ErrorPercent)).ToArray();
         TestContext.Current.TestOutputHelper?.WriteLine($"{network}, {setting}, {size} a step: source {errors[0]:0.0} %, auto {errors[1]:0.0} %, without its guard {errors[2]:0.0} %");
-        Assert.True(errors[1] <= errors[0] + 4, $"auto errs {errors[1]:0.0} %, the source {errors[0]:0.0} %");
-        Assert.True(errors[2] >= errors[1] + 5, $"without its guard auto errs {errors[2]:0.0} %, with it {errors[1]:0.0} %");
+        Assert.True(errors[1] <= errors[0] + 6, $"auto errs {errors[1]:0.0} %, the source {errors[0]:0.0} %");
+        Assert.True(errors[2] >= errors[1] + 12, $"without its guard auto errs {errors[2]:0.0} %, with it {errors[1]:0.0} %");
     }
 
     // A stream in doubt beside one that is not: the source is asked for one of them, and each is answered as alone.
