@@ -49,7 +49,9 @@ internal static class CheckpointBenchmark
             var cost = costs[costs.Count / 2];
             var share = cost / (Interval.TotalMilliseconds * Environment.ProcessorCount);
             var written = Directory.GetFiles(Path.Combine(folder, "writing"), "*.safetensors");
-            report.Line($"| {Streams} streams written every 10 s / not written, {Model}, unmix_tns, {written.Average(file => new FileInfo(file).Length) / 1e3:0} kB a checkpoint | {1 + share:0.000} | | {cost / Streams:0.00} a checkpoint ({costs[0] / Streams:0.00} to {costs[^1] / Streams:0.00}) | <= 1.03 |");
+            var (kilobytes, each) = (written.Average(file => new FileInfo(file).Length) / 1e3, costs.ConvertAll(one => one / Streams));
+            var name = string.Create(CultureInfo.InvariantCulture, $"{Streams} streams written every 10 s / not written, {Model}, unmix_tns, {kilobytes:0} kB a checkpoint");
+            report.Line($"| {name} | {1 + share:0.000} | | {cost / Streams:0.00} a checkpoint ({each[0]:0.00} to {each[^1]:0.00}) | <= 1.03 |");
         }
         finally
         {

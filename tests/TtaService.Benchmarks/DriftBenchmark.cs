@@ -33,7 +33,8 @@ internal static class DriftBenchmark
                     var sweep = new Interleaved();
                     sweep.Add("sweep", () => observed.Sweep(monitor));
                     sweep.Run(options.Rounds, options.Sample);
-                    report.Line($"a sweep over {Streams} streams, {name}: {sweep.Cpu("sweep"):0.0} ms, {100 * sweep.Cpu("sweep") / IntervalMilliseconds:0.00} % of the time between two");
+                    report.Line(
+                        $"a sweep over {Streams} streams, {name}: {sweep.Cpu("sweep"):0.0} ms, {100 * sweep.Cpu("sweep") / IntervalMilliseconds:0.00} % of the time between two");
                 }
 
                 observed.Release();

@@ -2,7 +2,8 @@ using System.Diagnostics;
 
 namespace TtaService.Benchmarks;
 
-/// <summary>Runs variants in turn, round after round in changing order, and compares medians of process CPU time: on a shared machine a drift of the clock or a busy neighbour meets all variants alike.</summary>
+/// <summary>Runs variants in turn, round after round in changing order, and compares medians of process CPU time: on a shared machine a drift of the clock or a busy
+/// neighbour meets all variants alike.</summary>
 internal sealed class Interleaved
 {
     private static readonly Process Self = Process.GetCurrentProcess();

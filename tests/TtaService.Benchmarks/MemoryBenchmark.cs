@@ -47,7 +47,9 @@ internal static class MemoryBenchmark
                 })));
             }
 
-            report.Line($"| resident memory after {part * (long)steps / Reports:N0} steps, {Streams} streams on {Slots} slots | {ResidentMebibytes():0} MiB, managed heap {GC.GetTotalMemory(forceFullCollection: false) / (1 << 20)} of {GC.GetGCMemoryInfo().TotalCommittedBytes / (1 << 20)} MiB committed | | | flat |");
+            var (managed, committed) = (GC.GetTotalMemory(forceFullCollection: false) / (1 << 20), GC.GetGCMemoryInfo().TotalCommittedBytes / (1 << 20));
+            var name = string.Create(CultureInfo.InvariantCulture, $"resident memory after {part * (long)steps / Reports:N0} steps, {Streams} streams on {Slots} slots");
+            report.Line($"| {name} | {ResidentMebibytes():0} MiB, managed heap {managed} of {committed} MiB committed | | | flat |");
         }
     }
 

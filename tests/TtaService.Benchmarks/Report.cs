@@ -21,7 +21,8 @@ internal sealed class Report(TextWriter output, int threads)
     /// <param name="baseline">The denominator.</param>
     /// <param name="figure">The ratio to stay under; null when there is none.</param>
     public void Row(string what, Interleaved variants, string name, string baseline, double? figure) =>
-        Line($"| {what} | {variants.CpuRatio(name, baseline):0.00} | {variants.WallRatio(name, baseline):0.00} | {variants.Cpu(name):0.0} / {variants.Cpu(baseline):0.0} | {(figure is { } limit ? $"<= {limit:0.00}" : "")} |");
+        Line($"| {what} | {variants.CpuRatio(name, baseline):0.00} | {variants.WallRatio(name, baseline):0.00} | {variants.Cpu(
+            name):0.0} / {variants.Cpu(baseline):0.0} | {(figure is { } limit ? $"<= {limit:0.00}" : "")} |");
 
     public void Line(FormattableString text) => output.WriteLine(text.ToString(CultureInfo.InvariantCulture));
 

@@ -72,7 +72,8 @@ internal sealed class ResNetModels
         }
 
         x = Node("Flatten", [Node("GlobalAveragePool", [x])], Int("axis", 1));
-        var logits = new NodeProto { OpType = "Gemm", Name = "fc", Input = { x, Weights("fc.weight", [classes, channels], Math.Sqrt(1.0 / channels)), Constant("fc.bias", classes, _ => 0) }, Output = { "logits" }, Attribute = { Int("transB", 1) } };
+        var logits = new NodeProto { OpType = "Gemm", Name = "fc", Input = { x, Weights("fc.weight", [classes, channels], Math.Sqrt(1.0 / channels)),
+            Constant("fc.bias", classes, _ => 0) }, Output = { "logits" }, Attribute = { Int("transB", 1) } };
         _graph.Node.Add(logits);
         _graph.Output.Add(Value("logits", -1, classes));
         return new ModelProto { IrVersion = 8, Graph = _graph, OpsetImport = { new OperatorSetIdProto { Domain = "", Version = 17 } } };
@@ -85,7 +86,8 @@ internal sealed class ResNetModels
         var (gamma, beta) = (Uniform(to, u => 0.5 + (0.5 * u)), Uniform(to, u => 0.2 * (u - 0.5)));
         var (mean, variance) = (Uniform(to, u => 0.4 * (u - 0.5)), Uniform(to, u => 0.5 + u));
         string Convolution(params string[] bias) =>
-            Node("Conv", [input, Initializer($"{block}{conv}.weight", [to, from, kernel, kernel], weight), .. bias], Ints("kernel_shape", kernel, kernel), Ints("strides", stride, stride), Ints("pads", pad, pad, pad, pad));
+            Node("Conv", [input, Initializer($"{block}{conv}.weight", [to, from, kernel, kernel], weight), .. bias],
+                Ints("kernel_shape", kernel, kernel), Ints("strides", stride, stride), Ints("pads", pad, pad, pad, pad));
         string Parameter(string suffix, float[] values) => Initializer($"{block}{norm}.{suffix}", [to], values);
         if (_isFolded)
         {
@@ -133,7 +135,8 @@ internal sealed class ResNetModels
 
     private string Initializer(string name, long[] shape, float[] values)
     {
-        _graph.Initializer.Add(new TensorProto { Name = name, DataType = (int)TensorProto.Types.DataType.Float, Dims = { shape }, RawData = ByteString.CopyFrom(MemoryMarshal.AsBytes<float>(values)) });
+        _graph.Initializer.Add(new TensorProto { Name = name, DataType = (int)TensorProto.Types.DataType.Float,
+            Dims = { shape }, RawData = ByteString.CopyFrom(MemoryMarshal.AsBytes<float>(values)) });
         return name;
     }
 
@@ -146,7 +149,8 @@ internal sealed class ResNetModels
         var type = new TypeProto.Types.Tensor { ElemType = (int)TensorProto.Types.DataType.Float, Shape = new TensorShapeProto() };
         for (var axis = 0; axis < shape.Length; axis++)
         {
-            type.Shape.Dim.Add(shape[axis] < 0 ? new TensorShapeProto.Types.Dimension { DimParam = $"axis{axis}" } : new TensorShapeProto.Types.Dimension { DimValue = shape[axis] });
+            type.Shape.Dim.Add(
+                shape[axis] < 0 ? new TensorShapeProto.Types.Dimension { DimParam = $"axis{axis}" } : new TensorShapeProto.Types.Dimension { DimValue = shape[axis] });
         }
 
         return new ValueInfoProto { Name = name, Type = new TypeProto { TensorType = type } };

@@ -58,7 +58,8 @@ internal static class ServiceBenchmark
 
     internal static async Task<WebApplication> StartAsync(params string[] settings)
     {
-        var host = TtaHost.Build(["--Server:GrpcPort=0", "--Server:HttpPort=0", $"--Models:Path={Path.Combine(AppContext.BaseDirectory, "models")}", "--Store:Kind=memory", .. settings], builder => builder.Logging.ClearProviders());
+        var host = TtaHost.Build(["--Server:GrpcPort=0", "--Server:HttpPort=0", $"--Models:Path={Path.Combine(AppContext.BaseDirectory, "models")}",
+            "--Store:Kind=memory", .. settings], builder => builder.Logging.ClearProviders());
         await host.StartAsync();
         return host;
     }

@@ -184,7 +184,8 @@ public sealed class CalibrationTests : IDisposable
         file[at + 17] = (byte)'2';
         var path = Path.Combine(_folder, "v2.safetensors");
         File.WriteAllBytes(path, file);
-        Assert.Contains("'tta.calibration.v2', this version reads 'tta.calibration.v1'", Assert.Throws<CalibrationException>(() => ModelCalibration.Read(path)).Message, StringComparison.Ordinal);
+        Assert.Contains("'tta.calibration.v2', this version reads 'tta.calibration.v1'",
+            Assert.Throws<CalibrationException>(() => ModelCalibration.Read(path)).Message, StringComparison.Ordinal);
     }
 
     public void Dispose()

@@ -111,7 +111,8 @@ public sealed class DriftJudgementTests
     [Fact]
     public void Sweep_OfMethodsWithAMixOrComponents_ReadsThem()
     {
-        using var model = AdaptiveModel.Load(Path.Combine(AppContext.BaseDirectory, "Data", "onnx", "bottleneck_opset17.onnx"), new AdaptiveModelOptions { Observation = new ObservationOptions() });
+        using var model = AdaptiveModel.Load(
+            Path.Combine(AppContext.BaseDirectory, "Data", "onnx", "bottleneck_opset17.onnx"), new AdaptiveModelOptions { Observation = new ObservationOptions() });
         var monitor = new DriftMonitor(model, null);
         DriftReading After(string method, int steps)
         {
@@ -139,7 +140,8 @@ public sealed class DriftJudgementTests
     [Fact]
     public void Sweep_OfAShiftedStream_ComputesTheFormulas()
     {
-        using var model = AdaptiveModel.Load(Path.Combine(AppContext.BaseDirectory, "Data", "onnx", "bottleneck_opset17.onnx"), new AdaptiveModelOptions { Observation = new ObservationOptions() });
+        using var model = AdaptiveModel.Load(
+            Path.Combine(AppContext.BaseDirectory, "Data", "onnx", "bottleneck_opset17.onnx"), new AdaptiveModelOptions { Observation = new ObservationOptions() });
         var state = model.CreateState(MethodSettings.Create("ema"));
         Assert.Null(new DriftMonitor(model, null).TryRead(state));
         model.Run([new StreamStep(state, Noise(4, 1))]);
@@ -174,9 +176,11 @@ public sealed class DriftJudgementTests
     [Fact]
     public void Reference_OfAnotherModelOrWindow_IsRefused()
     {
-        using var model = AdaptiveModel.Load(Path.Combine(AppContext.BaseDirectory, "Data", "onnx", "bottleneck_opset17.onnx"), new AdaptiveModelOptions { Observation = new ObservationOptions() });
+        using var model = AdaptiveModel.Load(
+            Path.Combine(AppContext.BaseDirectory, "Data", "onnx", "bottleneck_opset17.onnx"), new AdaptiveModelOptions { Observation = new ObservationOptions() });
         var sites = model.Sites.Select(site => new SiteReference(site.Name, 1, 0.1, 1, 0.1)).ToList();
-        var fits = new DriftReference { Model = model.Digest, Created = default, Frames = 1, Streams = 1, Tau = 128, Methods = new Dictionary<string, MethodReference> { ["ema"] = new() { ScoreLimit = 1, FeatureSpread = 1, Sites = sites } } };
+        var fits = new DriftReference { Model = model.Digest, Created = default, Frames = 1, Streams = 1, Tau = 128,
+            Methods = new Dictionary<string, MethodReference> { ["ema"] = new() { ScoreLimit = 1, FeatureSpread = 1, Sites = sites } } };
         var file = Path.GetTempFileName();
         fits.Write(file);
         var read = DriftReference.Read(file);
@@ -186,7 +190,8 @@ public sealed class DriftJudgementTests
         Assert.NotNull(new DriftMonitor(model, read).Reference);
         Assert.Throws<DriftReferenceException>(() => new DriftMonitor(model, read with { Model = "other" }));
         Assert.Throws<DriftReferenceException>(() => new DriftMonitor(model, read with { Tau = 64 }));
-        Assert.Throws<DriftReferenceException>(() => new DriftMonitor(model, read with { Methods = new Dictionary<string, MethodReference> { ["ema"] = read.Methods["ema"] with { Sites = [] } } }));
+        Assert.Throws<DriftReferenceException>(
+            () => new DriftMonitor(model, read with { Methods = new Dictionary<string, MethodReference> { ["ema"] = read.Methods["ema"] with { Sites = [] } } }));
         Assert.Throws<DriftReferenceException>(() => DriftReference.Read(Path.Combine(Path.GetTempPath(), "no-such-drift.json")));
     }
 
@@ -249,7 +254,8 @@ public sealed class DriftJudgementTests
         Assert.True(FrameFacts.Of(FrameBlock.FromValues(Enumerable.Repeat(0.3f, 27).ToArray(), 1, 3, 3, 3), 0).Blank);
     }
 
-    private static DriftReading Reading(double? score, long frames) => new() { Frames = frames, Steps = frames, GaussianKl = [], Wasserstein = [], Score = score, FeatureSpread = 1, TestWeight = null, OccupancyEntropy = null, ChangedAtStep = 0 };
+    private static DriftReading Reading(double? score, long frames) => new() { Frames = frames, Steps = frames, GaussianKl = [],
+        Wasserstein = [], Score = score, FeatureSpread = 1, TestWeight = null, OccupancyEntropy = null, ChangedAtStep = 0 };
 
     private static FrameBlock Noise(int count, int seed)
     {

@@ -19,7 +19,8 @@ public abstract class ObservedStatisticsTests(bool usesTorchOperators) : IDispos
     private static readonly string Model = Path.Combine(AppContext.BaseDirectory, "Data", "onnx", "bottleneck_opset17.onnx");
     private static readonly string[] Methods = [.. MethodRegistry.BuiltIn.All.Select(method => method.Name)];
 
-    private readonly AdaptiveModel _model = AdaptiveModel.Load(Model, new AdaptiveModelOptions { Observation = new ObservationOptions { Tau = Tau, SourceInterval = 1 }, UsesTorchOperators = usesTorchOperators });
+    private readonly AdaptiveModel _model = AdaptiveModel.Load(
+        Model, new AdaptiveModelOptions { Observation = new ObservationOptions { Tau = Tau, SourceInterval = 1 }, UsesTorchOperators = usesTorchOperators });
 
     [Fact]
     public void Observe_EveryMethodInOneBatch_EqualsAStraightforwardAverageOfTheFrames()
@@ -70,7 +71,8 @@ public abstract class ObservedStatisticsTests(bool usesTorchOperators) : IDispos
     [Fact]
     public void Source_AfterTheWarmUp_IsObservedNowAndThenAndAnswersTheSame()
     {
-        using var rare = AdaptiveModel.Load(Model, new AdaptiveModelOptions { Observation = new ObservationOptions { Tau = 8, SourceInterval = 4 }, UsesTorchOperators = usesTorchOperators });
+        using var rare = AdaptiveModel.Load(
+            Model, new AdaptiveModelOptions { Observation = new ObservationOptions { Tau = 8, SourceInterval = 4 }, UsesTorchOperators = usesTorchOperators });
         using var plain = AdaptiveModel.Load(Model, new AdaptiveModelOptions { UsesTorchOperators = usesTorchOperators });
         var (watched, unwatched) = (rare.CreateState(Settings("source")), plain.CreateState(Settings("source")));
         var random = new Random(3);

@@ -6,11 +6,13 @@ public sealed class CorruptionTests
 {
     public static TheoryData<string> Names => [.. Corruption.All.Select(corruption => corruption.Name)];
 
-    public static TheoryData<string> NamesWithoutNoise => [.. Corruption.All.Select(corruption => corruption.Name).Where(name => !name.EndsWith("_noise", StringComparison.Ordinal))];
+    public static TheoryData<string> NamesWithoutNoise =>
+        [.. Corruption.All.Select(corruption => corruption.Name).Where(name => !name.EndsWith("_noise", StringComparison.Ordinal))];
 
     [Fact]
     public void All_AreTheFifteenInPublishedOrder() => Assert.Equal(
-        ["gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "snow", "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression"],
+        ["gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur",
+            "snow", "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression"],
         Corruption.All.Select(corruption => corruption.Name));
 
     [Theory]
@@ -81,9 +83,11 @@ public sealed class CorruptionTests
         foreach (var (height, channels) in new[] { (32, 3), (224, 3) })
         {
             var image = Picture(height, height, channels);
-            var distances = Enumerable.Range(1, 5).Select(severity => Enumerable.Range(0, 4).Sum(index => Distance(image, Corruption.Find(name)!.Apply(image, severity, 0, index)))).ToList();
+            var distances = Enumerable.Range(1, 5)
+                .Select(severity => Enumerable.Range(0, 4).Sum(index => Distance(image, Corruption.Find(name)!.Apply(image, severity, 0, index)))).ToList();
 
-            Assert.True(distances[4] > distances[0], $"{name} at {height}: {string.Join(", ", distances.Select(distance => distance.ToString("0.0", System.Globalization.CultureInfo.InvariantCulture)))}");
+            Assert.True(distances[4] > distances[0],
+                $"{name} at {height}: {string.Join(", ", distances.Select(distance => distance.ToString("0.0", System.Globalization.CultureInfo.InvariantCulture)))}");
         }
     }
 

@@ -132,7 +132,8 @@ public sealed class EvaluatorTests : IDisposable
     }
 
     /// <summary>Eight correlated cameras with 8 frames each in every batch of 64: one state for all (what test-time code does) against a state a camera.</summary>
-    /// <remarks>The limits are above the anchor's 0.55, ema's above tbr's: what streams learn is bounded (0.61 to 0.64 for tbr with the bound, 0.59 without), and on this model and these corruptions a shared average already repairs a part, so less is left to gain than in the trial the anchor comes from.</remarks>
+    /// <remarks>The limits are above the anchor's 0.55, ema's above tbr's: what streams learn is bounded (0.61 to 0.64 for tbr with the bound, 0.59 without), and on this
+    /// model and these corruptions a shared average already repairs a part, so less is left to gain than in the trial the anchor comes from.</remarks>
     [Theory]
     [InlineData("ema", 0.7)]
     [InlineData("tbr", 0.66)]
@@ -143,7 +144,8 @@ public sealed class EvaluatorTests : IDisposable
         string[] domains = ["clean", "gaussian_noise", "gaussian_noise", "contrast", "brightness", "defocus_blur", "impulse_noise", "snow"];
         var source = Frames(domains);
         var cameras = Enumerable.Range(0, domains.Length)
-            .Select(camera => EvaluationPlan.Streams(Images.Labels, 1, DomainSetting.Single, StreamOrder.Correlated, 100 + camera, limit: Length)[0].Select(sample => sample with { Domain = camera }).ToArray())
+            .Select(camera => EvaluationPlan.Streams(Images.Labels, 1, DomainSetting.Single, StreamOrder.Correlated, 100 + camera, limit: Length)[0]
+                .Select(sample => sample with { Domain = camera }).ToArray())
             .ToArray();
         EvaluationSample[] shared = [.. Enumerable.Range(0, Length / 8).SelectMany(step => cameras.SelectMany(camera => camera.Skip(8 * step).Take(8)))];
         EvaluationRun Run(EvaluationSample[] samples, int batch) => new() { Method = MethodSettings.Create(method), Samples = samples, BatchSize = batch };
@@ -152,7 +154,8 @@ public sealed class EvaluatorTests : IDisposable
         var together = evaluator.Run([Run(shared, 64)])[0].ErrorPercent;
         var apart = evaluator.Run([.. cameras.Select(camera => Run(camera, 8))]).Average(result => result.ErrorPercent);
 
-        TestContext.Current.TestOutputHelper?.WriteLine(FormattableString.Invariant($"{method}: one shared state {together:0.0} %, a state per stream {apart:0.0} %, ratio {apart / together:0.00}"));
+        TestContext.Current.TestOutputHelper?.WriteLine(
+            FormattableString.Invariant($"{method}: one shared state {together:0.0} %, a state per stream {apart:0.0} %, ratio {apart / together:0.00}"));
         Assert.True(apart <= limit * together, FormattableString.Invariant($"shared {together:0.0} %, per stream {apart:0.0} %"));
     }
 

@@ -38,5 +38,6 @@ public sealed class ModelClassesTests
 
     [Fact]
     public void Match_NamesForAModelWithoutLabels_IsRefused() =>
-        Assert.Contains("model.json has no labels", Assert.Throws<DataFormatException>(() => new ModelClasses(2, []).Match("data", ["cat", "dog"])).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "model.json has no labels", Assert.Throws<DataFormatException>(() => new ModelClasses(2, []).Match("data", ["cat", "dog"])).Message, StringComparison.Ordinal);
 }

@@ -74,7 +74,8 @@ public sealed class StreamOrderTests
         var stream = Assert.Single(EvaluationPlan.Streams(Labels, 3, DomainSetting.Recurring, StreamOrder.Sorted, 1, limit: 200));
 
         Assert.Equal(600, stream.Count);
-        Assert.Equal([.. Enumerable.Repeat(0, 96), .. Enumerable.Repeat(1, 96), .. Enumerable.Repeat(2, 96), .. Enumerable.Repeat(0, 96)], stream.Take(4 * 96).Select(sample => sample.Domain));
+        Assert.Equal([.. Enumerable.Repeat(0, 96), .. Enumerable.Repeat(1, 96), .. Enumerable.Repeat(2, 96), .. Enumerable.Repeat(0, 96)],
+            stream.Take(4 * 96).Select(sample => sample.Domain));
         Assert.Equal(8, stream.Skip(6 * 96).TakeWhile(sample => sample.Domain == 0).Count());
         Assert.All(Enumerable.Range(0, 3), domain => Assert.Equal(200, stream.Where(sample => sample.Domain == domain).Select(sample => sample.Image).Distinct().Count()));
     }

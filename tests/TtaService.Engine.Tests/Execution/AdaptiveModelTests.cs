@@ -35,7 +35,8 @@ public abstract class AdaptiveModelTests : IDisposable
     public void Run_RandomArrivalOfManyStreams_EqualsEachStreamAlone(int seed)
     {
         var random = new Random(seed);
-        var streams = Enumerable.Range(0, 12).Select(i => new Scripted(Settings(Methods[i % Methods.Length]), (ulong)i, [.. Enumerable.Range(0, 8).Select(step => Frames(random, 4 + random.Next(3), offset: i * 0.2f))])).ToList();
+        var streams = Enumerable.Range(0, 12).Select(i => new Scripted(
+            Settings(Methods[i % Methods.Length]), (ulong)i, [.. Enumerable.Range(0, 8).Select(step => Frames(random, 4 + random.Next(3), offset: i * 0.2f))])).ToList();
         var together = streams.ToDictionary(stream => stream, stream => _model.CreateState(stream.Method, stream.Seed));
         var answers = streams.ToDictionary(stream => stream, _ => new List<float[]>());
         while (streams.Any(stream => answers[stream].Count < stream.Script.Length))

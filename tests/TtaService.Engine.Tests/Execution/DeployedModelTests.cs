@@ -25,7 +25,8 @@ public sealed class DeployedModelTests : IDisposable
     public void Calibrate_ThenEveryMethod_AnswersFiniteAndAloneAsBesideOthers(string model)
     {
         var began = Stopwatch.GetTimestamp();
-        var path = Folder is null ? OnnxFiles.Write(_written, FoldedModel.Of(ModelProto.Parser.ParseFrom(File.ReadAllBytes(Path.Combine(AppContext.BaseDirectory, "Data", "onnx", $"{model}.onnx")))).Model) : Path.Combine(model, "model.onnx");
+        var path = Folder is null ? OnnxFiles.Write(_written, FoldedModel.Of(
+            ModelProto.Parser.ParseFrom(File.ReadAllBytes(Path.Combine(AppContext.BaseDirectory, "Data", "onnx", $"{model}.onnx")))).Model) : Path.Combine(model, "model.onnx");
         using var plain = AdaptiveModel.Load(path, new AdaptiveModelOptions { ForCalibration = true });
         var side = plain.InputShape[2] > 0 ? (int)plain.InputShape[2] : 16;
         if (plain.Sites.Count == 0)
@@ -58,7 +59,8 @@ public sealed class DeployedModelTests : IDisposable
                 Assert.All([expected, .. together], result => Assert.Equal(StepStatus.Ok, result.Status));
                 Assert.All(together[1].Outputs[0].Values, value => Assert.True(float.IsFinite(value)));
                 var scale = Math.Max(1, expected.Outputs[0].Values.Max(Math.Abs));
-                // Random weights amplify what a convolution rounds otherwise in a larger batch (EfficientNet-B0: 2e-3 with source, too); a neighbour's statistics would show far above it.
+                // Random weights amplify what a convolution rounds otherwise in a larger batch (EfficientNet-B0: 2e-3 with source, too); a neighbour's statistics would
+                // show far above it.
                 Close.Assert(expected.Outputs[0].Values, together[1].Outputs[0].Values, 1e-2 * scale, $"{method.Name}, step {step}");
                 if (step == 0 && method.Name is "tbn")
                 {
@@ -74,7 +76,8 @@ public sealed class DeployedModelTests : IDisposable
 
         Report($"{calibrated.Sites.Count(site => site.Kind == SiteKind.Virtual)} virtual sites of {sites}, {calibrated.Convolutions} convolutions");
 
-        void Report(string what) => TestContext.Current.TestOutputHelper?.WriteLine(FormattableString.Invariant($"{Path.GetFileName(model)}: {what}, {Stopwatch.GetElapsedTime(began).TotalSeconds:0.0} s"));
+        void Report(string what) => TestContext.Current.TestOutputHelper?.WriteLine(
+            FormattableString.Invariant($"{Path.GetFileName(model)}: {what}, {Stopwatch.GetElapsedTime(began).TotalSeconds:0.0} s"));
     }
 
     public void Dispose() => Directory.Delete(_written, recursive: true);

@@ -8,7 +8,8 @@ using TtaService.Evaluation;
 
 namespace TtaService.Engine.Tests.Execution;
 
-/// <summary>What a stream learns and what not, on the demo model and its labelled sample. TTA_LEARNING=all runs every method, step size and frame of the issue; the default is a part of them.</summary>
+/// <summary>What a stream learns and what not, on the demo model and its labelled sample. TTA_LEARNING=all runs every method, step size and frame of the issue; the default
+/// is a part of them.</summary>
 public sealed class LearningTests : IDisposable
 {
     private const int Side = 28;
@@ -42,7 +43,8 @@ public sealed class LearningTests : IDisposable
 
     private readonly AdaptiveModel _model = Load();
 
-    public static TheoryData<int, bool> Steps => All ? new() { { 1, false }, { 8, false }, { 64, false }, { 1, true }, { 8, true }, { 64, true } } : new() { { 8, false }, { 1, true } };
+    public static TheoryData<int, bool> Steps =>
+        All ? new() { { 1, false }, { 8, false }, { 64, false }, { 1, true }, { 8, true }, { 64, true } } : new() { { 8, false }, { 1, true } };
 
     /// <summary>One wrong frame costs at most 3 points from the 20th frame after it on, on a clean camera and on a noisy one.</summary>
     [Theory]
@@ -50,7 +52,8 @@ public sealed class LearningTests : IDisposable
     public void Run_OneWrongFrame_CostsAtMostThreePointsFromTheTwentiethFrameOn(int framesAStep, bool noisy)
     {
         var wrong = All ? Wrong : [.. Wrong.Where((_, i) => i % 3 == 0)];
-        var frames = Values(EvaluationPlan.Streams(Images.Labels, 1, DomainSetting.Single, StreamOrder.Iid, 1, limit: Before + After)[0], noisy ? "gaussian_noise" : "clean", out var labels);
+        var frames = Values(
+            EvaluationPlan.Streams(Images.Labels, 1, DomainSetting.Single, StreamOrder.Iid, 1, limit: Before + After)[0], noisy ? "gaussian_noise" : "clean", out var labels);
         var problems = new List<string>();
         foreach (var method in Methods)
         {
@@ -66,7 +69,8 @@ public sealed class LearningTests : IDisposable
             for (var i = 0; i < wrong.Length; i++)
             {
                 var accuracy = Accuracy(answers[i + 1], labels, from);
-                var line = FormattableString.Invariant($"{method}, {framesAStep} frames a step, {wrong[i].Name}: {accuracy:0.0} % where {expected:0.0} %, {answers[i + 1].NotLearned} not learned");
+                var line = FormattableString.Invariant(
+                    $"{method}, {framesAStep} frames a step, {wrong[i].Name}: {accuracy:0.0} % where {expected:0.0} %, {answers[i + 1].NotLearned} not learned");
                 TestContext.Current.TestOutputHelper?.WriteLine(line);
                 if (accuracy < expected - 3 || (wrong[i].Name is "0..255" or "noise of 1e3" or "noise of 1e6" && answers[i + 1].NotLearned == 0))
                 {
@@ -78,7 +82,8 @@ public sealed class LearningTests : IDisposable
         Assert.True(problems.Count == 0, string.Join('\n', problems));
     }
 
-    /// <summary>Frames that the host marks leave every byte of the state, the observation and the counters as they were, and are answered from the state as it stands, alone or among others.</summary>
+    /// <summary>Frames that the host marks leave every byte of the state, the observation and the counters as they were, and are answered from the state as it stands,
+    /// alone or among others.</summary>
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
@@ -112,7 +117,8 @@ public sealed class LearningTests : IDisposable
             Assert.Equal(before, model.Export(marked, default));
 
             // Among others: as if they had not been there.
-            NotLearnedReason[] some = [NotLearnedReason.None, NotLearnedReason.Frozen, NotLearnedReason.None, NotLearnedReason.None, NotLearnedReason.Damaged, NotLearnedReason.None, NotLearnedReason.None];
+            NotLearnedReason[] some = [NotLearnedReason.None, NotLearnedReason.Frozen, NotLearnedReason.None,
+                NotLearnedReason.None, NotLearnedReason.Damaged, NotLearnedReason.None, NotLearnedReason.None];
             int[] taught = [.. Enumerable.Range(0, 7).Where(i => some[i] == NotLearnedReason.None)];
             var mixed = Step(marked, 40, 7, some);
             float[] rest = [.. taught.SelectMany(i => frames[((40 + i) * Pixels)..((41 + i) * Pixels)])];
@@ -173,7 +179,8 @@ public sealed class LearningTests : IDisposable
     [InlineData(64, StreamOrder.Iid)]
     public void Run_CollapsedStream_GoesBackToTheSourceWithinAHundredFrames(int framesAStep, StreamOrder order)
     {
-        using var careless = AdaptiveModel.Load(Repository.Model, new AdaptiveModelOptions { InputNormalization = new([0.2860f], [0.3530f]), Observation = new ObservationOptions(), Learning = null });
+        using var careless = AdaptiveModel.Load(
+            Repository.Model, new AdaptiveModelOptions { InputNormalization = new([0.2860f], [0.3530f]), Observation = new ObservationOptions(), Learning = null });
         var frames = Values(EvaluationPlan.Streams(Images.Labels, 1, DomainSetting.Single, order, 5, limit: 320)[0], "clean", out var labels);
         foreach (var method in Methods)
         {
@@ -188,7 +195,8 @@ public sealed class LearningTests : IDisposable
             var healed = Follow(_model, method, [frames], framesAStep, () => _model.Import(snapshot))[0];
             var lost = Follow(careless, method, [frames], framesAStep, () => careless.Import(snapshot))[0];
             var fresh = Follow(_model, method, [frames], framesAStep)[0];
-            var line = FormattableString.Invariant($"{method}, {framesAStep} frames a step: back at frame {healed.RolledBackAt}, then {Accuracy(healed, labels, 128):0.0} %, without {Accuracy(lost, labels, 128):0.0} %, never poisoned {Accuracy(fresh, labels, 128):0.0} %");
+            var line = FormattableString.Invariant($"{method}, {framesAStep} frames a step: back at frame {healed.RolledBackAt}, then {Accuracy(
+                healed, labels, 128):0.0} %, without {Accuracy(lost, labels, 128):0.0} %, never poisoned {Accuracy(fresh, labels, 128):0.0} %");
             TestContext.Current.TestOutputHelper?.WriteLine(line);
             Assert.True(healed.RolledBackAt is >= 0 and <= 128 && healed.RolledBackAt <= 100 + framesAStep, line);
             Assert.Equal(-1, fresh.RolledBackAt);
@@ -196,12 +204,14 @@ public sealed class LearningTests : IDisposable
         }
     }
 
-    /// <summary>One class for hundreds of frames is what some cameras show: no collapse, on clean pictures and under corruption, where the source may be wrong all the time.</summary>
+    /// <summary>One class for hundreds of frames is what some cameras show: no collapse, on clean pictures and under corruption, where the source may be wrong all the
+    /// time.</summary>
     [Fact]
     public void Run_CameraOfOneClass_NeverGoesBack()
     {
         string[] domains = All ? [.. Corruption.All.Select(corruption => corruption.Name), "clean"] : ["clean", "gaussian_noise", "contrast", "impulse_noise"];
-        var byClass = Enumerable.Range(0, 10).Select(label => Enumerable.Range(0, Images.Labels.Count).Where(i => Images.Labels[i] == label).Take(All ? 600 : 200).ToArray()).ToArray();
+        var byClass = Enumerable.Range(0, 10)
+            .Select(label => Enumerable.Range(0, Images.Labels.Count).Where(i => Images.Labels[i] == label).Take(All ? 600 : 200).ToArray()).ToArray();
         foreach (var domain in domains)
         {
             float[][] streams = [.. (All ? byClass : byClass[..5]).Select(images => Values([.. images.Select(image => new EvaluationSample(0, image))], domain, out _))];
@@ -257,7 +267,8 @@ public sealed class LearningTests : IDisposable
         for (var at = 0; at < frames; at += framesAStep)
         {
             var count = Math.Min(framesAStep, frames - at);
-            var results = model.Run([.. states.Select((state, i) => new StreamStep(state, FrameBlock.FromValues(streams[i].AsMemory(at * Pixels, count * Pixels), count, 1, Side, Side)))]);
+            var results = model.Run(
+                [.. states.Select((state, i) => new StreamStep(state, FrameBlock.FromValues(streams[i].AsMemory(at * Pixels, count * Pixels), count, 1, Side, Side)))]);
             for (var i = 0; i < results.Count; i++)
             {
                 notLearned[i] += results[i].NotLearned.Count;
@@ -301,7 +312,8 @@ public sealed class LearningTests : IDisposable
         return Values(new EvaluationFrames(Images, [new EvaluationDomain(Corruption.Find(domain), 5)], 0, image => image).Read([.. samples]));
     }
 
-    private static FrameBlock Read(int image, string domain) => new EvaluationFrames(Images, [new EvaluationDomain(Corruption.Find(domain), 5)], 0, picture => picture).Read([new EvaluationSample(0, image)]);
+    private static FrameBlock Read(int image, string domain) =>
+        new EvaluationFrames(Images, [new EvaluationDomain(Corruption.Find(domain), 5)], 0, picture => picture).Read([new EvaluationSample(0, image)]);
 
     private static float[] Values(FrameBlock block) => [.. block.Pixels.ToArray().Select(pixel => Normal(pixel / 255f))];
 

@@ -93,7 +93,8 @@ public sealed class ModelOutputTests : IDisposable
     {
         var path = Classifier(["Softmax"]);
 
-        var refused = Assert.Throws<ModelLoadException>(() => AdaptiveModel.Load(path, new AdaptiveModelOptions { OutputKinds = new Dictionary<string, OutputKind> { ["ended"] = OutputKind.Logits } })).Message;
+        var refused = Assert.Throws<ModelLoadException>(
+            () => AdaptiveModel.Load(path, new AdaptiveModelOptions { OutputKinds = new Dictionary<string, OutputKind> { ["ended"] = OutputKind.Logits } })).Message;
 
         Assert.Contains("ends in Softmax", refused, StringComparison.Ordinal);
     }
@@ -187,5 +188,6 @@ public sealed class ModelOutputTests : IDisposable
         return OnnxFiles.Write(_folder, model);
     }
 
-    private static TensorProto Longs(string name, params long[] values) => new() { Name = name, Dims = { values.Length }, DataType = (int)TensorProto.Types.DataType.Int64, Int64Data = { values } };
+    private static TensorProto Longs(string name, params long[] values) =>
+        new() { Name = name, Dims = { values.Length }, DataType = (int)TensorProto.Types.DataType.Int64, Int64Data = { values } };
 }

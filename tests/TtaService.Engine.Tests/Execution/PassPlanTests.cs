@@ -115,7 +115,8 @@ public abstract class PassPlanTests(bool usesTorchOperators) : IDisposable
             Close.Assert(Values(model.Export(single, default)), Values(model.Export(joined, default)), 1e-5, $"{method.Name} state");
 
             // Beside other streams, frozen, too.
-            var others = model.Run([new StreamStep(model.CreateState(method), frames[1]), new StreamStep(single, frames[0], Freeze: true), new StreamStep(model.CreateState(Source), frames[2])]);
+            var others = model.Run(
+                [new StreamStep(model.CreateState(method), frames[1]), new StreamStep(single, frames[0], Freeze: true), new StreamStep(model.CreateState(Source), frames[2])]);
             Close.Assert(Run(model, model.CreateState(method), frames[1]).Outputs[0].Values, others[0].Outputs[0].Values, 1e-5, $"{method.Name} beside others");
         }
 
@@ -155,7 +156,8 @@ public abstract class PassPlanTests(bool usesTorchOperators) : IDisposable
             foreach (var count in new[] { 1, 2, 3 })
             {
                 var frames = Frames(count);
-                Close.Assert(Run(free, free.CreateState(method), frames).Outputs[0].Values, Run(model, model.CreateState(method), frames).Outputs[0].Values, 1e-5, $"{method.Name}, {count} frames");
+                Close.Assert(Run(free, free.CreateState(method), frames).Outputs[0].Values,
+                    Run(model, model.CreateState(method), frames).Outputs[0].Values, 1e-5, $"{method.Name}, {count} frames");
             }
 
             var many = Frames(7);
@@ -305,7 +307,8 @@ public abstract class PassPlanTests(bool usesTorchOperators) : IDisposable
     public void CreateState_ManySettings_ShareTheirArena()
     {
         var model = Load(Graph(0, Norm("c", "n"), Mean("n", "y", 2, 3)));
-        var states = Enumerable.Range(0, 300).Select(i => model.CreateState(MethodSettings.Create("unmix_tns", new JsonObject { ["components"] = 512, ["temperature"] = 0.05 + (i * 1e-4) }))).ToList();
+        var states = Enumerable.Range(0, 300)
+            .Select(i => model.CreateState(MethodSettings.Create("unmix_tns", new JsonObject { ["components"] = 512, ["temperature"] = 0.05 + (i * 1e-4) }))).ToList();
         Run(model, states[7], Frames(1));
 
         Assert.InRange(model.HeldBytes, model.ResidentBytes, model.ResidentBytes * 13 / 10);
@@ -326,7 +329,8 @@ public abstract class PassPlanTests(bool usesTorchOperators) : IDisposable
     [Fact]
     public void CreateState_OfManySettingsAndSizes_HoldsNoMoreThanTheBudget()
     {
-        static MethodSettings Settings(int components, int i) => MethodSettings.Create("unmix_tns", new JsonObject { ["components"] = components, ["temperature"] = 0.05 + (i * 1e-4) });
+        static MethodSettings Settings(int components, int i) =>
+            MethodSettings.Create("unmix_tns", new JsonObject { ["components"] = components, ["temperature"] = 0.05 + (i * 1e-4) });
         var graph = Graph(0, Norm("c", "n"), Mean("n", "y", 2, 3));
         var bytes = Load(graph).StateBytes(Settings(64, 0));
         var model = Load(graph, new AdaptiveModelOptions { ArenaBytes = (500 * bytes) + (bytes / 2) });
@@ -409,7 +413,8 @@ public abstract class PassPlanTests(bool usesTorchOperators) : IDisposable
             Floats("weight7", [7], Numbers(7, 1)), Floats("bias7", [7], Numbers(7)), Floats("mean7", [7], Numbers(7)), Floats("var7", [7], Numbers(7, 1))]);
         foreach (var shapes in nodes.Where(node => node.OpType == "Reshape"))
         {
-            model.Graph.Initializer.Add(Longs(shapes.Input[1], [.. shapes.Input[1].Split(':')[1].Split(',').Select(extent => long.Parse(extent, System.Globalization.CultureInfo.InvariantCulture))]));
+            model.Graph.Initializer.Add(
+                Longs(shapes.Input[1], [.. shapes.Input[1].Split(':')[1].Split(',').Select(extent => long.Parse(extent, System.Globalization.CultureInfo.InvariantCulture))]));
         }
 
         return model;
@@ -436,7 +441,8 @@ public abstract class PassPlanTests(bool usesTorchOperators) : IDisposable
     private FrameBlock Frames(int count)
     {
         var (level, contrast) = (_random.NextDouble() - 0.5, 0.5 + _random.NextDouble());
-        return FrameBlock.FromValues(Enumerable.Range(0, count * 3 * Side * Side).Select(_ => (float)(level + (contrast * ((2 * _random.NextDouble()) - 1)))).ToArray(), count, 3, Side, Side);
+        return FrameBlock.FromValues(
+            Enumerable.Range(0, count * 3 * Side * Side).Select(_ => (float)(level + (contrast * ((2 * _random.NextDouble()) - 1)))).ToArray(), count, 3, Side, Side);
     }
 
     private static FrameBlock Join(FrameBlock[] frames) => FrameBlock.FromValues(frames.SelectMany(frame => frame.Values.ToArray()).ToArray(), frames.Length, 3, Side, Side);

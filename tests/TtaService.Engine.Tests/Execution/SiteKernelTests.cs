@@ -69,7 +69,8 @@ public sealed unsafe class SiteKernelTests
         }
     }
 
-    /// <summary>Large maps, odd channel counts (every vector width and its tail), and pictures in which a running sum loses its digits: far means, outliers first, bright corners, steps and ramps.
+    /// <summary>Large maps, odd channel counts (every vector width and its tail), and pictures in which a running sum loses its digits: far means, outliers first, bright
+    /// corners, steps and ramps.
     /// TTA_LARGEST_MAP=3840x2160 goes further than the default.</summary>
     [Theory]
     [InlineData("noise")]

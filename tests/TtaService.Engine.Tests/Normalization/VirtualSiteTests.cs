@@ -29,7 +29,8 @@ public sealed class VirtualSiteTests : IDisposable
         from onDevice in new[] { false, true }
         select (method, onDevice));
 
-    public static TheoryData<string> Networks { get; } = new("bottleneck_opset17", "dense_opset17", "detector_opset17", "squeeze_excite_opset17", "bottleneck_opset11", "dense_opset11", "detector_opset11", "squeeze_excite_opset11");
+    public static TheoryData<string> Networks { get; } = new(
+        "bottleneck_opset17", "dense_opset17", "detector_opset17", "squeeze_excite_opset17", "bottleneck_opset11", "dense_opset11", "detector_opset11", "squeeze_excite_opset11");
 
     /// <summary>Re-normalizing gamma (x - mu) / sigma + beta to mean beta and deviation |gamma| is BatchNormalization.</summary>
     [Theory]
@@ -39,7 +40,8 @@ public sealed class VirtualSiteTests : IDisposable
         var folded = FoldedModel.Of(ModelProto.Parser.ParseFrom(File.ReadAllBytes(Path.Combine(AppContext.BaseDirectory, "Data", "onnx", "bottleneck_opset17.onnx"))));
         var path = OnnxFiles.Write(_folder, folded.Model);
         // It compares directions of the means that BatchNormalization sees, which are folded away: its twin is the network whose nodes see what can still be known.
-        var twinPath = method == "unmix_tns" ? OnnxFiles.Write(Directory.CreateDirectory(Path.Combine(_folder, "twin")).FullName, folded.Unfolded()) : Path.Combine(AppContext.BaseDirectory, "Data", "onnx", "bottleneck_opset17.onnx");
+        var twinPath = method == "unmix_tns" ? OnnxFiles.Write(Directory.CreateDirectory(Path.Combine(_folder, "twin")).FullName, folded.Unfolded())
+            : Path.Combine(AppContext.BaseDirectory, "Data", "onnx", "bottleneck_opset17.onnx");
         var options = new AdaptiveModelOptions { Threads = 1, UsesTorchOperators = onDevice, Observation = new ObservationOptions() };
         using var twin = AdaptiveModel.Load(twinPath, options);
         using var plain = AdaptiveModel.Load(path, options);
@@ -91,7 +93,8 @@ public sealed class VirtualSiteTests : IDisposable
         Assert.Equal(model.Sites.Select((_, i) => i), model.Sites.Select(site => site.Index));
     }
 
-    /// <summary>BatchNormalization that was written as a multiplication and an addition is a site: at the convolution before it, or of its own in pre-activation networks.</summary>
+    /// <summary>BatchNormalization that was written as a multiplication and an addition is a site: at the convolution before it, or of its own in pre-activation
+    /// networks.</summary>
     [Theory]
     [InlineData("bottleneck_opset17")]
     [InlineData("dense_opset17")]
@@ -126,7 +129,8 @@ public sealed class VirtualSiteTests : IDisposable
         Assert.Empty(model.Sites);
         Assert.Equal(4, model.VirtualSites.Count);
         Assert.Null(model.WhyUnavailable(MethodSettings.Create("source")));
-        Assert.Contains("4 places where BatchNorm was folded can adapt: run `tta calibrate --model MODEL --data FOLDER` (64 unlabelled frames or more)", model.WhyUnavailable(MethodSettings.Create("ema")), StringComparison.Ordinal);
+        Assert.Contains("4 places where BatchNorm was folded can adapt: run `tta calibrate --model MODEL --data FOLDER` (64 unlabelled frames or more)",
+            model.WhyUnavailable(MethodSettings.Create("ema")), StringComparison.Ordinal);
     }
 
     [Fact]
@@ -134,7 +138,8 @@ public sealed class VirtualSiteTests : IDisposable
     {
         using var model = AdaptiveModel.Load(Path.Combine(AppContext.BaseDirectory, "Data", "onnx", "folded.onnx"), new AdaptiveModelOptions { ForCalibration = true });
         Assert.Equal(4, model.Sites.Count);
-        Assert.Contains("load it with its calibration", Assert.Throws<MethodSettingsException>(() => model.CreateState(MethodSettings.Create("ema"))).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "load it with its calibration", Assert.Throws<MethodSettingsException>(() => model.CreateState(MethodSettings.Create("ema"))).Message, StringComparison.Ordinal);
     }
 
     /// <summary>A graph with half of its nodes left: both kinds of sites in execution order, filters and old snapshots with them.</summary>
@@ -187,7 +192,8 @@ public sealed class VirtualSiteTests : IDisposable
         Refused($"the calibration belongs to model {new string('f', 64)}, this model is {plain.Digest}");
         (own with { Sites = new Dictionary<string, SiteCalibration>(own.Sites) { ["elsewhere"] = site } }).Write(file);
         Refused("the calibration's site 'elsewhere'");
-        (own with { Sites = new Dictionary<string, SiteCalibration>(own.Sites) { [name] = site with { Mean = [1], MeanVariance = [1], Variance = [1], VarianceVariance = [1] } } }).Write(file);
+        (own with { Sites = new Dictionary<string, SiteCalibration>(own.Sites) { [name] = site with { Mean = [1], MeanVariance = [1], Variance = [1], VarianceVariance = [1] } } })
+            .Write(file);
         Refused($"the calibration's site '{name}' with 1 channels is none of the model's");
         (own with { Sites = new Dictionary<string, SiteCalibration>(own.Sites) { [name] = site with { Variance = [.. site.Variance.Select(_ => -1f)] } } }).Write(file);
         Refused($"tensor '{name}.var' holds negative values");
@@ -246,7 +252,8 @@ public sealed class VirtualSiteTests : IDisposable
 
     private static int Classes(AdaptiveModel model) => model.RunSource([Shifted(new Random(0), 1)])[0].Shape[1];
 
-    private static float[] Answer(AdaptiveModel model, MethodSettings method, FrameBlock frames) => model.Run([new StreamStep(model.CreateState(method), frames)])[0].Outputs[0].Values;
+    private static float[] Answer(AdaptiveModel model, MethodSettings method, FrameBlock frames) =>
+        model.Run([new StreamStep(model.CreateState(method), frames)])[0].Outputs[0].Values;
 
     // On the first frames of the sample, as users calibrate: the model is loaded to be measured, then with what was measured.
     private static AdaptiveModel Calibrated(string path, string? drawsAs = null)

@@ -8,7 +8,8 @@ using static TorchSharp.torch;
 
 namespace TtaService.Engine.Tests.Onnx;
 
-/// <summary>Whole models against ONNX Runtime, folded and with the source statistics at every site. TTA_ONNX_MODELS names a folder of further models (export_models.py makes them).</summary>
+/// <summary>Whole models against ONNX Runtime, folded and with the source statistics at every site. TTA_ONNX_MODELS names a folder of further models (export_models.py
+/// makes them).</summary>
 public sealed class ModelParityTests(ITestOutputHelper output)
 {
     private static readonly string Small = Path.Combine(AppContext.BaseDirectory, "Data", "onnx");

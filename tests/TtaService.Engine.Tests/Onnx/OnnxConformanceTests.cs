@@ -30,7 +30,8 @@ public sealed class OnnxConformanceTests : IDisposable
 
     [Fact]
     public void Run_TighterTolerance_IsKept() =>
-        Assert.Equal(OnnxTestOutcome.Failed, OnnxConformance.Run(WriteTest("Relu", expected: 1e4f, input: 1e4f, small: 1e-4f), new OnnxTolerance(Relative: 1e-3, Absolute: 1e-6, Scale: 0)).Outcome);
+        Assert.Equal(OnnxTestOutcome.Failed,
+            OnnxConformance.Run(WriteTest("Relu", expected: 1e4f, input: 1e4f, small: 1e-4f), new OnnxTolerance(Relative: 1e-3, Absolute: 1e-6, Scale: 0)).Outcome);
 
     [Fact]
     public void Run_UnknownOperator_IsUnsupported()

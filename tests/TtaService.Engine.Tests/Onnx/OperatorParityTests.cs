@@ -82,7 +82,8 @@ public sealed class OperatorParityTests : IDisposable
                 "",
                 G("then_branch", [], ["b"], N("BatchNormalization", ["a", "c", "c", "c", "c"], ["b"])),
                 G("else_branch", [], ["e"], N("Identity", ["a"], ["e"]))));
-        model.Functions.Add(new FunctionProto { Name = "Block", Domain = "own", Input = { "in", "p" }, Output = { "out" }, Node = { N("BatchNormalization", ["in", "p", "p", "p", "p"], ["out"]) } });
+        model.Functions.Add(new FunctionProto { Name = "Block", Domain = "own", Input = { "in", "p" },
+            Output = { "out" }, Node = { N("BatchNormalization", ["in", "p", "p", "p", "p"], ["out"]) } });
         model.Graph.Initializer.Add([F("c", [3], 1, 2, 3), I("yes", [], DataType.Bool, 1)]);
 
         using var graph = ModelGraph.Load(OnnxFiles.Write(_folder, model), CPU);
@@ -94,7 +95,8 @@ public sealed class OperatorParityTests : IDisposable
     public void Load_FunctionThatCallsItself_IsRefused()
     {
         var model = Model(N("Self", ["x"], ["y"], "own"));
-        model.Functions.Add(new FunctionProto { Name = "Self", Domain = "own", Input = { "in" }, Output = { "out" }, Node = { N("Self", ["in"], ["a"], "own"), N("Self", ["a"], ["out"], "own") } });
+        model.Functions.Add(new FunctionProto { Name = "Self", Domain = "own", Input = { "in" },
+            Output = { "out" }, Node = { N("Self", ["in"], ["a"], "own"), N("Self", ["a"], ["out"], "own") } });
 
         Assert.Contains("'Self'", Assert.Throws<ModelLoadException>(() => ModelGraph.Load(OnnxFiles.Write(_folder, model), CPU)).Message, StringComparison.Ordinal);
     }
@@ -148,8 +150,10 @@ public sealed class OperatorParityTests : IDisposable
         TensorProto[] constants =
         [
             F("s", [], 0.0175f), I("z", [], DataType.Uint8, 121), F("s2", [], 0.04f), I("z2", [], DataType.Uint8, 130), I("z8", [], DataType.Int8, -3),
-            F("ws", [4], 0.01f, 0.02f, 0.015f, 0.005f), I("wz", [4], DataType.Int8, 0, 0, 0, 0), Bytes("w", [4, 3, 3, 3], DataType.Int8), I("b", [4], DataType.Int32, 100, -2000, 50, 900),
-            Bytes("m", [8, 5], DataType.Int8), F("ms", [], 0.01f), I("mz", [], DataType.Int8, 2), F("c4", [4], 0.5f, 1, 0.25f, 2), Bytes("wu", [4, 3, 3, 3], DataType.Uint8), I("wuz", [], DataType.Uint8, 128),
+            F("ws", [4], 0.01f, 0.02f, 0.015f, 0.005f), I("wz", [4], DataType.Int8, 0, 0, 0, 0),
+                Bytes("w", [4, 3, 3, 3], DataType.Int8), I("b", [4], DataType.Int32, 100, -2000, 50, 900),
+            Bytes("m", [8, 5], DataType.Int8), F("ms", [], 0.01f), I("mz", [], DataType.Int8, 2),
+                F("c4", [4], 0.5f, 1, 0.25f, 2), Bytes("wu", [4, 3, 3, 3], DataType.Uint8), I("wuz", [], DataType.Uint8, 128),
         ];
         void Add(string name, params NodeProto[] nodes) => cases[name] = () =>
         {
@@ -209,7 +213,8 @@ public sealed class OperatorParityTests : IDisposable
     private static void Nested(Dictionary<string, Func<ModelProto>> cases)
     {
         var zero = F("zero", [], 0);
-        cases["If of a computed condition"] = () => With(Model(N("ReduceSum", ["x"], ["sum"], "", A("keepdims", 0)), N("Greater", ["sum", "zero"], ["up"]), N("If", ["up"], ["y"], "",
+        cases["If of a computed condition"] = () =>
+            With(Model(N("ReduceSum", ["x"], ["sum"], "", A("keepdims", 0)), N("Greater", ["sum", "zero"], ["up"]), N("If", ["up"], ["y"], "",
             G("then_branch", [], ["a"], N("Mul", ["x", "two"], ["a"])), G(
                 "else_branch",
                 [],
@@ -232,7 +237,8 @@ public sealed class OperatorParityTests : IDisposable
                 N("Cast", ["i"], ["f"], "", A("to", 1)),
                 N("Add", ["v", "f"], ["v2"]),
                 N("Mul", ["v2", "half"], ["part"])))), I("turns", [], DataType.Int64, 3), F("half", [], 0.5f));
-        cases["Scan backwards over columns"] = () => With(Model(N("Scan", ["start", "x"], ["last", "y"], "", A("num_scan_inputs", 1), A("scan_input_axes", [3]), A("scan_input_directions", [1]), A("scan_output_axes", [1]),
+        cases["Scan backwards over columns"] = () =>
+            With(Model(N("Scan", ["start", "x"], ["last", "y"], "", A("num_scan_inputs", 1), A("scan_input_axes", [3]), A("scan_input_directions", [1]), A("scan_output_axes", [1]),
             G("body", ["sum", "column"], ["sum2", "out"], N("Add", ["sum", "column"], ["sum2"]), N("Identity", ["sum2"], ["out"])))), F("start", [2, 3, 8], new float[48]));
         cases["Function with attributes and an inner function"] = () =>
         {
@@ -254,13 +260,15 @@ public sealed class OperatorParityTests : IDisposable
             cases[$"LSTM {direction}"] = () => With(Model(
                 steps,
                 N("LSTM", ["t", "w", "r", "b", "lengths", "", "", "p"], ["y", "h", "c"], "", A("hidden_size", 5), T("direction", direction))),
-                I("tbi", [3], DataType.Int64, 8, 6, 8), R("w", [d, 20, 8]), R("r", [d, 20, 5]), R("b", [d, 40]), I("lengths", [6], DataType.Int32, 8, 3, 1, 8, 5, 7), R("p", [d, 15]));
+                I("tbi", [3], DataType.Int64, 8, 6, 8), R("w", [d, 20, 8]), R("r", [d, 20, 5]),
+                    R("b", [d, 40]), I("lengths", [6], DataType.Int32, 8, 3, 1, 8, 5, 7), R("p", [d, 15]));
             foreach (var after in new[] { 0, 1 })
             {
                 cases[$"GRU {direction}, reset {(after == 0 ? "first" : "last")}"] = () => With(Model(
                     steps,
                     N("GRU", ["t", "w", "r", "b", "lengths", "h0"], ["y", "h"], "", A("hidden_size", 5), A("linear_before_reset", after), T("direction", direction))),
-                    I("tbi", [3], DataType.Int64, 8, 6, 8), R("w", [d, 15, 8]), R("r", [d, 15, 5]), R("b", [d, 30]), I("lengths", [6], DataType.Int32, 8, 3, 1, 8, 5, 7), R("h0", [d, 6, 5]));
+                    I("tbi", [3], DataType.Int64, 8, 6, 8), R("w", [d, 15, 8]), R("r", [d, 15, 5]),
+                        R("b", [d, 30]), I("lengths", [6], DataType.Int32, 8, 3, 1, 8, 5, 7), R("h0", [d, 6, 5]));
             }
         }
 
@@ -364,7 +372,8 @@ public sealed class OperatorParityTests : IDisposable
 
     private static ModelProto Model(params NodeProto[] nodes)
     {
-        var model = new ModelProto { IrVersion = 8, OpsetImport = { new OperatorSetIdProto { Domain = "", Version = 18 }, new OperatorSetIdProto { Domain = "com.microsoft", Version = 1 }, new OperatorSetIdProto { Domain = "own", Version = 1 } }, Graph = new GraphProto { Name = "g", Node = { nodes } } };
+        var model = new ModelProto { IrVersion = 8, OpsetImport = { new OperatorSetIdProto { Domain = "", Version = 18 }, new OperatorSetIdProto { Domain = "com.microsoft",
+            Version = 1 }, new OperatorSetIdProto { Domain = "own", Version = 1 } }, Graph = new GraphProto { Name = "g", Node = { nodes } } };
         var type = new TypeProto.Types.Tensor { ElemType = (int)DataType.Float, Shape = new TensorShapeProto() };
         type.Shape.Dim.Add(new long[] { 2, 3, 8, 8 }.Select(extent => new TensorShapeProto.Types.Dimension { DimValue = extent }));
         model.Graph.Input.Add(new ValueInfoProto { Name = "x", Type = new TypeProto { TensorType = type } });
@@ -408,7 +417,8 @@ public sealed class OperatorParityTests : IDisposable
         graph.Input.Add(inputs.Select(input => new ValueInfoProto
         {
             Name = input,
-            Type = new TypeProto { TensorType = new TypeProto.Types.Tensor { ElemType = (int)(input switch { "go" => DataType.Bool, "i" => DataType.Int64, _ => DataType.Float }), Shape = input is "go" or "i" ? new TensorShapeProto() : null } },
+            Type = new TypeProto { TensorType = new TypeProto.Types.Tensor { ElemType = (int)(input switch { "go" => DataType.Bool, "i" => DataType.Int64, _ => DataType.Float }),
+                Shape = input is "go" or "i" ? new TensorShapeProto() : null } },
         }));
         graph.Output.Add(outputs.Select(output => new ValueInfoProto { Name = output }));
         return new AttributeProto { Name = name, G = graph, Type = AttributeProto.Types.AttributeType.Graph };

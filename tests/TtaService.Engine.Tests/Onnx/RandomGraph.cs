@@ -3,7 +3,8 @@ using static TtaService.Engine.Tests.Onnx.OnnxFiles;
 
 namespace TtaService.Engine.Tests.Onnx;
 
-/// <summary>A small graph of what exporters write around BatchNormalization, made from a seed: residuals, views that outlive what they view, tokens and tiles in the first axis, baked batches.</summary>
+/// <summary>A small graph of what exporters write around BatchNormalization, made from a seed: residuals, views that outlive what they view, tokens and tiles in the first
+/// axis, baked batches.</summary>
 internal sealed class RandomGraph
 {
     public const int Side = 8;
@@ -58,7 +59,8 @@ internal sealed class RandomGraph
         var model = OnnxFiles.Model([.. _nodes]);
         model.Graph.Initializer.Add(_initializers);
         model.Graph.Output.Clear();
-        model.Graph.Output.Add(Outputs.Distinct().Select(name => new ValueInfoProto { Name = name, Type = new TypeProto { TensorType = new TypeProto.Types.Tensor { ElemType = (int)TensorProto.Types.DataType.Float } } }));
+        model.Graph.Output.Add(Outputs.Distinct().Select(
+            name => new ValueInfoProto { Name = name, Type = new TypeProto { TensorType = new TypeProto.Types.Tensor { ElemType = (int)TensorProto.Types.DataType.Float } } }));
         var shape = model.Graph.Input[0].Type.TensorType.Shape;
         shape.Dim.Clear();
         shape.Dim.Add(Batch == 0 ? new TensorShapeProto.Types.Dimension { DimParam = "n" } : new TensorShapeProto.Types.Dimension { DimValue = Batch });
@@ -247,8 +249,10 @@ internal sealed class RandomGraph
         var batch = Math.Max(1, Batch);
         return _random.Next(3) switch
         {
-            0 => x with { Name = Node("Reshape", [NormOf(Node("Reshape", [x.Name, Longs(batch, x.Channels, -1, x.Width)]), x.Channels), Longs(-1, x.Channels, x.Height, x.Width)]) },
-            1 => new Image(Node("Reshape", [Node("ReduceMean", [Node("Reshape", [Tokens(x), Longs(batch, -1, x.Channels)])], Ints("axes", 1)), Longs(-1, x.Channels, 1, 1)]), x.Channels, 1, 1),
+            0 => x with { Name = Node(
+                "Reshape", [NormOf(Node("Reshape", [x.Name, Longs(batch, x.Channels, -1, x.Width)]), x.Channels), Longs(-1, x.Channels, x.Height, x.Width)]) },
+            1 => new Image(Node("Reshape", [Node("ReduceMean", [Node("Reshape", [Tokens(x), Longs(batch, -1, x.Channels)])], Ints("axes", 1)), Longs(-1, x.Channels, 1, 1)]),
+                x.Channels, 1, 1),
             _ => x with { Name = Node("Reshape", [Node("Reshape", [x.Name, Longs(batch, -1)]), Longs(-1, x.Channels, x.Height, x.Width)]) },
         };
     }

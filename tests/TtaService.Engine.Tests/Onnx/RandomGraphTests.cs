@@ -20,7 +20,8 @@ public sealed class RandomGraphTests : IDisposable
     private static readonly int Graphs = int.Parse(Environment.GetEnvironmentVariable("TTA_RANDOM_GRAPHS") ?? $"{DefaultGraphs}", CultureInfo.InvariantCulture);
     private static readonly MethodSettings Source = MethodSettings.Create("source");
     private static readonly MethodSettings AdaptedAtSource = MethodSettings.Create("alpha_bn", new JsonObject { ["test_weight"] = 0.0 });
-    private static readonly MethodSettings[] Adapted = [MethodSettings.Create("alpha_bn", new JsonObject { ["test_weight"] = 0.5 }), MethodSettings.Create("ema"), MethodSettings.Create("unmix_tns")];
+    private static readonly MethodSettings[] Adapted = [MethodSettings.Create("alpha_bn", new JsonObject { ["test_weight"] = 0.5 }),
+        MethodSettings.Create("ema"), MethodSettings.Create("unmix_tns")];
 
     private readonly string _folder = Directory.CreateTempSubdirectory("tta-graph-").FullName;
 
@@ -109,7 +110,8 @@ public sealed class RandomGraphTests : IDisposable
     private static IReadOnlyList<OutputTensor>[] Run(AdaptiveModel model, MethodSettings[] methods, float[][] values)
     {
         var states = Array.ConvertAll(methods, method => model.CreateState(method));
-        var results = model.Run([.. states.Select((state, i) => new StreamStep(state, FrameBlock.FromValues(values[i], values[i].Length / FrameLength, 3, RandomGraph.Side, RandomGraph.Side)))]);
+        var results = model.Run(
+            [.. states.Select((state, i) => new StreamStep(state, FrameBlock.FromValues(values[i], values[i].Length / FrameLength, 3, RandomGraph.Side, RandomGraph.Side)))]);
         Array.ForEach(states, model.Release);
         return [.. results.Select(result => result.Status == StepStatus.Ok ? result.Outputs : throw new InvalidOperationException($"{result.Status}: {result.Message}"))];
     }

@@ -16,7 +16,8 @@ namespace TtaService.Engine.Tests.Tensors;
 [CollectionDefinition(nameof(CollectorStressTests), DisableParallelization = true)]
 public sealed class CollectorStressTests
 {
-    private static readonly double Seconds = double.Parse(Environment.GetEnvironmentVariable("TTA_STRESS_SECONDS") is { Length: > 0 } given ? given : "3", CultureInfo.InvariantCulture);
+    private static readonly double Seconds = double.Parse(
+        Environment.GetEnvironmentVariable("TTA_STRESS_SECONDS") is { Length: > 0 } given ? given : "3", CultureInfo.InvariantCulture);
 
     [Fact]
     public void Operators_UnderAnEagerCollector_AnswerTheSame()
@@ -34,7 +35,8 @@ public sealed class CollectorStressTests
         }
 
         // What takes other inputs than these does no arithmetic with numbers.
-        Assert.Superset(new HashSet<string>(StringComparer.Ordinal) { "Add", "Sum", "Mean", "Pow", "Clip", "Softplus", "Mish", "Gelu", "Celu", "Elu", "LeakyRelu", "HardSigmoid", "Shrink", "PRelu", "LayerNormalization", "LRN", "Gemm", "ReduceLogSumExp", "AveragePool", "LpPool", "GlobalLpPool", "Gather", "Range" }, first.Keys.ToHashSet());
+        Assert.Superset(new HashSet<string>(StringComparer.Ordinal) { "Add", "Sum", "Mean", "Pow", "Clip", "Softplus", "Mish", "Gelu", "Celu", "Elu", "LeakyRelu", "HardSigmoid",
+            "Shrink", "PRelu", "LayerNormalization", "LRN", "Gemm", "ReduceLogSumExp", "AveragePool", "LpPool", "GlobalLpPool", "Gather", "Range" }, first.Keys.ToHashSet());
         var calls = 0L;
         using (new Collector())
         {

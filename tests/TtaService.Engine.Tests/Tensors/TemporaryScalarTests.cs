@@ -5,7 +5,8 @@ using TtaService.Engine.Execution;
 
 namespace TtaService.Engine.Tests.Tensors;
 
-/// <summary>No call of the engine leaves a native scalar to the finalizer while native code reads it: what makes scalars is read from the instructions of TorchSharp itself.</summary>
+/// <summary>No call of the engine leaves a native scalar to the finalizer while native code reads it: what makes scalars is read from the instructions of TorchSharp
+/// itself.</summary>
 public sealed class TemporaryScalarTests
 {
     private const BindingFlags Declared = BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.Static | BindingFlags.Instance | BindingFlags.DeclaredOnly;
@@ -20,7 +21,8 @@ public sealed class TemporaryScalarTests
     public void Engine_EveryCallOfTorchSharp_MakesNoScalarThatNothingHolds()
     {
         var makers = Makers();
-        Assert.Contains(makers, maker => maker.StartsWith("TorchSharp.torch+Tensor::", StringComparison.Ordinal) && maker.Contains("op_Addition(Tensor, Tensor)", StringComparison.Ordinal));
+        Assert.Contains(
+            makers, maker => maker.StartsWith("TorchSharp.torch+Tensor::", StringComparison.Ordinal) && maker.Contains("op_Addition(Tensor, Tensor)", StringComparison.Ordinal));
         Assert.DoesNotContain(makers, maker => maker.Contains("op_Subtraction(Tensor, Tensor)", StringComparison.Ordinal));
 
         var calls = new List<string>();
@@ -61,7 +63,8 @@ public sealed class TemporaryScalarTests
         return makers;
     }
 
-    private static IEnumerable<MethodBase> Methods(Assembly assembly) => assembly.GetTypes().SelectMany(type => type.GetMethods(Declared).Concat<MethodBase>(type.GetConstructors(Declared)));
+    private static IEnumerable<MethodBase> Methods(Assembly assembly) =>
+        assembly.GetTypes().SelectMany(type => type.GetMethods(Declared).Concat<MethodBase>(type.GetConstructors(Declared)));
 
     private static string Key(MethodBase method) => $"{method.DeclaringType?.FullName}::{method}";
 
@@ -96,7 +99,8 @@ public sealed class TemporaryScalarTests
     {
         try
         {
-            return method.Module.ResolveMethod(token, method.DeclaringType is { IsGenericType: true } type ? type.GetGenericArguments() : null, method.IsGenericMethod ? method.GetGenericArguments() : null);
+            return method.Module.ResolveMethod(
+                token, method.DeclaringType is { IsGenericType: true } type ? type.GetGenericArguments() : null, method.IsGenericMethod ? method.GetGenericArguments() : null);
         }
         catch (ArgumentException)
         {

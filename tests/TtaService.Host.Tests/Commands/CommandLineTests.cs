@@ -10,7 +10,8 @@ public sealed class CommandLineTests
         var run = await TtaRun.Of("--help");
 
         Assert.Equal(0, run.ExitCode);
-        Assert.All(["serve", "demo", "evaluate", "inspect", "methods", "stream", "snapshot", "onnx-test"], command => Assert.Contains($"  {command}", run.Output, StringComparison.Ordinal));
+        Assert.All(["serve", "demo", "evaluate", "inspect", "methods", "stream", "snapshot", "onnx-test"], command =>
+            Assert.Contains($"  {command}", run.Output, StringComparison.Ordinal));
     }
 
     [Fact]
@@ -76,7 +77,8 @@ public sealed class CommandLineTests
         {
             Assert.Contains($"{method.Name}: {method.Summary}", run.Lines);
             Assert.Contains($"from {method.Source}", run.Lines);
-            Assert.All(method.Hyperparameters, hyperparameter => Assert.Contains(run.Lines, line => line.StartsWith(hyperparameter.Name, StringComparison.Ordinal) && line.Contains(hyperparameter.Range, StringComparison.Ordinal)));
+            Assert.All(method.Hyperparameters, hyperparameter => Assert.Contains(
+                run.Lines, line => line.StartsWith(hyperparameter.Name, StringComparison.Ordinal) && line.Contains(hyperparameter.Range, StringComparison.Ordinal)));
         }
     }
 }

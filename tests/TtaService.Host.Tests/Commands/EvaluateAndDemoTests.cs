@@ -40,7 +40,8 @@ public sealed class EvaluateAndDemoTests : IDisposable
         var (csv, table) = (Path.Combine(_folder, "matrix.csv"), Path.Combine(_folder, "matrix.md"));
         string[] Arguments(string batches) =>
         [
-            "evaluate", "--matrix", "--model", "fashion-mnist", "--method", "source,ema,auto", "--corruptions", "fog,contrast", "--setting", "single,recurring", "--order", "one-class,imbalanced",
+            "evaluate", "--matrix", "--model", "fashion-mnist", "--method", "source,ema,auto", "--corruptions",
+                "fog,contrast", "--setting", "single,recurring", "--order", "one-class,imbalanced",
             "--batch-size", batches, "--seeds", "0", "--limit", "24", "--csv", csv, "--markdown", table,
         ];
         var first = await TtaRun.Of(Arguments("8"));
@@ -73,7 +74,8 @@ public sealed class EvaluateAndDemoTests : IDisposable
     {
         var (json, csv, logits) = (Path.Combine(_folder, "r.json"), Path.Combine(_folder, "r.csv"), Path.Combine(_folder, "l.npy"));
 
-        var run = await TtaRun.Of("evaluate", "--model", "fashion-mnist", "--method", "ema", "--corruptions", "clean,fog", "--limit", "96", "--batch-size", "32", "--json", json, "--csv", csv, "--logits-out", logits);
+        var run = await TtaRun.Of("evaluate", "--model", "fashion-mnist", "--method", "ema", "--corruptions",
+            "clean,fog", "--limit", "96", "--batch-size", "32", "--json", json, "--csv", csv, "--logits-out", logits);
 
         Assert.Equal(0, run.ExitCode);
         using var rows = JsonDocument.Parse(await File.ReadAllTextAsync(json, TestContext.Current.CancellationToken));
@@ -82,7 +84,8 @@ public sealed class EvaluateAndDemoTests : IDisposable
         Assert.Equal(3, (await File.ReadAllLinesAsync(csv, TestContext.Current.CancellationToken)).Length);
         Assert.Equal(2 * 96, NpyArray.Read(logits).Rows);
         var fog = rows.RootElement[1].GetProperty("error_percent").GetDouble();
-        Assert.Contains(run.Lines, line => line.StartsWith("fog", StringComparison.Ordinal) && line.EndsWith(fog.ToString("0.0", System.Globalization.CultureInfo.InvariantCulture), StringComparison.Ordinal));
+        Assert.Contains(run.Lines, line =>
+            line.StartsWith("fog", StringComparison.Ordinal) && line.EndsWith(fog.ToString("0.0", System.Globalization.CultureInfo.InvariantCulture), StringComparison.Ordinal));
     }
 
     [Fact]
@@ -90,9 +93,11 @@ public sealed class EvaluateAndDemoTests : IDisposable
     {
         var file = Path.Combine(_folder, "state.safetensors");
         await File.WriteAllBytesAsync(file, SnapshotOfDarkFrames(), TestContext.Current.CancellationToken);
-        string[] Arguments(string logits, params string[] more) => ["evaluate", "--model", "fashion-mnist", "--corruptions", "none", "--order", "as-is", "--limit", "16", "--batch-size", "8", "--logits-out", Path.Combine(_folder, logits), .. more];
+        string[] Arguments(string logits, params string[] more) => ["evaluate", "--model", "fashion-mnist", "--corruptions", "none",
+            "--order", "as-is", "--limit", "16", "--batch-size", "8", "--logits-out", Path.Combine(_folder, logits), .. more];
 
-        var runs = new[] { await TtaRun.Of(Arguments("resumed.npy", "--state", file)), await TtaRun.Of(Arguments("again.npy", "--state", file)), await TtaRun.Of(Arguments("fresh.npy", "--method", "ema")) };
+        var runs = new[] { await TtaRun.Of(Arguments("resumed.npy", "--state", file)),
+            await TtaRun.Of(Arguments("again.npy", "--state", file)), await TtaRun.Of(Arguments("fresh.npy", "--method", "ema")) };
 
         Assert.All(runs, run => Assert.Equal("", run.Error));
         Assert.Equal(await BytesAsync("resumed.npy"), await BytesAsync("again.npy"));
@@ -103,7 +108,8 @@ public sealed class EvaluateAndDemoTests : IDisposable
     [Fact]
     public async Task Evaluate_AsIs_RepeatsTheRunAndRefusesABrokenSnapshot()
     {
-        string[] Arguments(string logits, params string[] more) => ["evaluate", "--model", "fashion-mnist", "--corruptions", "none", "--order", "as-is", "--limit", "40", "--batch-size", "8", "--logits-out", Path.Combine(_folder, logits), .. more];
+        string[] Arguments(string logits, params string[] more) => ["evaluate", "--model", "fashion-mnist", "--corruptions", "none",
+            "--order", "as-is", "--limit", "40", "--batch-size", "8", "--logits-out", Path.Combine(_folder, logits), .. more];
         await TtaRun.Of(Arguments("first.npy", "--method", "tbr"));
         await TtaRun.Of(Arguments("second.npy", "--method", "tbr"));
         Assert.Equal(await BytesAsync("first.npy"), await BytesAsync("second.npy"));

@@ -56,7 +56,8 @@ public sealed class EvaluateFoldersTests : IDisposable
     private Task<double> ErrorAsync(string data, out Task<string[]> lines)
     {
         var json = _folder.In($"{Guid.NewGuid():N}.json");
-        var run = TtaRun.Of("evaluate", "--model", "fashion-mnist", "--data", data, "--method", "source", "--corruptions", "none", "--order", "as-is", "--batch-size", "20", "--limit", $"{Images}", "--json", json);
+        var run = TtaRun.Of("evaluate", "--model", "fashion-mnist", "--data", data, "--method", "source",
+            "--corruptions", "none", "--order", "as-is", "--batch-size", "20", "--limit", $"{Images}", "--json", json);
         lines = LinesAsync();
         return ReadAsync();
 

@@ -11,7 +11,8 @@ public sealed class InterruptionTests
     public async Task Evaluate_Interrupted_WritesWhatItHas(bool interrupt, int code)
     {
         using var folder = new TestFolder();
-        await using var command = Start(["evaluate", "--model", "fashion-mnist", "--method", "source,unmix_tns", "--seeds", "1,2,3,4,5,6,7,8", "--batch-size", "1", "--csv", folder.In("rows.csv")]);
+        await using var command = Start(
+            ["evaluate", "--model", "fashion-mnist", "--method", "source,unmix_tns", "--seeds", "1,2,3,4,5,6,7,8", "--batch-size", "1", "--csv", folder.In("rows.csv")]);
         await RunningAsync(command);
         await command.AskToEndAsync(interrupt);
         await command.ExitAsync();

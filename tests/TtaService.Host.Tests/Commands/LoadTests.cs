@@ -18,7 +18,8 @@ public sealed class LoadTests
         Assert.InRange(Value("steps"), 40, 88);
         Assert.Equal(Value("steps"), Value("answered"));
         Assert.All(["never_opened", "left_out", "failed", "lost", "resets", "forgotten_steps", "double_steps", "moved"], name => Assert.Equal(0, Value(name)));
-        Assert.InRange(report.RootElement.GetProperty("latency_p99").GetDouble(), report.RootElement.GetProperty("latency_p50").GetDouble(), report.RootElement.GetProperty("latency_max").GetDouble());
+        Assert.InRange(report.RootElement.GetProperty("latency_p99").GetDouble(),
+            report.RootElement.GetProperty("latency_p50").GetDouble(), report.RootElement.GetProperty("latency_max").GetDouble());
         Assert.True(report.RootElement.GetProperty("longest_gap").GetDouble() >= 90, "a camera that sends every 100 ms has gaps of about that");
     }
 
@@ -27,7 +28,8 @@ public sealed class LoadTests
     {
         await using var host = await TestHost.StartAsync("--Frames:MaxSide=32");
 
-        var run = await TtaRun.Of("load", "--address", host.Grpc.AbsoluteUri, "--cameras", "1", "--rate", "10", "--seconds", "1", "--image-size", "64", "--model", TestHost.Model, "--strict");
+        var run = await TtaRun.Of(
+            "load", "--address", host.Grpc.AbsoluteUri, "--cameras", "1", "--rate", "10", "--seconds", "1", "--image-size", "64", "--model", TestHost.Model, "--strict");
 
         Assert.Equal(1, run.ExitCode);
         Assert.Contains("first error: ", run.Output, StringComparison.Ordinal);

@@ -49,13 +49,18 @@ public sealed class ModelCommandTests : IDisposable
     public async Task New_TimmConfigBeside_TakesItsPreprocessing()
     {
         var folder = _folders.Add("timm");
-        await File.WriteAllTextAsync(Path.Combine(folder, "config.json"), """{ "architecture": "resnet18", "pretrained_cfg": { "input_size": [3, 16, 16], "interpolation": "bicubic", "crop_pct": 0.95, "crop_mode": "center", "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25] }, "label_names": ["a", "b", "c", "d", "e"] }""", TestContext.Current.CancellationToken);
+        const string Config = """
+            { "architecture": "resnet18", "label_names": ["a", "b", "c", "d", "e"], "pretrained_cfg": { "input_size": [3, 16, 16], "interpolation": "bicubic",
+              "crop_pct": 0.95, "crop_mode": "center", "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25] } }
+            """;
+        await File.WriteAllTextAsync(Path.Combine(folder, "config.json"), Config, TestContext.Current.CancellationToken);
 
         Assert.Equal(0, (await TtaRun.Of("model", "new", folder)).ExitCode);
 
         var read = ModelFolder.Read(folder);
         Assert.Equal(["a", "b", "c", "d", "e"], read.Labels);
-        Assert.Equal(new Preprocessing { ShorterSide = 16, Crop = (16, 16), Interpolation = Interpolation.Bicubic, Channels = ColorChannels.Rgb }, read.Preprocessing([-1, 3, 16, 16]));
+        Assert.Equal(
+            new Preprocessing { ShorterSide = 16, Crop = (16, 16), Interpolation = Interpolation.Bicubic, Channels = ColorChannels.Rgb }, read.Preprocessing([-1, 3, 16, 16]));
         Assert.Equal(2, read.InputNormalization.Apply(255, 2), 1e-6);
     }
 

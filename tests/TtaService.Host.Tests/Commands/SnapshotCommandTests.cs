@@ -59,11 +59,13 @@ public sealed class SnapshotCommandTests : IAsyncLifetime
     {
         var run = await TtaRun.Of("snapshot", "inspect", Second);
 
-        var head = run.Lines.TakeWhile(line => !line.StartsWith("tensor", StringComparison.Ordinal)).ToDictionary(line => line.Split(' ')[0], line => line[line.IndexOf(' ', StringComparison.Ordinal)..].Trim());
+        var head = run.Lines.TakeWhile(line => !line.StartsWith("tensor", StringComparison.Ordinal))
+            .ToDictionary(line => line.Split(' ')[0], line => line[line.IndexOf(' ', StringComparison.Ordinal)..].Trim());
         Assert.Equal("4", head["frames"]);
         Assert.Equal("4", head["observed_frames"]);
         Assert.StartsWith("{", head["hyperparameters"], StringComparison.Ordinal);
-        Assert.Single(run.Output.Split('\n').TakeWhile(line => !line.Contains("tensor ", StringComparison.Ordinal)).Where(line => line.Length > 0).Select(line => line.Length - line[line.IndexOf(' ', StringComparison.Ordinal)..].TrimStart().Length).Distinct());
+        Assert.Single(run.Output.Split('\n').TakeWhile(line => !line.Contains("tensor ", StringComparison.Ordinal)).Where(line => line.Length > 0)
+            .Select(line => line.Length - line[line.IndexOf(' ', StringComparison.Ordinal)..].TrimStart().Length).Distinct());
     }
 
     [Fact]
@@ -122,7 +124,8 @@ public sealed class SnapshotCommandTests : IAsyncLifetime
         Assert.Equal(0, (await TtaRun.Of("snapshot", "convert", Checkpoint, plain, "--model", Model)).ExitCode);
 
         await using var host = await TestHost.StartAsync();
-        var imported = await host.Streams.ImportStreamAsync(new() { Name = "again", Snapshot = Google.Protobuf.ByteString.CopyFrom(await File.ReadAllBytesAsync(plain, TestContext.Current.CancellationToken)) });
+        var imported = await host.Streams.ImportStreamAsync(
+            new() { Name = "again", Snapshot = Google.Protobuf.ByteString.CopyFrom(await File.ReadAllBytesAsync(plain, TestContext.Current.CancellationToken)) });
         Assert.Equal(4, imported.Age.Steps);
 
         var small = Path.Combine(_folder.Path, "small.safetensors");

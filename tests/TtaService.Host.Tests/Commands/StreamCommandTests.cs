@@ -22,7 +22,8 @@ public sealed class StreamCommandTests : IDisposable
         Write("frames/b.png", "frames/a.jpg", "c.webp");
         await File.WriteAllLinesAsync(_folder.In("list.txt"), ["# the last first", "c.webp"], TestContext.Current.CancellationToken);
 
-        var run = await TtaRun.Of("stream", "--address", host.Grpc.AbsoluteUri, "--stream", "camera", "--list", _folder.In("list.txt"), _folder.In("frames"), "--fps", "100", "--top", "2", "--record", Record);
+        var run = await TtaRun.Of("stream", "--address", host.Grpc.AbsoluteUri, "--stream", "camera", "--list",
+            _folder.In("list.txt"), _folder.In("frames"), "--fps", "100", "--top", "2", "--record", Record);
 
         Assert.True(run.ExitCode == 0, run.Error);
         var lines = (await ReadRecordAsync()).ToList();
@@ -73,7 +74,8 @@ public sealed class StreamCommandTests : IDisposable
         OtherProgram.Require("ffmpeg");
         await using var host = await TestHost.StartAsync();
         var video = _folder.In("film.avi");
-        var (made, said) = await Repository.RunAsync("ffmpeg", "-nostdin", "-loglevel", "error", "-f", "lavfi", "-i", "testsrc=duration=2:size=64x48:rate=10", "-c:v", "mpeg4", video);
+        var (made, said) = await Repository.RunAsync(
+            "ffmpeg", "-nostdin", "-loglevel", "error", "-f", "lavfi", "-i", "testsrc=duration=2:size=64x48:rate=10", "-c:v", "mpeg4", video);
         Assert.True(made == 0, said);
 
         var all = await TtaRun.Of("stream", "--address", host.Grpc.AbsoluteUri, "--stream", "all", video);
@@ -144,7 +146,8 @@ public sealed class StreamCommandTests : IDisposable
     public async Task EveryRemoteCommand_NoServer_SaysWhatWasTriedWhereAndWhatToDo()
     {
         Write("1.png");
-        string[][] commands = [["stream", _folder.In("1.png")], ["top"], ["streams", "list"], ["streams", "show", "x"], ["streams", "delete", "x"], ["load", "--seconds", "1", "--cameras", "1"]];
+        string[][] commands = [["stream", _folder.In("1.png")], ["top"], ["streams", "list"],
+            ["streams", "show", "x"], ["streams", "delete", "x"], ["load", "--seconds", "1", "--cameras", "1"]];
         foreach (var command in commands)
         {
             var run = await TtaRun.Of([.. command, "--address", "http://127.0.0.1:9"]);

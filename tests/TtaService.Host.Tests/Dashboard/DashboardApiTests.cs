@@ -86,7 +86,8 @@ public sealed class DashboardApiTests
         await host.StepAsync("hall:1", TestFrames.Tensor(2));
         const string Stream = "streams/hall:1";
 
-        var snapshot = await (await Http(host).GetAsync(new Uri($"api/v1/{Stream}/export", UriKind.Relative), TestContext.Current.CancellationToken)).Content.ReadAsByteArrayAsync(TestContext.Current.CancellationToken);
+        var snapshot = await (await Http(host).GetAsync(new Uri($"api/v1/{Stream}/export", UriKind.Relative), TestContext.Current.CancellationToken))
+            .Content.ReadAsByteArrayAsync(TestContext.Current.CancellationToken);
         Assert.Equal("2", Safetensors.Read(snapshot).Metadata["step"]);
         Assert.Equal(HttpStatusCode.OK, await ActAsync(host, $"{Stream}/fork", new { name = "twin" }));
         Assert.Equal(2, (await host.GetAsync("twin")).Age.Steps);
@@ -207,7 +208,8 @@ public sealed class DashboardApiTests
 
     private static HttpClient Http(TestHost host) => new() { BaseAddress = host.Http };
 
-    private static async Task<JsonElement> GetAsync(TestHost host, string path) => await Http(host).GetFromJsonAsync<JsonElement>(new Uri($"api/v1/{path}", UriKind.Relative), TestContext.Current.CancellationToken);
+    private static async Task<JsonElement> GetAsync(TestHost host, string path) =>
+        await Http(host).GetFromJsonAsync<JsonElement>(new Uri($"api/v1/{path}", UriKind.Relative), TestContext.Current.CancellationToken);
 
     private static List<string?> Names(JsonElement page) => [.. page.GetProperty("streams").EnumerateArray().Select(stream => stream.GetProperty("name").GetString())];
 

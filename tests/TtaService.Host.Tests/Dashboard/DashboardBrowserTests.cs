@@ -17,7 +17,8 @@ public sealed class DashboardBrowserTests
     {
         using var browser = new Browser(1280, 900);
         var port = OtherProgram.FreePort();
-        await using var demo = OtherProgram.Start("dotnet", [Path.Combine(AppContext.BaseDirectory, "tta.dll"), "demo", "--seconds", "600", "--cameras", "4", "--http-port", $"{port}", "--switch-after", $"{Frames}"]);
+        await using var demo = OtherProgram.Start(
+            "dotnet", [Path.Combine(AppContext.BaseDirectory, "tta.dll"), "demo", "--seconds", "600", "--cameras", "4", "--http-port", $"{port}", "--switch-after", $"{Frames}"]);
         using var http = new HttpClient { BaseAddress = new Uri($"http://127.0.0.1:{port}/") };
         await demo.UntilAsync(async () =>
         {
@@ -103,7 +104,8 @@ public sealed class DashboardBrowserTests
             await host.Host.Services.GetRequiredService<DriftPublisher>().SweepAsync();
         }
 
-        foreach (var (page, wanted) in new[] { ("#/", "article.multiple canvas"), ("#/streams", "tbody canvas"), ("#/streams/hall", "tbody tr:nth-child(13)"), ("#/service", "section table") })
+        foreach (var (page, wanted) in new[] { ("#/", "article.multiple canvas"), ("#/streams", "tbody canvas"),
+            ("#/streams/hall", "tbody tr:nth-child(13)"), ("#/service", "section table") })
         {
             browser.Open(new Uri(host.Http, page));
             await browser.UntilAsync(() => browser.FindAll(wanted).Count > 0);
@@ -136,8 +138,10 @@ public sealed class DashboardBrowserTests
         var data = browser.Run<object>("const first = performance.getEntriesByName('tta-update')[0]; return first.startTime + first.duration");
         await browser.UntilAsync(() => browser.Run<long>("return performance.getEntriesByName('tta-update').length") >= 4, 60);
         browser.Picture("many");
-        var updates = browser.Run<IReadOnlyCollection<object>>("return performance.getEntriesByName('tta-update').slice(1).map(entry => entry.duration)").Select(value => Convert.ToDouble(value, CultureInfo.InvariantCulture)).Order().ToList();
-        TestContext.Current.TestOutputHelper!.WriteLine($"figure: page with {streams} streams: first paint {paint:0} ms, first data {data:0} ms, update {updates[updates.Count / 2]:0} ms (median)");
+        var updates = browser.Run<IReadOnlyCollection<object>>("return performance.getEntriesByName('tta-update').slice(1).map(entry => entry.duration)")
+            .Select(value => Convert.ToDouble(value, CultureInfo.InvariantCulture)).Order().ToList();
+        TestContext.Current.TestOutputHelper!.WriteLine(
+            $"figure: page with {streams} streams: first paint {paint:0} ms, first data {data:0} ms, update {updates[updates.Count / 2]:0} ms (median)");
 
         browser.Press("s");
         await browser.UntilAsync(() => browser.FindAll("tbody tr").Count == Math.Min(100, streams));
@@ -153,8 +157,12 @@ public sealed class DashboardBrowserTests
     });
 
     // No sideways scrolling of the page as a whole.
-    private static void Fits(Browser browser, int width) => Assert.True(browser.Run<long>("return document.documentElement.scrollWidth") <= width, browser.Run<string>($"return [...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > {width}).map(e => e.tagName + '.' + e.className + ' ' + e.getBoundingClientRect().right + ' ' + e.textContent.slice(0, 40)).join('\\n')"));
+    private static void Fits(Browser browser, int width) => Assert.True(
+        browser.Run<long>("return document.documentElement.scrollWidth") <= width,
+        browser.Run<string>($"return [...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > {width})"
+            + ".map(e => e.tagName + '.' + e.className + ' ' + e.getBoundingClientRect().right + ' ' + e.textContent.slice(0, 40)).join('\\n')"));
 
     // Something was drawn: not all pixels are the same.
-    private static bool Inked(Browser browser, string canvas) => browser.Run<bool>($"const c = document.querySelector('{canvas}'); const d = new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer); return d.some(p => p !== 0);");
+    private static bool Inked(Browser browser, string canvas) => browser.Run<bool>($"const c = document.querySelector('{canvas}'); "
+        + "const d = new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer); return d.some(p => p !== 0);");
 }

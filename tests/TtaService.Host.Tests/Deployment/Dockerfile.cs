@@ -5,14 +5,16 @@ namespace TtaService.Host.Tests.Deployment;
 /// <summary>The instructions of a Dockerfile, stage by stage.</summary>
 internal sealed partial class Dockerfile
 {
-    private static readonly HashSet<string> Known = ["FROM", "ARG", "RUN", "COPY", "WORKDIR", "LABEL", "ENV", "USER", "VOLUME", "EXPOSE", "STOPSIGNAL", "HEALTHCHECK", "ENTRYPOINT", "CMD"];
+    private static readonly HashSet<string> Known = ["FROM", "ARG", "RUN", "COPY", "WORKDIR",
+        "LABEL", "ENV", "USER", "VOLUME", "EXPOSE", "STOPSIGNAL", "HEALTHCHECK", "ENTRYPOINT", "CMD"];
 
     public required IReadOnlyList<Stage> Stages { get; init; }
 
     public Stage Final => Stages[^1];
 
     /// <summary>Variables of the final stage.</summary>
-    public IReadOnlyDictionary<string, string> Environment => Final.All("ENV").SelectMany(line => Variable().Matches(line)).ToDictionary(match => match.Groups[1].Value, match => match.Groups[2].Value.Trim('"'));
+    public IReadOnlyDictionary<string, string> Environment =>
+        Final.All("ENV").SelectMany(line => Variable().Matches(line)).ToDictionary(match => match.Groups[1].Value, match => match.Groups[2].Value.Trim('"'));
 
     public static Dockerfile Parse(string text)
     {

@@ -39,7 +39,8 @@ public sealed partial class ImageTests
             foreach (var source in copy.Split(' ')[..^1].Select(source => source.TrimEnd('/')))
             {
                 Assert.True(Path.Exists(Repository.In(source)), $"COPY {source}: there is no such file");
-                Assert.True(kept.Any(pattern => source == pattern || source.StartsWith(pattern + "/", StringComparison.Ordinal) || (pattern.EndsWith('*') && source.StartsWith(pattern[..^1], StringComparison.Ordinal))), $"COPY {source}: .dockerignore leaves it out");
+                Assert.True(kept.Any(pattern => source == pattern || source.StartsWith(pattern + "/", StringComparison.Ordinal)
+                    || (pattern.EndsWith('*') && source.StartsWith(pattern[..^1], StringComparison.Ordinal))), $"COPY {source}: .dockerignore leaves it out");
             }
         }
     }
@@ -108,7 +109,8 @@ public sealed partial class ImageTests
         {
             Assert.All(service.Items("ports"), port => Assert.StartsWith("127.0.0.1:", $"{port}", StringComparison.Ordinal));
             Assert.True(service.Items("cap_drop").Contains("ALL"), $"{name} keeps capabilities");
-            Assert.All(service.Items("volumes").Select(volume => $"{volume}").Where(volume => volume[0] == '.'), volume => Assert.True(Path.Exists(Repository.In(volume.Split(':')[0])), $"{name} mounts {volume}, which is not there"));
+            Assert.All(service.Items("volumes").Select(volume => $"{volume}").Where(volume => volume[0] == '.'), volume =>
+                Assert.True(Path.Exists(Repository.In(volume.Split(':')[0])), $"{name} mounts {volume}, which is not there"));
         }
 
         foreach (var name in new[] { "tta", "tta-gpu" })
@@ -149,7 +151,8 @@ public sealed partial class ImageTests
     public async Task Nginx_ExampleIsValid()
     {
         using var folder = new TestFolder();
-        var (exitCode, printed) = await Repository.RunAsync(OtherProgram.Require("nginx", "nginx-light"), "-t", "-c", Repository.In("deploy/proxies/nginx.conf"), "-g", $"pid {folder.In("pid")}; error_log stderr;");
+        var (exitCode, printed) = await Repository.RunAsync(
+            OtherProgram.Require("nginx", "nginx-light"), "-t", "-c", Repository.In("deploy/proxies/nginx.conf"), "-g", $"pid {folder.In("pid")}; error_log stderr;");
 
         Assert.True(exitCode == 0, printed);
     }
@@ -177,7 +180,8 @@ public sealed partial class ImageTests
 
     // What an image or a service sets, read and validated as the server does at its start.
     private static IServiceProvider Settings(IReadOnlyDictionary<string, string> environment) =>
-        TtaHost.Build([.. environment.Where(variable => variable.Key.Contains("__", StringComparison.Ordinal)).Select(variable => $"--{variable.Key.Replace("__", ":", StringComparison.Ordinal)}={variable.Value}")]).Services;
+        TtaHost.Build([.. environment.Where(variable => variable.Key.Contains("__", StringComparison.Ordinal))
+            .Select(variable => $"--{variable.Key.Replace("__", ":", StringComparison.Ordinal)}={variable.Value}")]).Services;
 
     [GeneratedRegex("ProjectReference Include=\"([^\"]+)\"")]
     private static partial Regex Reference();

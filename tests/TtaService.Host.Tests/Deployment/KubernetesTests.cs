@@ -9,11 +9,14 @@ public sealed class KubernetesTests
 {
     private static string Installed => Repository.Read($"{Manifests.Folder}/install.yaml");
 
-    public static TheoryData<string> Files() => [.. Directory.EnumerateFiles(Repository.In(Manifests.Folder), "*.yaml", SearchOption.AllDirectories).Where(file => Path.GetFileName(file) != "kustomization.yaml").Select(file => Path.GetRelativePath(Repository.Root, file)).Order(StringComparer.Ordinal)];
+    public static TheoryData<string> Files() => [.. Directory.EnumerateFiles(Repository.In(Manifests.Folder), "*.yaml", SearchOption.AllDirectories)
+        .Where(file => Path.GetFileName(file) != "kustomization.yaml").Select(file => Path.GetRelativePath(Repository.Root, file)).Order(StringComparer.Ordinal)];
 
-    public static TheoryData<string> Overlays() => [.. Directory.EnumerateDirectories(Repository.In($"{Manifests.Folder}/overlays")).Select(folder => Path.GetRelativePath(Repository.Root, folder)).Order(StringComparer.Ordinal)];
+    public static TheoryData<string> Overlays() => [.. Directory.EnumerateDirectories(Repository.In($"{Manifests.Folder}/overlays"))
+        .Select(folder => Path.GetRelativePath(Repository.Root, folder)).Order(StringComparer.Ordinal)];
 
-    public static TheoryData<string> Components() => [.. Directory.EnumerateDirectories(Repository.In($"{Manifests.Folder}/components")).Select(Path.GetFileName).Order(StringComparer.Ordinal).OfType<string>()];
+    public static TheoryData<string> Components() =>
+        [.. Directory.EnumerateDirectories(Repository.In($"{Manifests.Folder}/components")).Select(Path.GetFileName).Order(StringComparer.Ordinal).OfType<string>()];
 
     [Theory]
     [MemberData(nameof(Files))]

@@ -28,8 +28,10 @@ internal sealed partial class ManifestPolicy
         _objects = objects;
         _workloads =
         [
-            .. objects.OfType<V1Deployment>().Select(deployment => new Workload(deployment.Metadata, deployment.Spec.Selector, deployment.Spec.Template, deployment.Spec.Replicas ?? 1, [])),
-            .. objects.OfType<V1StatefulSet>().Select(set => new Workload(set.Metadata, set.Spec.Selector, set.Spec.Template, set.Spec.Replicas ?? 1, [.. (set.Spec.VolumeClaimTemplates ?? []).Select(claim => claim.Metadata.Name)])),
+            .. objects.OfType<V1Deployment>()
+                .Select(deployment => new Workload(deployment.Metadata, deployment.Spec.Selector, deployment.Spec.Template, deployment.Spec.Replicas ?? 1, [])),
+            .. objects.OfType<V1StatefulSet>().Select(set => new Workload(
+                set.Metadata, set.Spec.Selector, set.Spec.Template, set.Spec.Replicas ?? 1, [.. (set.Spec.VolumeClaimTemplates ?? []).Select(claim => claim.Metadata.Name)])),
         ];
     }
 
@@ -64,12 +66,14 @@ internal sealed partial class ManifestPolicy
         foreach (var container in pod.Containers.Concat(pod.InitContainers ?? []))
         {
             var here = $"{name}/{container.Name}";
-            Require(container.SecurityContext is { AllowPrivilegeEscalation: false, ReadOnlyRootFilesystem: true } && container.SecurityContext.Capabilities.Drop.Contains("ALL"), $"{here}: more rights than it needs");
+            Require(container.SecurityContext is { AllowPrivilegeEscalation: false, ReadOnlyRootFilesystem: true } && container.SecurityContext.Capabilities.Drop.Contains("ALL"),
+                $"{here}: more rights than it needs");
             Require(Regex.IsMatch(container.Image, ":(?!latest$)[^:/]+$"), $"{here}: image {container.Image} has no fixed tag");
             Require(Quantity(container.Resources?.Limits, "memory") is > 0 && Quantity(container.Resources?.Requests, "cpu") is > 0, $"{here}: no memory limit, or no CPU request");
             foreach (var mount in container.VolumeMounts ?? [])
             {
-                Require((pod.Volumes ?? []).Any(volume => volume.Name == mount.Name) || workload.Claims.Contains(mount.Name), $"{here}: mounts {mount.Name}, which is no volume of the pod");
+                Require((pod.Volumes ?? []).Any(volume => volume.Name == mount.Name) || workload.Claims.Contains(mount.Name),
+                    $"{here}: mounts {mount.Name}, which is no volume of the pod");
             }
         }
 
@@ -77,7 +81,8 @@ internal sealed partial class ManifestPolicy
         {
             var here = $"{name}/{container.Name}";
             Require(container.ReadinessProbe is not null && container.LivenessProbe is not null, $"{here}: no readiness or no liveness probe");
-            Require(Quantity(container.Resources?.Limits, "memory") == Quantity(container.Resources?.Requests, "memory"), $"{here}: the memory it may use is not the memory it is given");
+            Require(Quantity(container.Resources?.Limits, "memory") == Quantity(container.Resources?.Requests, "memory"),
+                $"{here}: the memory it may use is not the memory it is given");
             Require(Quantity(container.Resources?.Limits, "cpu") is null, $"{here}: a CPU limit throttles forward passes");
         }
     }
@@ -114,8 +119,10 @@ internal sealed partial class ManifestPolicy
         var grace = TimeSpan.FromSeconds(pod.TerminationGracePeriodSeconds ?? 30);
         var preStop = TimeSpan.FromSeconds(container.Lifecycle?.PreStop?.Sleep?.Seconds ?? 0);
         Require(preStop > TimeSpan.Zero, "no preStop sleep: calls end while the pod is still an endpoint");
-        Require(grace > preStop + server.ShutdownTimeout + store.StopTimeout, $"the pod is killed after {grace}, its stop may take {preStop} + {server.ShutdownTimeout} + {store.StopTimeout}");
-        Require(container.Ports.Any(port => port.Name == "grpc" && port.ContainerPort == server.GrpcPort) && container.Ports.Any(port => port.Name == "http" && port.ContainerPort == server.HttpPort), "the container's ports are not those that the service listens on");
+        Require(grace > preStop + server.ShutdownTimeout + store.StopTimeout,
+            $"the pod is killed after {grace}, its stop may take {preStop} + {server.ShutdownTimeout} + {store.StopTimeout}");
+        Require(container.Ports.Any(port => port.Name == "grpc" && port.ContainerPort == server.GrpcPort)
+            && container.Ports.Any(port => port.Name == "http" && port.ContainerPort == server.HttpPort), "the container's ports are not those that the service listens on");
         Require(server.Address is "*" or "0.0.0.0" or "::", $"Server:Address is {server.Address}: nothing outside the pod reaches it");
         CheckProbe(container.StartupProbe, "readiness", server.GrpcPort);
         CheckProbe(container.ReadinessProbe, "readiness", server.GrpcPort);
@@ -124,11 +131,17 @@ internal sealed partial class ManifestPolicy
         var scaled = workload.Replicas > 1 || _objects.OfType<V2HorizontalPodAutoscaler>().Any() || Custom("ScaledObject").Any();
         Require(!scaled || store.Kind == StoreKind.Redis, $"several replicas with Store:Kind={store.Kind}: a stream that moves starts anew");
         Require(!scaled || settings.GetValueOrDefault("Store:Replica") == FromThePod, "several replicas need a name each: Store__Replica from metadata.name");
-        Require(store.Kind != StoreKind.File || container.VolumeMounts.Any(mount => store.Path.StartsWith(mount.MountPath, StringComparison.Ordinal)), $"Store:Path is {store.Path}, which is on no volume");
+        Require(store.Kind != StoreKind.File || container.VolumeMounts.Any(mount => store.Path.StartsWith(mount.MountPath, StringComparison.Ordinal)),
+            $"Store:Path is {store.Path}, which is on no volume");
         Require(store.Kind != StoreKind.Redis || Reaches(workload, store.RedisConfiguration!), $"no NetworkPolicy lets the service reach {store.RedisConfiguration}");
-        Require((Quantity(container.Resources.Limits, "nvidia.com/gpu") > 0) == models.Device.StartsWith("cuda", StringComparison.Ordinal), $"Models:Device is {models.Device}, and nvidia.com/gpu does not fit it");
-        Require(int.TryParse(settings.GetValueOrDefault("DOTNET_GCHeapHardLimitPercent", "0x4B").Replace("0x", string.Empty, StringComparison.Ordinal), NumberStyles.HexNumber, CultureInfo.InvariantCulture, out var heap) && heap is >= 20 and <= 60, "the managed heap may take so much of the limit that libtorch has no room (DOTNET_GCHeapHardLimitPercent, hexadecimal)");
-        Require(container.SecurityContext.ReadOnlyRootFilesystem != true || container.VolumeMounts.Any(mount => mount.MountPath == "/tmp"), "no /tmp on a read-only root file system");
+        Require((Quantity(container.Resources.Limits, "nvidia.com/gpu") > 0) == models.Device.StartsWith("cuda", StringComparison.Ordinal),
+            $"Models:Device is {models.Device}, and nvidia.com/gpu does not fit it");
+        var limit = settings.GetValueOrDefault("DOTNET_GCHeapHardLimitPercent", "0x4B").Replace("0x", string.Empty, StringComparison.Ordinal);
+        Require(
+            int.TryParse(limit, NumberStyles.HexNumber, CultureInfo.InvariantCulture, out var heap) && heap is >= 20 and <= 60,
+            "the managed heap may take so much of the limit that libtorch has no room (DOTNET_GCHeapHardLimitPercent, hexadecimal)");
+        Require(
+            container.SecurityContext.ReadOnlyRootFilesystem != true || container.VolumeMounts.Any(mount => mount.MountPath == "/tmp"), "no /tmp on a read-only root file system");
     }
 
     private const string FromThePod = "pod-0";
@@ -143,7 +156,8 @@ internal sealed partial class ManifestPolicy
         {
             { Value: { } value } => value,
             { ValueFrom.FieldRef.FieldPath: "metadata.name" } => FromThePod,
-            { ValueFrom.SecretKeyRef: { } reference } => _objects.OfType<V1Secret>().SingleOrDefault(secret => secret.Metadata.Name == reference.Name)?.StringData.TryGetValue(reference.Key, out var value) == true ? value : Missing(variable),
+            { ValueFrom.SecretKeyRef: { } reference } => _objects.OfType<V1Secret>()
+                .SingleOrDefault(secret => secret.Metadata.Name == reference.Name)?.StringData.TryGetValue(reference.Key, out var value) == true ? value : Missing(variable),
             _ => Missing(variable),
         });
 
@@ -159,11 +173,14 @@ internal sealed partial class ManifestPolicy
         var target = _objects.OfType<V1Service>().SingleOrDefault(service => service.Metadata.Name == address[0]);
         var port = int.Parse(address[1], CultureInfo.InvariantCulture);
         return target is not null && target.Spec.Ports.Any(offered => offered.Port == port)
-            && _objects.OfType<V1NetworkPolicy>().Any(policy => Matches(policy.Spec.PodSelector, from.Labels) && (policy.Spec.Egress ?? []).Any(rule => Allows(rule.Ports, port) && (rule.To ?? []).Any(to => Matches(to.PodSelector, target.Spec.Selector))))
-            && _objects.OfType<V1NetworkPolicy>().Any(policy => Matches(policy.Spec.PodSelector, target.Spec.Selector) && (policy.Spec.Ingress ?? []).Any(rule => Allows(rule.Ports, port) && (rule.FromProperty ?? []).Any(source => Matches(source.PodSelector, from.Labels))));
+            && _objects.OfType<V1NetworkPolicy>().Any(policy => Matches(policy.Spec.PodSelector, from.Labels)
+                && (policy.Spec.Egress ?? []).Any(rule => Allows(rule.Ports, port) && (rule.To ?? []).Any(to => Matches(to.PodSelector, target.Spec.Selector))))
+            && _objects.OfType<V1NetworkPolicy>().Any(policy => Matches(policy.Spec.PodSelector, target.Spec.Selector)
+                && (policy.Spec.Ingress ?? []).Any(rule => Allows(rule.Ports, port) && (rule.FromProperty ?? []).Any(source => Matches(source.PodSelector, from.Labels))));
     }
 
-    private static bool Allows(IList<V1NetworkPolicyPort>? ports, int port) => ports is null || ports.Any(allowed => allowed.Port is null || allowed.Port.Value == port.ToString(CultureInfo.InvariantCulture));
+    private static bool Allows(IList<V1NetworkPolicyPort>? ports, int port) =>
+        ports is null || ports.Any(allowed => allowed.Port is null || allowed.Port.Value == port.ToString(CultureInfo.InvariantCulture));
 
     // Everything that points at pods, ports or objects points at some.
     private void CheckSelectors()
@@ -183,14 +200,16 @@ internal sealed partial class ManifestPolicy
             Require(behind.Count == 1, $"Service {service.Metadata.Name} selects {behind.Count} workloads");
             foreach (var port in service.Spec.Ports)
             {
-                Require(behind.All(workload => workload.Template.Spec.Containers.SelectMany(container => container.Ports).Any(offered => offered.Name == port.TargetPort.Value && offered.ContainerPort == port.Port)), $"Service {service.Metadata.Name}: port {port.Port} leads to {port.TargetPort.Value}, which the pods do not have");
+                Require(behind.All(workload => workload.Template.Spec.Containers.SelectMany(container => container.Ports).Any(offered => offered.Name == port.TargetPort.Value
+                    && offered.ContainerPort == port.Port)), $"Service {service.Metadata.Name}: port {port.Port} leads to {port.TargetPort.Value}, which the pods do not have");
             }
         }
 
         foreach (var policy in _objects.OfType<V1NetworkPolicy>())
         {
             Require(_workloads.Any(workload => Matches(policy.Spec.PodSelector, workload.Labels)), $"NetworkPolicy {policy.Metadata.Name} selects no pods");
-            var ports = _workloads.Where(workload => Matches(policy.Spec.PodSelector, workload.Labels)).SelectMany(workload => workload.Template.Spec.Containers).SelectMany(container => container.Ports).Select(port => port.ContainerPort.ToString(CultureInfo.InvariantCulture)).ToList();
+            var ports = _workloads.Where(workload => Matches(policy.Spec.PodSelector, workload.Labels)).SelectMany(workload => workload.Template.Spec.Containers)
+                .SelectMany(container => container.Ports).Select(port => port.ContainerPort.ToString(CultureInfo.InvariantCulture)).ToList();
             foreach (var port in (policy.Spec.Ingress ?? []).SelectMany(rule => rule.Ports))
             {
                 Require(ports.Contains(port.Port.Value), $"NetworkPolicy {policy.Metadata.Name} opens port {port.Port.Value}, on which nothing listens");
@@ -199,7 +218,8 @@ internal sealed partial class ManifestPolicy
 
         foreach (var workload in _workloads)
         {
-            Require(_objects.OfType<V1NetworkPolicy>().Any(policy => Matches(policy.Spec.PodSelector, workload.Labels) && policy.Spec.PolicyTypes.Contains("Ingress") && policy.Spec.PolicyTypes.Contains("Egress")), $"{workload.Metadata.Name}: no NetworkPolicy closes it by default");
+            Require(_objects.OfType<V1NetworkPolicy>().Any(policy => Matches(policy.Spec.PodSelector, workload.Labels) && policy.Spec.PolicyTypes.Contains("Ingress")
+                && policy.Spec.PolicyTypes.Contains("Egress")), $"{workload.Metadata.Name}: no NetworkPolicy closes it by default");
         }
 
         foreach (var budget in _objects.OfType<V1PodDisruptionBudget>())
@@ -215,11 +235,13 @@ internal sealed partial class ManifestPolicy
         {
             var target = scaler.Spec.ScaleTargetRef;
             targets.Add(target.Name);
-            Require(_objects.OfType<V1Deployment>().Any(deployment => deployment.Metadata.Name == target.Name && target.Kind == "Deployment" && target.ApiVersion == "apps/v1"), $"HorizontalPodAutoscaler {scaler.Metadata.Name} scales {target.Kind} {target.Name}, which is not there");
+            Require(_objects.OfType<V1Deployment>().Any(deployment => deployment.Metadata.Name == target.Name && target.Kind == "Deployment" && target.ApiVersion == "apps/v1"),
+                $"HorizontalPodAutoscaler {scaler.Metadata.Name} scales {target.Kind} {target.Name}, which is not there");
             Require(scaler.Spec.MinReplicas < scaler.Spec.MaxReplicas, $"HorizontalPodAutoscaler {scaler.Metadata.Name} has no room");
             foreach (var metric in scaler.Spec.Metrics)
             {
-                Require(metric.Pods is { } pods && Metrics.Contains(pods.Metric.Name), $"HorizontalPodAutoscaler {scaler.Metadata.Name}: {metric.Pods?.Metric.Name} is no metric of the service");
+                Require(metric.Pods is { } pods && Metrics.Contains(pods.Metric.Name),
+                    $"HorizontalPodAutoscaler {scaler.Metadata.Name}: {metric.Pods?.Metric.Name} is no metric of the service");
             }
         }
 
@@ -240,24 +262,31 @@ internal sealed partial class ManifestPolicy
         {
             var selected = _objects.OfType<V1Service>().Where(service => Selects(monitor.At("spec", "selector"), service.Metadata.Labels)).ToList();
             // Two services of the same pods would count every pod twice; the alerts ask for job="tta", which is the service's name.
-            Require(selected is [{ Metadata.Name: Service }], $"ServiceMonitor selects the services {string.Join(", ", selected.Select(service => service.Metadata.Name))}, not tta alone");
+            Require(selected is [{ Metadata.Name: Service }],
+                $"ServiceMonitor selects the services {string.Join(", ", selected.Select(service => service.Metadata.Name))}, not tta alone");
             foreach (var endpoint in monitor.Items("spec", "endpoints"))
             {
-                Require(selected.All(service => service.Spec.Ports.Any(port => port.Name == endpoint.Text("port"))) && endpoint.Text("port") == "http" && endpoint.Text("path") == "/metrics", "ServiceMonitor does not scrape /metrics of the port http");
+                Require(selected.All(service => service.Spec.Ports.Any(port => port.Name == endpoint.Text("port"))) && endpoint.Text("port") == "http"
+                    && endpoint.Text("path") == "/metrics", "ServiceMonitor does not scrape /metrics of the port http");
             }
         }
 
         foreach (var route in Custom("GRPCRoute"))
         {
             var rules = route.Items("spec", "rules").ToList();
-            Require(rules.SelectMany(rule => rule.Items("backendRefs")).All(backend => _objects.OfType<V1Service>().Any(service => service.Metadata.Name == backend.Text("name") && service.Spec.Ports.Any(port => $"{port.Port}" == backend.Text("port") && port.AppProtocol == "kubernetes.io/h2c"))), "GRPCRoute leads to no HTTP/2 port of a service");
+            Require(
+                rules.SelectMany(rule => rule.Items("backendRefs")).All(backend => _objects.OfType<V1Service>().Any(service =>
+                    service.Metadata.Name == backend.Text("name")
+                    && service.Spec.Ports.Any(port => $"{port.Port}" == backend.Text("port") && port.AppProtocol == "kubernetes.io/h2c"))),
+                "GRPCRoute leads to no HTTP/2 port of a service");
             var served = rules.SelectMany(rule => rule.Items("matches")).Select(match => match.Text("method", "service")).ToList();
             Require(served.Count > 0 && served.All(GrpcServices.Contains), $"GRPCRoute: {string.Join(", ", served.Except(GrpcServices))} is no gRPC service of tta");
         }
 
         foreach (var policy in Custom("BackendTrafficPolicy"))
         {
-            Require(policy.Items("spec", "targetRefs").All(target => Custom(target.Text("kind")).Any(route => route.Text("metadata", "name") == target.Text("name"))), "BackendTrafficPolicy is for a route that is not there");
+            Require(policy.Items("spec", "targetRefs").All(target => Custom(target.Text("kind")).Any(route => route.Text("metadata", "name") == target.Text("name"))),
+                "BackendTrafficPolicy is for a route that is not there");
             Require(policy.Text("spec", "loadBalancer", "consistentHash", "header", "name") == "x-tta-stream", "BackendTrafficPolicy does not hash on x-tta-stream");
         }
     }
@@ -277,13 +306,15 @@ internal sealed partial class ManifestPolicy
 
     private IEnumerable<object> Custom(string kind) => _objects.Where(thing => thing is IDictionary<object, object> && thing.Text("kind") == kind);
 
-    private static decimal? Quantity(IDictionary<string, ResourceQuantity>? quantities, string name) => quantities is not null && quantities.TryGetValue(name, out var quantity) ? quantity.ToDecimal() : null;
+    private static decimal? Quantity(IDictionary<string, ResourceQuantity>? quantities, string name) =>
+        quantities is not null && quantities.TryGetValue(name, out var quantity) ? quantity.ToDecimal() : null;
 
     private static bool Matches(V1LabelSelector? selector, IDictionary<string, string> labels) =>
         selector is not null && (selector.MatchLabels ?? new Dictionary<string, string>()).All(labels.Contains);
 
     private static bool Selects(object? selector, IDictionary<string, string> labels) =>
-        (selector.At("matchLabels") as IDictionary<object, object> ?? new Dictionary<object, object>()).All(label => labels.TryGetValue($"{label.Key}", out var value) && value == $"{label.Value}")
+        (selector.At("matchLabels") as IDictionary<object, object> ?? new Dictionary<object, object>())
+            .All(label => labels.TryGetValue($"{label.Key}", out var value) && value == $"{label.Value}")
         && selector.Items("matchExpressions").All(expression => expression.Text("operator") == "DoesNotExist" && !labels.ContainsKey(expression.Text("key")));
 
     [GeneratedRegex("tta_[a-z_]+")]

@@ -28,10 +28,12 @@ public sealed class PublishedTests(PublishedTree tree) : IClassFixture<Published
     public void Bom_ListsEveryPackageOfTheTree()
     {
         using var bom = JsonDocument.Parse(File.ReadAllText(Path.Combine(tree.Path, "sbom.cdx.json")));
-        var listed = bom.RootElement.GetProperty("components").EnumerateArray().Select(component => $"{component.GetProperty("name").GetString()}/{component.GetProperty("version").GetString()}").ToHashSet(StringComparer.OrdinalIgnoreCase);
+        var listed = bom.RootElement.GetProperty("components").EnumerateArray()
+            .Select(component => $"{component.GetProperty("name").GetString()}/{component.GetProperty("version").GetString()}").ToHashSet(StringComparer.OrdinalIgnoreCase);
         using var dependencies = JsonDocument.Parse(File.ReadAllText(Path.Combine(tree.Path, "tta.deps.json")));
         var shipped = dependencies.RootElement.GetProperty("targets").EnumerateObject().SelectMany(target => target.Value.EnumerateObject())
-            .Where(library => Assets.Any(kind => library.Value.TryGetProperty(kind, out var files) && files.EnumerateObject().Any(file => File.Exists(Path.Combine(tree.Path, Path.GetFileName(file.Name))))))
+            .Where(library => Assets.Any(kind => library.Value.TryGetProperty(kind, out var files)
+                && files.EnumerateObject().Any(file => File.Exists(Path.Combine(tree.Path, Path.GetFileName(file.Name))))))
             .Select(library => library.Name).Where(name => !name.StartsWith("tta/", StringComparison.Ordinal) && !name.StartsWith("TtaService", StringComparison.Ordinal)).ToList();
 
         Assert.Contains(shipped, name => name.StartsWith("libtorch-cpu", StringComparison.Ordinal));
@@ -72,14 +74,17 @@ public sealed class PublishedTests(PublishedTree tree) : IClassFixture<Published
         });
         var took = Stopwatch.GetElapsedTime(began);
         using var process = Process.GetProcessById(server.Id);
-        TestContext.Current.TestOutputHelper!.WriteLine($"figure: start to ready {took.TotalSeconds:0.00} s, CPU time {process.TotalProcessorTime.TotalSeconds:0.00} s, resident {process.WorkingSet64 >> 20} MiB");
-        Assert.Contains($"Uid:\t{User}\t{User}\t{User}\t{User}", await File.ReadAllTextAsync($"/proc/{server.Id}/status", TestContext.Current.CancellationToken), StringComparison.Ordinal);
+        TestContext.Current.TestOutputHelper!.WriteLine(
+            $"figure: start to ready {took.TotalSeconds:0.00} s, CPU time {process.TotalProcessorTime.TotalSeconds:0.00} s, resident {process.WorkingSet64 >> 20} MiB");
+        Assert.Contains(
+            $"Uid:\t{User}\t{User}\t{User}\t{User}", await File.ReadAllTextAsync($"/proc/{server.Id}/status", TestContext.Current.CancellationToken), StringComparison.Ordinal);
         // The clock depends on what else the machine does; its processors' time less.
         Assert.True(process.TotalProcessorTime < TimeSpan.FromSeconds(5), $"the start took {process.TotalProcessorTime} of CPU time");
 
         using (var channel = GrpcChannel.ForAddress($"http://127.0.0.1:{grpcPort}"))
         {
-            await using var camera = await AdaptationStream.OpenAsync(channel.CreateCallInvoker(), new OpenStream { Stream = "camera" }, cancel: TestContext.Current.CancellationToken);
+            await using var camera = await AdaptationStream.OpenAsync(
+                channel.CreateCallInvoker(), new OpenStream { Stream = "camera" }, cancel: TestContext.Current.CancellationToken);
             var reply = await camera.StepAsync([TestFrames.Encoded(TestFrames.File(1, SKEncodedImageFormat.Jpeg))], cancel: TestContext.Current.CancellationToken);
             Assert.Equal(1, reply.Step);
         }

@@ -21,7 +21,8 @@ public sealed class PublishedTree : IAsyncLifetime
         _folder = new TestFolder();
         IsStripped = File.Exists("/usr/bin/strip");
         var configuration = AppContext.BaseDirectory.Contains("/debug", StringComparison.Ordinal) ? "Debug" : "Release";
-        var (exitCode, printed) = await Repository.RunAsync("dotnet", "publish", "src/TtaService.Host", "-c", configuration, "--no-build", "-o", Path, $"-p:StripLibTorch={IsStripped}", "-p:WriteBom=true");
+        var (exitCode, printed) = await Repository.RunAsync(
+            "dotnet", "publish", "src/TtaService.Host", "-c", configuration, "--no-build", "-o", Path, $"-p:StripLibTorch={IsStripped}", "-p:WriteBom=true");
         Assert.True(exitCode == 0, printed);
         // As in an image: everyone reads it, nobody writes it.
         await Repository.RunAsync("chmod", "555", Path);

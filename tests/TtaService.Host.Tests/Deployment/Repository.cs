@@ -20,5 +20,6 @@ internal static class Repository
     }
 
     private static string FindRoot(string folder) =>
-        File.Exists(Path.Combine(folder, "TtaService.sln")) ? folder : FindRoot(Path.GetDirectoryName(folder) ?? throw new InvalidOperationException("no TtaService.sln above the tests"));
+        File.Exists(Path.Combine(folder, "TtaService.sln")) ? folder
+            : FindRoot(Path.GetDirectoryName(folder) ?? throw new InvalidOperationException("no TtaService.sln above the tests"));
 }

@@ -17,7 +17,8 @@ public sealed class CalibrateCommandTests : IDisposable
     public async Task Calibrate_Sample_WritesWhatTheMonitorReads()
     {
         var file = Path.Combine(_folder, DriftReference.FileName);
-        var run = await TtaRun.Of("calibrate", "--model", "fashion-mnist", "--first", "900", "--stream-length", "300", "--batch-size", "20", "--method", "source,ema", "--output", file);
+        var run = await TtaRun.Of(
+            "calibrate", "--model", "fashion-mnist", "--first", "900", "--stream-length", "300", "--batch-size", "20", "--method", "source,ema", "--output", file);
 
         Assert.Equal("", run.Error);
         Assert.Contains(run.Lines, line => line.StartsWith("layer3.1.bn2", StringComparison.Ordinal));
@@ -38,7 +39,8 @@ public sealed class CalibrateCommandTests : IDisposable
     {
         var file = Path.Combine(_folder, DriftReference.FileName);
         (await TtaRun.Of("calibrate", "--model", "fashion-mnist", "--first", "100", "--output", file)).AssertRefused(CommandException.Failure, "100 frames", "256");
-        (await TtaRun.Of("calibrate", "--model", "fashion-mnist", "--first", "300", "--batch-size", "1", "--method", "tbn", "--output", file)).AssertRefused(CommandException.Failure, "tbn", "batch size");
+        (await TtaRun.Of("calibrate", "--model", "fashion-mnist", "--first", "300", "--batch-size", "1", "--method", "tbn", "--output", file))
+            .AssertRefused(CommandException.Failure, "tbn", "batch size");
         (await TtaRun.Of("calibrate", "--model", "fashion-mnist", "--method", "ema,ema{momentum=0.1}", "--output", file)).AssertRefused(CommandException.Usage, "twice");
         Assert.False(File.Exists(file));
     }
@@ -63,8 +65,10 @@ public sealed class CalibrateCommandTests : IDisposable
         Assert.Equal((200, 10, 13), (read.Frames, read.Classes, read.Sites.Count));
 
         File.WriteAllBytes(Path.Combine(frames, "0150.png"), [1, 2, 3]);
-        (await TtaRun.Of("calibrate", "--model", "fashion-mnist", "--data", frames, "--only", "calibration", "--output", drift)).AssertRefused(CommandException.Failure, "0150.png");
-        (await TtaRun.Of("calibrate", "--model", "fashion-mnist", "--data", frames, "--first", "50", "--only", "calibration", "--output", drift)).AssertRefused(CommandException.Failure, "64 frames and more, there are 50");
+        (await TtaRun.Of("calibrate", "--model", "fashion-mnist", "--data", frames, "--only", "calibration", "--output", drift))
+            .AssertRefused(CommandException.Failure, "0150.png");
+        (await TtaRun.Of("calibrate", "--model", "fashion-mnist", "--data", frames, "--first", "50", "--only", "calibration", "--output", drift))
+            .AssertRefused(CommandException.Failure, "64 frames and more, there are 50");
         Assert.Equal(read.Created, ModelCalibration.Read(calibration).Created);
     }
 
@@ -82,7 +86,8 @@ public sealed class CalibrateCommandTests : IDisposable
 
         var before = await TtaRun.Of("inspect", folder);
         Assert.Equal(3, before.Lines.Count(line => line.Contains("virtual, not calibrated", StringComparison.Ordinal)));
-        Assert.Contains(before.Lines, line => line.StartsWith("Nothing adapts: ", StringComparison.Ordinal) && line.Contains("3 places where BatchNorm was folded can adapt: run `tta calibrate --model MODEL --data FOLDER`", StringComparison.Ordinal));
+        Assert.Contains(before.Lines, line => line.StartsWith("Nothing adapts: ", StringComparison.Ordinal)
+            && line.Contains("3 places where BatchNorm was folded can adapt: run `tta calibrate --model MODEL --data FOLDER`", StringComparison.Ordinal));
         Assert.Contains(before.Lines, line => line == "method   source");
 
         var run = await TtaRun.Of("calibrate", "--model", folder, "--data", frames, "--only", "calibration");
@@ -99,7 +104,8 @@ public sealed class CalibrateCommandTests : IDisposable
         var written = await File.ReadAllBytesAsync(file, TestContext.Current.CancellationToken);
         File.WriteAllBytes(Path.Combine(frames, "033.png"), [1, 2, 3]);
         (await TtaRun.Of("calibrate", "--model", folder, "--data", frames, "--only", "calibration")).AssertRefused(CommandException.Failure, "033.png");
-        (await TtaRun.Of("calibrate", "--model", folder, "--data", frames, "--first", "30", "--only", "calibration")).AssertRefused(CommandException.Failure, "64 frames and more, there are 30");
+        (await TtaRun.Of("calibrate", "--model", folder, "--data", frames, "--first", "30", "--only", "calibration"))
+            .AssertRefused(CommandException.Failure, "64 frames and more, there are 30");
         Assert.Equal(written, await File.ReadAllBytesAsync(file, TestContext.Current.CancellationToken));
         File.Copy(Path.Combine(AppContext.BaseDirectory, "models", "fashion-mnist", ModelCalibration.FileName), file, overwrite: true);
         (await TtaRun.Of("inspect", folder)).AssertRefused(CommandException.Failure, file, "belongs to model", "tta calibrate");

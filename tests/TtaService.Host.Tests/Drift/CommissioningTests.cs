@@ -45,7 +45,8 @@ public sealed class CommissioningTests : IDisposable
 
         var read = ModelCalibration.Read(_calibration);
         Assert.Equal((80, 5, 3), (read.Frames, read.Classes, read.Sites.Count));
-        Assert.Equal([ModelCalibration.FileName, "model.json", "model.onnx"], Directory.GetFiles(Path.GetDirectoryName(_calibration)!).Select(Path.GetFileName).Order(StringComparer.Ordinal));
+        Assert.Equal([ModelCalibration.FileName, "model.json", "model.onnx"],
+            Directory.GetFiles(Path.GetDirectoryName(_calibration)!).Select(Path.GetFileName).Order(StringComparer.Ordinal));
         await using var next = await StartAsync();
         var model = await next.Models.GetModelAsync(new GetModelRequest { Name = "plain" });
         Assert.Equal(["virtual", "virtual", "virtual"], model.Sites.Select(site => site.Kind));
@@ -101,7 +102,8 @@ public sealed class CommissioningTests : IDisposable
         await StepAsync(host, 0, new Method { Name = "source" });
         using var channel = host.Connect();
 
-        var refused = await Assert.ThrowsAsync<RpcException>(() => LastAsync(new CalibrationService.CalibrationServiceClient(channel), new CommissionStreamRequest { Stream = stream, Frames = frames, Every = every }));
+        var refused = await Assert.ThrowsAsync<RpcException>(
+            () => LastAsync(new CalibrationService.CalibrationServiceClient(channel), new CommissionStreamRequest { Stream = stream, Frames = frames, Every = every }));
 
         Assert.Equal(status, refused.StatusCode);
         Assert.Contains(said, refused.Status.Detail, StringComparison.Ordinal);

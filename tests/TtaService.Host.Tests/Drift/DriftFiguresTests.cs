@@ -25,14 +25,16 @@ public sealed class DriftFiguresTests(ITestOutputHelper output)
         var interval = method == "source" ? 8 : 32;
         var clean = Enumerable.Range(0, 3).SelectMany(i => Levels(demo.Follow(method, demo.Stream(i), 8, interval))).ToList();
         var above = clean.Count(sweep => sweep.Level >= DriftLevel.Warning);
-        output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{method}, clean: {above} of {clean.Count} sweeps at the warning level, {clean.Count(sweep => sweep.Score >= 1)} at its score, mean {clean.Average(sweep => sweep.Score):0.00}, largest {clean.Max(sweep => sweep.Score):0.00}"));
+        output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{method}, clean: {above} of {clean.Count} sweeps at the warning level, {clean.Count(
+            sweep => sweep.Score >= 1)} at its score, mean {clean.Average(sweep => sweep.Score):0.00}, largest {clean.Max(sweep => sweep.Score):0.00}"));
         var noticed = 0;
         for (var corruption = 0; corruption < Corruption.All.Count; corruption++)
         {
             var stream = demo.Stream(corruption % 3).Take(FramesToNotice).Select(sample => sample with { Domain = corruption + 1 }).ToArray();
             var sweeps = Levels(demo.Follow(method, stream, 8, interval)).ToList();
             noticed += sweeps.Any(sweep => sweep.Level >= DriftLevel.Warning) ? 1 : 0;
-            output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{method}, {Corruption.All[corruption].Name}: {sweeps.Max(sweep => sweep.Level)}, score {sweeps.Min(sweep => sweep.Score):0.00} to {sweeps.Max(sweep => sweep.Score):0.00}"));
+            output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{method}, {Corruption.All[corruption].Name}: {sweeps.Max(
+                sweep => sweep.Level)}, score {sweeps.Min(sweep => sweep.Score):0.00} to {sweeps.Max(sweep => sweep.Score):0.00}"));
         }
 
         Assert.True(above <= 0.02 * clean.Count, $"{above} of {clean.Count} clean sweeps are at the warning level");

@@ -57,7 +57,8 @@ public sealed class DriftServiceTests
         var steady = await GetAsync(host, "steady");
         Assert.Equal(DriftLevel.Normal, steady.Level);
 
-        await WaitAsync(() => updates.Any(update => update.Level?.Stream.Level == DriftLevel.Critical) && updates.Any(update => update.Domain is not null) && updates.Count(update => update.Summary is not null) >= 13);
+        await WaitAsync(() => updates.Any(update => update.Level?.Stream.Level == DriftLevel.Critical)
+            && updates.Any(update => update.Domain is not null) && updates.Count(update => update.Summary is not null) >= 13);
         Assert.All(updates.Where(update => update.Level is { } change && change.Stream.Level > DriftLevel.Normal), update => Assert.Equal("camera", update.Level.Stream.Stream));
         Assert.All(updates.Where(update => update.Domain is not null), update => Assert.Equal("camera", update.Domain.Stream.Stream));
         var summary = updates.Last(update => update.Summary is not null).Summary;
@@ -160,7 +161,8 @@ public sealed class DriftServiceTests
 
     private static Task SweepAsync(TestHost host) => host.Host.Services.GetRequiredService<DriftPublisher>().SweepAsync();
 
-    private static Task SendAsync(TestHost host, string stream, int step, string? corruption, string? method = null) => FashionCamera.SendAsync(host, stream, step, corruption, method);
+    private static Task SendAsync(TestHost host, string stream, int step, string? corruption, string? method = null) =>
+        FashionCamera.SendAsync(host, stream, step, corruption, method);
 
     private static System.Collections.Concurrent.ConcurrentQueue<DriftUpdate> Collect(AsyncServerStreamingCall<DriftUpdate> call)
     {

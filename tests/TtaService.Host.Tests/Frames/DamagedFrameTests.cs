@@ -3,21 +3,24 @@ using TtaService.Serving.Frames;
 
 namespace TtaService.Host.Tests.Frames;
 
-/// <summary>What is damaged is named, what is whole is taken. TTA_DAMAGES sets how many damages of each kind are made of each file, TTA_PICTURES names another folder of files.</summary>
+/// <summary>What is damaged is named, what is whole is taken. TTA_DAMAGES sets how many damages of each kind are made of each file, TTA_PICTURES names another folder of
+/// files.</summary>
 public sealed class DamagedFrameTests
 {
     private static readonly FrameOptions Refuse = new();
     private static readonly FrameOptions Answer = new() { Damaged = DamagedFrames.Answer };
     private static readonly int Trials = int.Parse(Environment.GetEnvironmentVariable("TTA_DAMAGES") ?? "12");
 
-    public static TheoryData<string> Files => [.. Directory.GetFiles(Pictures).Where(name => Path.GetExtension(name) is ".jpg" or ".png" or ".webp" && !name.Contains("arithmetic", StringComparison.Ordinal))];
+    public static TheoryData<string> Files =>
+        [.. Directory.GetFiles(Pictures).Where(name => Path.GetExtension(name) is ".jpg" or ".png" or ".webp" && !name.Contains("arithmetic", StringComparison.Ordinal))];
 
     public static TheoryData<string> Jpegs => ["photo.jpg", "photo.422.jpg", "photo.grey.jpg", "photo.progressive.jpg", "photo.restart.jpg", "wide.cmyk.jpg"];
 
     // Huffman codes find back, so of small damages many leave a valid file: a JPEG's within a few blocks, a lossless WebP's, which has more of them, within a few pixels.
     public static TheoryData<string, string> Damages =>
     [
-        .. (Pictures == Folder ? ["photo.jpg", "photo.422.jpg", "photo.grey.jpg", "photo.progressive.jpg", "photo.restart.jpg", "photo.png", "photo.webp", "photo.lossy.webp"] : Directory.GetFiles(Pictures))
+        .. (Pictures == Folder ? ["photo.jpg", "photo.422.jpg", "photo.grey.jpg", "photo.progressive.jpg", "photo.restart.jpg", "photo.png", "photo.webp", "photo.lossy.webp"]
+            : Directory.GetFiles(Pictures))
             .SelectMany(name => KindsOf(name), (name, kind) => (name, kind)),
     ];
 
@@ -100,7 +103,8 @@ public sealed class DamagedFrameTests
             }
         }
 
-        TestContext.Current.TestOutputHelper?.WriteLine($"{unseen.Count} of {Trials} unseen, {string.Join(' ', unseen.Select(mean => $"{mean:0.00}"))} levels, at {string.Join(' ', places)} of {whole.Length}");
+        TestContext.Current.TestOutputHelper?.WriteLine(
+            $"{unseen.Count} of {Trials} unseen, {string.Join(' ', unseen.Select(mean => $"{mean:0.00}"))} levels, at {string.Join(' ', places)} of {whole.Length}");
         Assert.InRange(unseen.Count(mean => mean > 1), 0, kind == "cut" ? 0 : 1 + (0.04 * Trials));
         Assert.InRange(unseen.Count, 0, 1 + (0.1 * Trials));
     }
@@ -265,7 +269,8 @@ public sealed class DamagedFrameTests
     }
 
     [Fact]
-    public void Decode_ArithmeticJpeg_IsRefusedByItsKind() => Assert.Contains("SOF9", Assert.Throws<FrameException>(() => Decode(File("photo.arithmetic.jpg"), Refuse)).Message, StringComparison.Ordinal);
+    public void Decode_ArithmeticJpeg_IsRefusedByItsKind() =>
+        Assert.Contains("SOF9", Assert.Throws<FrameException>(() => Decode(File("photo.arithmetic.jpg"), Refuse)).Message, StringComparison.Ordinal);
 
     [Theory]
     [InlineData("photo.jpg")]

@@ -80,7 +80,8 @@ public sealed class UnlearnedFrameTests
         Assert.Equal(reason is not null, before.AsSpan().SequenceEqual(after));
     }
 
-    /// <summary>A state that answers whatever it sees with one class is left within 100 frames, and the metric says so; the range is set so wide that it can be ruined at all.</summary>
+    /// <summary>A state that answers whatever it sees with one class is left within 100 frames, and the metric says so; the range is set so wide that it can be ruined at
+    /// all.</summary>
     [Theory]
     [InlineData("adaptive")]
     [InlineData("tbr")]
@@ -122,7 +123,8 @@ public sealed class UnlearnedFrameTests
 
         var told = watched.ResponseStream.Current.RolledBack;
         Assert.Equal(("camera", method, 3 + frames.IndexOf(0) + 1), (told.Stream, told.Method, told.Step));
-        using var page = System.Text.Json.JsonDocument.Parse(await new HttpClient().GetStringAsync(new Uri(host.Http, "api/v1/streams/camera"), TestContext.Current.CancellationToken));
+        using var page = System.Text.Json.JsonDocument.Parse(
+            await new HttpClient().GetStringAsync(new Uri(host.Http, "api/v1/streams/camera"), TestContext.Current.CancellationToken));
         Assert.Contains(page.RootElement.GetProperty("events").EnumerateArray(), item => item.GetProperty("rolledBack").GetBoolean());
         Assert.InRange(await ScoreAsync(host, "camera", 6000, 240, method), 0.85, 1);
     }
@@ -207,7 +209,8 @@ public sealed class UnlearnedFrameTests
         }
 
         Assert.Equal(("camera", "tiny", "frozen", 2), (Assert.Single(told).Stream, told[0].Model, told[0].Reason, told[0].Frames));
-        using var page = System.Text.Json.JsonDocument.Parse(await new HttpClient().GetStringAsync(new Uri(host.Http, "api/v1/streams/camera"), TestContext.Current.CancellationToken));
+        using var page = System.Text.Json.JsonDocument.Parse(
+            await new HttpClient().GetStringAsync(new Uri(host.Http, "api/v1/streams/camera"), TestContext.Current.CancellationToken));
         Assert.Equal(["frozen"], page.RootElement.GetProperty("events").EnumerateArray().Select(item => item.GetProperty("notLearned").GetString()).OfType<string>());
     }
 

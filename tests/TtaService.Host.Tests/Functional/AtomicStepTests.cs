@@ -118,7 +118,8 @@ public sealed class AtomicStepTests
         var before = await host.ExportAsync("camera");
         using (await host.OccupyBatcherAsync())
         {
-            var late = await Assert.ThrowsAsync<RpcException>(() => InferAsync(host, "camera", new CallOptions(deadline: TimeProvider.System.GetUtcNow().UtcDateTime.AddMilliseconds(300))));
+            var late = await Assert.ThrowsAsync<RpcException>(
+                () => InferAsync(host, "camera", new CallOptions(deadline: TimeProvider.System.GetUtcNow().UtcDateTime.AddMilliseconds(300))));
             Assert.Equal(StatusCode.DeadlineExceeded, late.StatusCode);
             await host.UntilAsync("camera", session => session.Waiting.PendingSteps == 0);
         }
@@ -135,8 +136,10 @@ public sealed class AtomicStepTests
         await call.StepAsync(1, TestFrames.Tensor(1));
         using (await host.OccupyBatcherAsync())
         {
-            await call.WriteAsync(new StreamInferRequest { Step = new StepRequest { Sequence = 2, Timeout = Duration.FromTimeSpan(TimeSpan.FromMilliseconds(40)), Frames = { TestFrames.Tensor(2) } } });
-            await call.WriteAsync(new StreamInferRequest { Step = new StepRequest { Sequence = 3, Timeout = Duration.FromTimeSpan(TimeSpan.FromMilliseconds(60)), Frames = { TestFrames.Tensor(3) } } });
+            await call.WriteAsync(new StreamInferRequest { Step = new StepRequest { Sequence = 2,
+                Timeout = Duration.FromTimeSpan(TimeSpan.FromMilliseconds(40)), Frames = { TestFrames.Tensor(2) } } });
+            await call.WriteAsync(new StreamInferRequest { Step = new StepRequest { Sequence = 3,
+                Timeout = Duration.FromTimeSpan(TimeSpan.FromMilliseconds(60)), Frames = { TestFrames.Tensor(3) } } });
             await host.UntilAsync("camera", session => session.Waiting.PendingSteps == 2 && session.Waiting.Work.All(work => work.Ready));
             clock.Advance(TimeSpan.FromMilliseconds(50));
         }
@@ -168,7 +171,8 @@ public sealed class AtomicStepTests
     }
 
     private static Task<InferReply> InferAsync(TestHost host, string stream, CallOptions options) => host.Adaptation.InferAsync(
-        new InferRequest { Open = new OpenStream { Stream = stream, Model = TestHost.Model }, Step = new StepRequest { Frames = { TestFrames.Tensor(2) } } }, options).ResponseAsync;
+        new InferRequest { Open = new OpenStream { Stream = stream, Model = TestHost.Model }, Step = new StepRequest { Frames = { TestFrames.Tensor(2) } } }, options)
+            .ResponseAsync;
 
     private static Frame[] BadFrames(string kind)
     {

@@ -17,44 +17,54 @@ public sealed class BadInputTests(ServerFixture server) : IClassFixture<ServerFi
     {
         ["no step"] = new(request => request.Step = null, StatusCode.InvalidArgument, "STEP_MISSING", "no step"),
         ["no frame"] = new(request => request.Step.Frames.Clear(), StatusCode.InvalidArgument, "FRAME_COUNT_OUT_OF_RANGE", "1 to 64"),
-        ["too many frames"] = new(request => request.Step.Frames.AddRange(Enumerable.Repeat(TestFrames.Tensor(1), 64)), StatusCode.InvalidArgument, "FRAME_COUNT_OUT_OF_RANGE", "not 65"),
+        ["too many frames"] = new(
+            request => request.Step.Frames.AddRange(Enumerable.Repeat(TestFrames.Tensor(1), 64)), StatusCode.InvalidArgument, "FRAME_COUNT_OUT_OF_RANGE", "not 65"),
         ["empty frame"] = Frames(StatusCode.InvalidArgument, "FRAME_EMPTY", "encoded, raw or tensor", new Frame()),
-        ["mixed kinds"] = Frames(StatusCode.InvalidArgument, "FRAME_KINDS_MIXED", "all images or all tensors", TestFrames.Tensor(1), TestFrames.Encoded(TestFrames.File(1, SKEncodedImageFormat.Png))),
+        ["mixed kinds"] = Frames(
+            StatusCode.InvalidArgument, "FRAME_KINDS_MIXED", "all images or all tensors", TestFrames.Tensor(1), TestFrames.Encoded(TestFrames.File(1, SKEncodedImageFormat.Png))),
         ["tensor cut short"] = Frames(StatusCode.InvalidArgument, "TENSOR_SIZE_WRONG", "[3,16,16] and 3068 bytes", TestFrames.Tensor([3, 16, 16], TestFrames.Values(1)[1..])),
         ["tensor of two axes"] = Frames(StatusCode.InvalidArgument, "TENSOR_SIZE_WRONG", "[48,16]", TestFrames.Tensor([48, 16], TestFrames.Values(1))),
         ["tensor of five axes"] = Frames(StatusCode.InvalidArgument, "TENSOR_SIZE_WRONG", "[1,1,3,16,16]", TestFrames.Tensor([1, 1, 3, 16, 16], TestFrames.Values(1))),
         ["tensor of negative extents"] = Frames(StatusCode.InvalidArgument, "TENSOR_SIZE_WRONG", "[3,-16,-16]", TestFrames.Tensor([3, -16, -16], TestFrames.Values(1))),
-        ["tensor of huge extents"] = Frames(StatusCode.InvalidArgument, "TENSOR_SIZE_WRONG", "2147483647", TestFrames.Tensor([int.MaxValue, int.MaxValue, int.MaxValue], TestFrames.Values(1))),
+        ["tensor of huge extents"] = Frames(
+            StatusCode.InvalidArgument, "TENSOR_SIZE_WRONG", "2147483647", TestFrames.Tensor([int.MaxValue, int.MaxValue, int.MaxValue], TestFrames.Values(1))),
         ["tensor whose size wraps around"] = Frames(StatusCode.InvalidArgument, "TENSOR_SIZE_WRONG", "65536", TestFrames.Tensor([65536, 65536, 1], [])),
-        ["tensors of two shapes"] = Frames(StatusCode.InvalidArgument, "TENSOR_SHAPES_DIFFER", "[3,8,8]", TestFrames.Tensor(1), TestFrames.Tensor([3, 8, 8], TestFrames.Values(1)[..192])),
+        ["tensors of two shapes"] = Frames(
+            StatusCode.InvalidArgument, "TENSOR_SHAPES_DIFFER", "[3,8,8]", TestFrames.Tensor(1), TestFrames.Tensor([3, 8, 8], TestFrames.Values(1)[..192])),
         ["tensor of another size"] = Frames(StatusCode.InvalidArgument, "FRAME_SHAPE_WRONG", "3x16x16", TestFrames.Tensor([3, 8, 8], TestFrames.Values(1)[..192])),
         ["tensor of one channel"] = Frames(StatusCode.InvalidArgument, "FRAME_SHAPE_WRONG", "1x16x16", TestFrames.Tensor([1, 16, 16], TestFrames.Values(1)[..256])),
         ["NaN"] = Frames(StatusCode.InvalidArgument, "TENSOR_NOT_FINITE", "NaN", TestFrames.Tensor([3, 16, 16], [.. TestFrames.Values(1)[1..], float.NaN])),
         ["infinity"] = Frames(StatusCode.InvalidArgument, "TENSOR_NOT_FINITE", "finite", TestFrames.Tensor([3, 16, 16], [.. TestFrames.Values(1)[1..], float.PositiveInfinity])),
-        ["values that overflow"] = Frames(StatusCode.InvalidArgument, "NOT_FINITE", "not finite", TestFrames.Tensor([3, 16, 16], [.. TestFrames.Values(1).Select(value => value < 0.5f ? -3e38f : 3e38f)])),
+        ["values that overflow"] = Frames(
+            StatusCode.InvalidArgument, "NOT_FINITE", "not finite", TestFrames.Tensor([3, 16, 16], [.. TestFrames.Values(1).Select(value => value < 0.5f ? -3e38f : 3e38f)])),
         ["empty file"] = Frames(StatusCode.InvalidArgument, "FRAME_", "", new Frame { Encoded = ByteString.Empty }),
         ["text"] = Frames(StatusCode.InvalidArgument, "FRAME_", "JPEG, PNG or WebP", TestFrames.Encoded(Encoding.UTF8.GetBytes("GET / HTTP/1.1\r\n\r\n, this is no image at all"))),
         ["JPEG cut short"] = Frames(StatusCode.InvalidArgument, "FRAME_UNREADABLE", "", Cut(SKEncodedImageFormat.Jpeg)),
         ["PNG cut short"] = Frames(StatusCode.InvalidArgument, "FRAME_UNREADABLE", "", Cut(SKEncodedImageFormat.Png)),
         ["WebP cut short"] = Frames(StatusCode.InvalidArgument, "FRAME_UNREADABLE", "", Cut(SKEncodedImageFormat.Webp)),
         ["PNG that claims many pixels"] = Frames(StatusCode.InvalidArgument, "FRAME_TOO_LARGE", "", TestFrames.Encoded(PngOf(60_000, 60_000))),
-        ["file of many bytes"] = Frames(StatusCode.InvalidArgument, "FRAME_TOO_LARGE", "Frames:MaxBytes", TestFrames.Encoded([.. TestFrames.File(1, SKEncodedImageFormat.Png), .. new byte[9 << 20]])),
+        ["file of many bytes"] = Frames(
+            StatusCode.InvalidArgument, "FRAME_TOO_LARGE", "Frames:MaxBytes", TestFrames.Encoded([.. TestFrames.File(1, SKEncodedImageFormat.Png), .. new byte[9 << 20]])),
         ["raw of no format"] = Frames(StatusCode.InvalidArgument, "RAW_FORMAT_UNKNOWN", "RGB8 or GRAY8", TestFrames.Raw(16, 16, 0, RawImage.Types.Format.Unspecified, 768)),
         ["raw cut short"] = Frames(StatusCode.InvalidArgument, "RAW_SIZE_WRONG", "767 bytes", TestFrames.Raw(16, 16, 0, RawImage.Types.Format.Rgb8, 767)),
         ["raw without width"] = Frames(StatusCode.InvalidArgument, "RAW_SIZE_WRONG", "0x16", TestFrames.Raw(0, 16, 0, RawImage.Types.Format.Rgb8, 768)),
         ["raw of negative height"] = Frames(StatusCode.InvalidArgument, "RAW_SIZE_WRONG", "16x-16", TestFrames.Raw(16, -16, 0, RawImage.Types.Format.Rgb8, 768)),
         ["raw of small stride"] = Frames(StatusCode.InvalidArgument, "RAW_SIZE_WRONG", "stride 47", TestFrames.Raw(16, 16, 47, RawImage.Types.Format.Rgb8, 768)),
-        ["raw whose size wraps around"] = Frames(StatusCode.InvalidArgument, "FRAME_TOO_LARGE", "2147483647x2147483647", TestFrames.Raw(int.MaxValue, int.MaxValue, 0, RawImage.Types.Format.Rgb8, 768)),
+        ["raw whose size wraps around"] = Frames(
+            StatusCode.InvalidArgument, "FRAME_TOO_LARGE", "2147483647x2147483647", TestFrames.Raw(int.MaxValue, int.MaxValue, 0, RawImage.Types.Format.Rgb8, 768)),
         ["timeout of nothing"] = new(request => request.Step.Timeout = new Duration(), StatusCode.InvalidArgument, "TIMEOUT_OUT_OF_RANGE", "more than 0"),
         ["negative timeout"] = new(request => request.Step.Timeout = new Duration { Seconds = -1 }, StatusCode.InvalidArgument, "TIMEOUT_OUT_OF_RANGE", "not -1 s"),
-        ["endless timeout"] = new(request => request.Step.Timeout = new Duration { Seconds = long.MaxValue, Nanos = int.MaxValue }, StatusCode.InvalidArgument, "TIMEOUT_OUT_OF_RANGE", "86400"),
+        ["endless timeout"] = new(
+            request => request.Step.Timeout = new Duration { Seconds = long.MaxValue, Nanos = int.MaxValue }, StatusCode.InvalidArgument, "TIMEOUT_OUT_OF_RANGE", "86400"),
         ["top_k below 0"] = new(request => request.Open.Reply = new ReplyOptions { TopK = -1 }, StatusCode.InvalidArgument, "TOP_K_OUT_OF_RANGE", "not -1"),
         ["top_k too large"] = new(request => request.Open.Reply = new ReplyOptions { TopK = 1001 }, StatusCode.InvalidArgument, "TOP_K_OUT_OF_RANGE", "0 to 1000"),
         ["stream name with a slash"] = new(request => request.Open.Stream = "../camera", StatusCode.InvalidArgument, "STREAM_NAME_INVALID", "'../camera'"),
         ["stream name of 129"] = new(request => request.Open.Stream = new string('x', 129), StatusCode.InvalidArgument, "STREAM_NAME_INVALID", "129"),
         ["no model of two"] = new(request => (request.Open.Stream, request.Open.Model) = ("no-model", ""), StatusCode.InvalidArgument, "MODEL_MISSING", "plain, tiny"),
-        ["unknown model"] = new(request => (request.Open.Stream, request.Open.Model) = ("unknown-model", "tiny2"), StatusCode.NotFound, "MODEL_NOT_FOUND", "'tiny2' does not exist; there is plain, tiny"),
-        ["unknown stream"] = new(request => (request.Open.Stream, request.Open.ResumePolicy) = ("nobody", ResumePolicy.MustExist), StatusCode.NotFound, "STREAM_NOT_FOUND", "'nobody'"),
+        ["unknown model"] = new(request =>
+            (request.Open.Stream, request.Open.Model) = ("unknown-model", "tiny2"), StatusCode.NotFound, "MODEL_NOT_FOUND", "'tiny2' does not exist; there is plain, tiny"),
+        ["unknown stream"] = new(
+            request => (request.Open.Stream, request.Open.ResumePolicy) = ("nobody", ResumePolicy.MustExist), StatusCode.NotFound, "STREAM_NOT_FOUND", "'nobody'"),
         ["stream that exists"] = new(request => request.Open.ResumePolicy = ResumePolicy.MustCreate, StatusCode.AlreadyExists, "STREAM_EXISTS", "'camera'"),
         ["unknown resume policy"] = new(request => request.Open.ResumePolicy = (ResumePolicy)99, StatusCode.InvalidArgument, "RESUME_POLICY_INVALID", "99"),
         ["max_coalesce of 0"] = new(request => request.Open.MaxCoalesce = 0, StatusCode.InvalidArgument, "MAX_COALESCE_OUT_OF_RANGE", "1 to 1024"),
@@ -65,7 +75,8 @@ public sealed class BadInputTests(ServerFixture server) : IClassFixture<ServerFi
         ["hyperparameter NaN"] = Method("unmix_tns", StatusCode.InvalidArgument, "METHOD_INVALID", "finite number", ("alpha", Value.ForNumber(double.NaN))),
         ["hyperparameter list"] = Method("unmix_tns", StatusCode.InvalidArgument, "METHOD_INVALID", "'alpha'", ("alpha", Value.ForList(Value.ForNumber(1)))),
         ["unknown hyperparameter"] = Method("unmix_tns", StatusCode.InvalidArgument, "METHOD_INVALID", "'alhpa' is not a hyperparameter", ("alhpa", Value.ForNumber(1))),
-        ["method that the model can't run"] = new(request => request.Open = new OpenStream { Stream = "plain", Model = "plain", Method = new Method { Name = "ema" } }, StatusCode.FailedPrecondition, "METHOD_UNAVAILABLE", "TrainingMode.PRESERVE"),
+        ["method that the model can't run"] = new(request => request.Open = new OpenStream { Stream = "plain", Model = "plain", Method = new Method { Name = "ema" } },
+            StatusCode.FailedPrecondition, "METHOD_UNAVAILABLE", "TrainingMode.PRESERVE"),
         ["stream of another model"] = new(request => request.Open.Model = "plain", StatusCode.FailedPrecondition, "STREAM_OF_ANOTHER_MODEL", "'tiny', not 'plain'"),
         ["stream of another method"] = new(request => request.Open.Method = new Method { Name = "ema" }, StatusCode.FailedPrecondition, "STREAM_OF_ANOTHER_METHOD", "unmix_tns"),
         ["stream of another seed"] = new(request => request.Open.Seed = 5, StatusCode.FailedPrecondition, "STREAM_OF_ANOTHER_SEED", "seed 0, not 5"),
@@ -150,7 +161,8 @@ public sealed class BadInputTests(ServerFixture server) : IClassFixture<ServerFi
     public async Task StreamInfer_UnreadableMessage_EndsTheCallWithItsReason()
     {
         using var channel = server.Host.Connect();
-        using var call = channel.CreateCallInvoker().AsyncDuplexStreamingCall(RawCalls.Method(MethodType.DuplexStreaming, "tta.v1.AdaptationService", "StreamInfer"), null, default);
+        using var call = channel.CreateCallInvoker()
+            .AsyncDuplexStreamingCall(RawCalls.Method(MethodType.DuplexStreaming, "tta.v1.AdaptationService", "StreamInfer"), null, default);
         await call.RequestStream.WriteAsync(new StreamInferRequest { Open = new OpenStream { Stream = "garbled", Model = TestHost.Model } }.ToByteArray());
         Assert.True(await call.ResponseStream.MoveNext(CancellationToken.None));
 
@@ -235,7 +247,8 @@ public sealed class BadInputTests(ServerFixture server) : IClassFixture<ServerFi
             try
             {
                 // A digit of the date or of the counters may have changed, which nobody can tell.
-                var stream = await server.Host.Streams.ImportStreamAsync(new ImportStreamRequest { Name = $"damaged-{i}", Model = TestHost.Model, Snapshot = ByteString.CopyFrom(damaged) });
+                var stream = await server.Host.Streams.ImportStreamAsync(
+                    new ImportStreamRequest { Name = $"damaged-{i}", Model = TestHost.Model, Snapshot = ByteString.CopyFrom(damaged) });
                 await server.Host.Streams.DeleteStreamAsync(new DeleteStreamRequest { Name = stream.Name });
             }
             catch (RpcException refused)
@@ -256,7 +269,8 @@ public sealed class BadInputTests(ServerFixture server) : IClassFixture<ServerFi
         await server.Host.StepAsync("taken", TestFrames.Tensor(2));
         var before = await server.Host.ExportAsync("taken");
 
-        await RpcAssert.RefusedAsync(StatusCode.AlreadyExists, "STREAM_EXISTS", async () => await server.Host.Streams.ImportStreamAsync(new ImportStreamRequest { Name = "taken", Model = TestHost.Model, Snapshot = ByteString.CopyFrom(snapshot) }));
+        await RpcAssert.RefusedAsync(StatusCode.AlreadyExists, "STREAM_EXISTS", async () =>
+            await server.Host.Streams.ImportStreamAsync(new ImportStreamRequest { Name = "taken", Model = TestHost.Model, Snapshot = ByteString.CopyFrom(snapshot) }));
 
         Assert.Equal(before, await server.Host.ExportAsync("taken"));
     }
@@ -339,7 +353,8 @@ public sealed class BadInputTests(ServerFixture server) : IClassFixture<ServerFi
     }
 
     private async Task<string> ImportRefusedAsync(string name, string model, byte[] snapshot) =>
-        (await RpcAssert.RefusedAsync(StatusCode.InvalidArgument, "SNAPSHOT_REFUSED", async () => await server.Host.Streams.ImportStreamAsync(new ImportStreamRequest { Name = name, Model = model, Snapshot = ByteString.CopyFrom(snapshot) }))).Message;
+        (await RpcAssert.RefusedAsync(StatusCode.InvalidArgument, "SNAPSHOT_REFUSED",
+            async () => await server.Host.Streams.ImportStreamAsync(new ImportStreamRequest { Name = name, Model = model, Snapshot = ByteString.CopyFrom(snapshot) }))).Message;
 
     // A reason that ends in _ is how the reason begins.
     private sealed record BadInput(Action<InferRequest> Spoil, StatusCode Code, string Reason, string Says)

@@ -98,7 +98,8 @@ public sealed class BoundedMemoryTests
     {
         var clock = new FakeTimeProvider();
         await using var host = await TestHost.StartAsync(clock);
-        using var call = await DuplexClient.OpenAsync(host.Adaptation, new OpenStream { Stream = "camera", Model = TestHost.Model, Reply = new ReplyOptions { RawOutputs = true } });
+        using var call = await DuplexClient.OpenAsync(
+            host.Adaptation, new OpenStream { Stream = "camera", Model = TestHost.Model, Reply = new ReplyOptions { RawOutputs = true } });
         var sending = Task.Run(async () =>
         {
             for (var i = 1; i <= 1_000_000; i++)
@@ -137,7 +138,8 @@ public sealed class BoundedMemoryTests
         Assert.NotNull(status.GetDetail<RetryInfo>());
         Assert.Contains("Streams:MaxStreams", status.Message, StringComparison.Ordinal);
         var snapshot = ByteString.CopyFrom(await host.ExportAsync("a"));
-        await RpcAssert.RefusedAsync(StatusCode.ResourceExhausted, "TOO_MANY_STREAMS", async () => await host.Streams.ImportStreamAsync(new ImportStreamRequest { Name = "c", Snapshot = snapshot }));
+        await RpcAssert.RefusedAsync(
+            StatusCode.ResourceExhausted, "TOO_MANY_STREAMS", async () => await host.Streams.ImportStreamAsync(new ImportStreamRequest { Name = "c", Snapshot = snapshot }));
         await RpcAssert.RefusedAsync(StatusCode.ResourceExhausted, "TOO_MANY_STREAMS", async () => await UnlistedAsync(host));
 
         await host.Streams.DeleteStreamAsync(new DeleteStreamRequest { Name = "a" });
@@ -221,7 +223,8 @@ public sealed class BoundedMemoryTests
         await call.StepAsync(1, TestFrames.Tensor(1));
         var frames = Enumerable.Range(0, 10).Select(TestFrames.Tensor).ToArray();
 
-        var unary = await Assert.ThrowsAsync<RpcException>(async () => await host.Adaptation.InferAsync(new InferRequest { Open = new OpenStream { Stream = "camera" }, Step = new StepRequest { Frames = { frames } } }));
+        var unary = await Assert.ThrowsAsync<RpcException>(
+            async () => await host.Adaptation.InferAsync(new InferRequest { Open = new OpenStream { Stream = "camera" }, Step = new StepRequest { Frames = { frames } } }));
         await call.SendAsync(2, TestFrames.Tensor(2));
         // The call may be over before all of the message is written.
         _ = await Record.ExceptionAsync(() => call.SendAsync(3, frames));
@@ -283,5 +286,6 @@ public sealed class BoundedMemoryTests
         Assert.Equal(1, (await call.StepAsync(1, TestFrames.Tensor(1))).Step.Step);
     }
 
-    private static Task<InferReply> UnlistedAsync(TestHost host) => host.Adaptation.InferAsync(new InferRequest { Step = new StepRequest { Frames = { TestFrames.Tensor(1) } } }).ResponseAsync;
+    private static Task<InferReply> UnlistedAsync(TestHost host) =>
+        host.Adaptation.InferAsync(new InferRequest { Step = new StepRequest { Frames = { TestFrames.Tensor(1) } } }).ResponseAsync;
 }

@@ -238,7 +238,8 @@ public sealed class ClientFramesTests
     {
         var seen = new List<(string Path, string? Key, string? Stream)>();
         var builder = WebApplication.CreateSlimBuilder();
-        builder.WebHost.ConfigureKestrel(kestrel => kestrel.Listen(System.Net.IPAddress.Loopback, 0, listen => listen.Protocols = Microsoft.AspNetCore.Server.Kestrel.Core.HttpProtocols.Http2));
+        builder.WebHost.ConfigureKestrel(
+            kestrel => kestrel.Listen(System.Net.IPAddress.Loopback, 0, listen => listen.Protocols = Microsoft.AspNetCore.Server.Kestrel.Core.HttpProtocols.Http2));
         await using var proxy = builder.Build();
         proxy.Run(context =>
         {
@@ -266,7 +267,8 @@ public sealed class ClientFramesTests
     public async Task Activities_StepsAreSpansOfTheirCaller()
     {
         var spans = new List<Activity>();
-        using var listener = new ActivityListener { ShouldListenTo = source => source.Name == ClientActivities.SourceName, Sample = (ref ActivityCreationOptions<ActivityContext> _) => ActivitySamplingResult.AllData, ActivityStopped = span => { lock (spans) { spans.Add(span); } } };
+        using var listener = new ActivityListener { ShouldListenTo = source => source.Name == ClientActivities.SourceName,
+            Sample = (ref ActivityCreationOptions<ActivityContext> _) => ActivitySamplingResult.AllData, ActivityStopped = span => { lock (spans) { spans.Add(span); } } };
         ActivitySource.AddActivityListener(listener);
         await using var host = await TestHost.StartAsync();
         using var client = Client(host);
@@ -293,6 +295,7 @@ public sealed class ClientFramesTests
 
     private sealed class PiecewiseStream(byte[] content, int piece) : MemoryStream(content)
     {
-        public override ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default) => base.ReadAsync(buffer[..Math.Min(piece, buffer.Length)], cancellationToken);
+        public override ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default) =>
+            base.ReadAsync(buffer[..Math.Min(piece, buffer.Length)], cancellationToken);
     }
 }

@@ -50,7 +50,8 @@ public sealed class ClientTests
         await host.StepAsync("camera", TestFrames.Tensor(0));
         await using var road = new BreakingRoad(host.Grpc);
         using var channel = road.Connect();
-        await using var camera = await AdaptationStream.OpenAsync(channel.CreateCallInvoker(), new OpenStream { Stream = "camera", ResumePolicy = ResumePolicy.Reset }, Impatient with { MaxAttempts = 100 });
+        await using var camera = await AdaptationStream.OpenAsync(
+            channel.CreateCallInvoker(), new OpenStream { Stream = "camera", ResumePolicy = ResumePolicy.Reset }, Impatient with { MaxAttempts = 100 });
         Assert.Equal(StateOrigin.Reset, camera.Opened.Origin);
         Assert.Equal(1, (await camera.StepAsync([TestFrames.Tensor(1)])).Step);
 
@@ -133,7 +134,8 @@ public sealed class ClientTests
         await using var host = await TestHost.StartAsync();
         using var channel = host.Connect();
 
-        await RpcAssert.RefusedAsync(StatusCode.NotFound, "MODEL_NOT_FOUND", () => AdaptationStream.OpenAsync(channel.CreateCallInvoker(), new OpenStream { Stream = "camera", Model = "nobody's" }));
+        await RpcAssert.RefusedAsync(
+            StatusCode.NotFound, "MODEL_NOT_FOUND", () => AdaptationStream.OpenAsync(channel.CreateCallInvoker(), new OpenStream { Stream = "camera", Model = "nobody's" }));
     }
 
     [Fact]

@@ -46,7 +46,8 @@ public sealed class FairnessTests
         await using var host = await TestHost.StartAsync();
         await host.StepAsync("large", TestFrames.Tensor(0));
         await host.StepAsync("camera", TestFrames.Tensor(0));
-        var (begun, sent, answered, within) = (new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously), new ManualResetEventSlim(), new ManualResetEventSlim(), false);
+        var (begun, sent, answered, within) = (
+            new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously), new ManualResetEventSlim(), new ManualResetEventSlim(), false);
         host.Part<ModelCatalog>().Find(TestHost.Model).Batcher.Runner.Gap = () =>
         {
             begun.TrySetResult();

@@ -50,7 +50,8 @@ public sealed class FrontDoorTests
         Assert.Equal("MODEL_NOT_FOUND", models.Find("none").Failure!.Reason);
         Assert.Equal("MODEL_NOT_FOUND", drift.Watch("none").Failure!.Reason);
         Assert.Equal("MODEL_NOT_FOUND", (await steps.AnswerAsync("none", Step(0, TestFrames.Values(1)))).Failure!.Reason);
-        Assert.Equal("METHOD_INVALID", (await steps.OpenAsync(new StreamRequest { Key = nobody, Method = new MethodChoice("none", null) }, CancellationToken.None)).Failure!.Reason);
+        Assert.Equal(
+            "METHOD_INVALID", (await steps.OpenAsync(new StreamRequest { Key = nobody, Method = new MethodChoice("none", null) }, CancellationToken.None)).Failure!.Reason);
         var cut = new SentStep { Frames = [SentFrame.Tensor(new byte[8], [3, 16, 16])] };
         Assert.Equal("TENSOR_SIZE_WRONG", (await steps.AnswerAsync(TestHost.Model, cut)).Failure!.Reason);
         Assert.Equal("FRAME_EMPTY", (await steps.AnswerAsync(TestHost.Model, new SentStep { Frames = [default] })).Failure!.Reason);

@@ -9,7 +9,8 @@ namespace TtaService.Host.Tests.Functional;
 /// <summary>Under which names the HTTP port answers, and how it says no.</summary>
 public sealed class HttpBorderTests
 {
-    public static TheoryData<string> EveryPath => ["/", "/metrics", "/health/ready", "/health/live", "/api/v1/fleet", "/api/v1/streams", "/api/v1/events", "/api/v1/streams/camera/export", "/nothing"];
+    public static TheoryData<string> EveryPath =>
+        ["/", "/metrics", "/health/ready", "/health/live", "/api/v1/fleet", "/api/v1/streams", "/api/v1/events", "/api/v1/streams/camera/export", "/nothing"];
 
     [Theory]
     [MemberData(nameof(EveryPath))]
@@ -94,7 +95,8 @@ public sealed class HttpBorderTests
         await using var host = await TestHost.StartAsync();
         using var http = new HttpClient { BaseAddress = host.Http, DefaultRequestHeaders = { { "x-tta-action", "1" } } };
 
-        using var answer = await http.PostAsync("/api/v1/streams/camera/fork", new StringContent($"{{\"name\":\"{new string('x', 1 << 20)}\"}}", Encoding.UTF8, "application/json"));
+        using var answer = await http.PostAsync(
+            "/api/v1/streams/camera/fork", new StringContent($"{{\"name\":\"{new string('x', 1 << 20)}\"}}", Encoding.UTF8, "application/json"));
 
         Assert.Equal(HttpStatusCode.RequestEntityTooLarge, answer.StatusCode);
     }

@@ -71,7 +71,8 @@ public sealed class LongRunTests
         byte[] snapshot;
         await using (var host = await TestHost.StartAsync(settings))
         {
-            await host.Adaptation.InferAsync(new InferRequest { Open = new OpenStream { Stream = "other", Model = "a" }, Step = new StepRequest { Frames = { TestFrames.Tensor(1) } } });
+            await host.Adaptation.InferAsync(
+                new InferRequest { Open = new OpenStream { Stream = "other", Model = "a" }, Step = new StepRequest { Frames = { TestFrames.Tensor(1) } } });
             snapshot = await host.ExportAsync("other");
             await host.Streams.DeleteStreamAsync(new DeleteStreamRequest { Name = "other" });
         }
@@ -223,7 +224,8 @@ public sealed class LongRunTests
             session.End();
             return true;
         });
-        await Assert.ThrowsAnyAsync<RpcException>(() => DuplexClient.OpenAsync(host.Adaptation, new OpenStream { Stream = "camera", Method = new Method { Name = "unmix_tns" }, ResumePolicy = ResumePolicy.Reset }));
+        await Assert.ThrowsAnyAsync<RpcException>(
+            () => DuplexClient.OpenAsync(host.Adaptation, new OpenStream { Stream = "camera", Method = new Method { Name = "unmix_tns" }, ResumePolicy = ResumePolicy.Reset }));
         Assert.Equal(before, host.Part<StreamRegister>().BytesOf(session));
         Assert.True(directory.Contains("camera"));
     }

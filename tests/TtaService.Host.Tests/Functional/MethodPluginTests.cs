@@ -112,7 +112,8 @@ public sealed class MethodPluginTests
 
         await AssertRefusedAsync("Methods:Assemblies:0: there is no file '/nowhere/my.dll'", "--Methods:Assemblies:0=/nowhere/my.dll");
         await AssertRefusedAsync("is no .NET assembly", $"--Methods:Assemblies:0={folder.In("text.dll")}");
-        await AssertRefusedAsync("offers no methods; an assembly of methods has [assembly: MethodPlugin(typeof(T))]", $"--Methods:Assemblies:0={Path.Combine(Tests, "TtaService.Client.dll")}");
+        await AssertRefusedAsync(
+            "offers no methods; an assembly of methods has [assembly: MethodPlugin(typeof(T))]", $"--Methods:Assemblies:0={Path.Combine(Tests, "TtaService.Client.dll")}");
         await AssertRefusedAsync("Methods:Assemblies:1: ", $"--Methods:Assemblies:0={Plugin}", $"--Methods:Assemblies:1={Plugin}");
         await AssertRefusedAsync("Methods:Assembly is not a setting; Methods has Assemblies", $"--Methods:Assembly={Plugin}");
 

@@ -37,12 +37,15 @@ public sealed class ModelsServiceTests(ServerFixture server) : IClassFixture<Ser
     {
         var methods = (await GetAsync("tiny")).Methods;
 
-        Assert.Superset(new HashSet<string> { "source", "tbn", "alpha_bn", "prior", "ema", "tbr", "adaptive", "unmix_tns", "iabn" }, methods.Select(method => method.Name).ToHashSet());
+        Assert.Superset(
+            new HashSet<string> { "source", "tbn", "alpha_bn", "prior", "ema", "tbr", "adaptive", "unmix_tns", "iabn" }, methods.Select(method => method.Name).ToHashSet());
         foreach (var method in methods)
         {
             Assert.True(method.Available, method.UnavailableReason);
-            Assert.All(method.Hyperparameters, hyperparameter => Assert.True(hyperparameter is { Name.Length: > 0, Summary.Length: > 0, DefaultValue.Length: > 0, Range.Length: > 0 }));
-            var stream = await server.Host.Streams.CreateStreamAsync(new CreateStreamRequest { Stream = new V1.Stream { Name = $"by-{method.Name}", Model = "tiny", Method = new Method { Name = method.Name } } });
+            Assert.All(
+                method.Hyperparameters, hyperparameter => Assert.True(hyperparameter is { Name.Length: > 0, Summary.Length: > 0, DefaultValue.Length: > 0, Range.Length: > 0 }));
+            var stream = await server.Host.Streams.CreateStreamAsync(
+                new CreateStreamRequest { Stream = new V1.Stream { Name = $"by-{method.Name}", Model = "tiny", Method = new Method { Name = method.Name } } });
             Assert.Equal(method.StateBytes, stream.StateBytes);
             Assert.Equal(method.Hyperparameters.Select(hyperparameter => hyperparameter.Name).Order(), stream.Method.Hyperparameters.Fields.Keys.Order());
         }

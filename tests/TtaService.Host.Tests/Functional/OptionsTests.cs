@@ -32,7 +32,8 @@ public sealed class OptionsTests
     [InlineData("--Telemetry:TraceSampleRatio=1.5", "Telemetry:TraceSampleRatio is '1.5', it must be 0 to 1")]
     [InlineData("--Telemetry:TraceSampleRatio=few", "Telemetry:TraceSampleRatio is 'few', which is not a number")]
     [InlineData("--Telemetry:WatchedStreams=gate 7,gate-8", "Telemetry:WatchedStreams names 'gate 7', which no stream can be called")]
-    [InlineData("--Telemetry:WatchedStreams=0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31,32", "Telemetry:WatchedStreams names 33 streams, at most 32 may be watched")]
+    [InlineData("--Telemetry:WatchedStreams=0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31,32",
+        "Telemetry:WatchedStreams names 33 streams, at most 32 may be watched")]
     [InlineData("--Telemetry:Exporter=otlp", "Telemetry:Exporter is not a setting; Telemetry has TraceSampleRatio, WatchedStreams")]
     public async Task Start_WrongValue_NamesTheKeyTheValueAndTheLimit(string setting, string message)
     {
@@ -44,7 +45,8 @@ public sealed class OptionsTests
     [Fact]
     public async Task Start_ManyWrongValues_NamesThemAllAtOnce()
     {
-        var problems = await ProblemsAsync("--Server:GrpcPort=-1", "--Server:ShutdownTimeout=later", "--Server:Adress=localhost", "--Streams:MaxStreams=many", "--Streams:KeptReplies=0", "--Batching:MaxFrames=0", "--Models:Device=gpu");
+        var problems = await ProblemsAsync("--Server:GrpcPort=-1", "--Server:ShutdownTimeout=later", "--Server:Adress=localhost",
+            "--Streams:MaxStreams=many", "--Streams:KeptReplies=0", "--Batching:MaxFrames=0", "--Models:Device=gpu");
 
         Assert.Equal(
             ["Batching:MaxFrames", "Models:Device", "Server:Adress", "Server:GrpcPort", "Server:ShutdownTimeout", "Streams:KeptReplies", "Streams:MaxStreams"],

@@ -104,7 +104,8 @@ public sealed class OrderTests
     {
         await using var host = await TestHost.StartAsync();
         using var other = await DuplexClient.OpenAsync(host, "other");
-        using var call = await DuplexClient.OpenAsync(host.Adaptation, new OpenStream { Stream = "joins", Model = TestHost.Model, MaxCoalesce = 3, Reply = new ReplyOptions { RawOutputs = true } });
+        using var call = await DuplexClient.OpenAsync(
+            host.Adaptation, new OpenStream { Stream = "joins", Model = TestHost.Model, MaxCoalesce = 3, Reply = new ReplyOptions { RawOutputs = true } });
         using (await host.OccupyEngineAsync())
         {
             await other.SendAsync(1, TestFrames.Tensor(0));
@@ -167,5 +168,6 @@ public sealed class OrderTests
     // Its step has left the queue, so nobody can join its batch any more.
     private static Task RunningAsync(TestHost host, string stream) => host.UntilAsync(stream, session => session is { Waiting: { Phase: StreamPhase.Running, Work.Count: 0 } });
 
-    private static Task PendingAsync(TestHost host, string stream, int steps) => host.UntilAsync(stream, session => session.Waiting.PendingSteps == steps && session.Waiting.Work.All(work => work.Ready));
+    private static Task PendingAsync(TestHost host, string stream, int steps) =>
+        host.UntilAsync(stream, session => session.Waiting.PendingSteps == steps && session.Waiting.Work.All(work => work.Ready));
 }

@@ -21,8 +21,10 @@ public sealed class ReconnectTests
     {
         using var folder = new TestFolder();
         // Only the first state is written, so that a kill loses what came after it.
-        await using var server = await ServerProcess.StartAsync("Store:Kind=file", $"Store:Path={folder.Path}", "Store:CheckpointInterval=01:00:00", "Store:DriftThreshold=1000000");
-        using var client = new TtaClient(new TtaClientOptions { Address = new Uri($"http://127.0.0.1:{server.GrpcPort}"), Stream = AwaySeconds is null ? Soon() : new AdaptationStreamOptions { OnEvent = _events.Enqueue } });
+        await using var server = await ServerProcess.StartAsync(
+            "Store:Kind=file", $"Store:Path={folder.Path}", "Store:CheckpointInterval=01:00:00", "Store:DriftThreshold=1000000");
+        using var client = new TtaClient(new TtaClientOptions { Address = new Uri($"http://127.0.0.1:{server.GrpcPort}"),
+            Stream = AwaySeconds is null ? Soon() : new AdaptationStreamOptions { OnEvent = _events.Enqueue } });
         await using var camera = await client.OpenAsync(new OpenStream { Stream = "camera", Model = TestHost.Model });
         for (var frame = 1; frame <= 5; frame++)
         {
@@ -163,7 +165,8 @@ public sealed class ReconnectTests
         var port = OtherProgram.FreePort();
         using var channel = ServerProcess.Connect(port);
         using var cancel = new CancellationTokenSource(TimeSpan.FromMilliseconds(200));
-        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => AdaptationStream.OpenAsync(channel.CreateCallInvoker(), new OpenStream { Stream = "camera" }, Soon(), cancel.Token));
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(
+            () => AdaptationStream.OpenAsync(channel.CreateCallInvoker(), new OpenStream { Stream = "camera" }, Soon(), cancel.Token));
 
         var opening = OpenAsync(channel, Soon());
         await UntilAsync(() => Of<StreamDisconnected>().Count > 20);
@@ -208,7 +211,8 @@ public sealed class ReconnectTests
 
         // The server's own words about the end are missing, too, so that only the client's patience ends the call.
         var options = Soon() with { OpenTimeout = TimeSpan.FromSeconds(1) };
-        await using var camera = await AdaptationStream.OpenAsync(invoker, new OpenStream { Stream = "camera", Model = TestHost.Model }, options).WaitAsync(TimeSpan.FromSeconds(60));
+        await using var camera = await AdaptationStream.OpenAsync(invoker, new OpenStream { Stream = "camera", Model = TestHost.Model }, options)
+            .WaitAsync(TimeSpan.FromSeconds(60));
 
         Assert.Equal(1, (await camera.StepAsync([TestFrames.Tensor(1)]).WaitAsync(TimeSpan.FromSeconds(60))).Step);
         Assert.Single(Of<StreamDisconnected>());

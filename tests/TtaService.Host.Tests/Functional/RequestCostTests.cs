@@ -13,7 +13,8 @@ using TtaService.V1;
 namespace TtaService.Host.Tests.Functional;
 
 /// <summary>Every field of every message of every RPC that the server has, filled with as much as one message may hold.</summary>
-/// <remarks>TTA_MESSAGE_BYTES is the size of the messages, 2 MiB if not given. The server and its client are one process here, so what is allocated is twice what the server alone does.</remarks>
+/// <remarks>TTA_MESSAGE_BYTES is the size of the messages, 2 MiB if not given. The server and its client are one process here, so what is allocated is twice what the
+/// server alone does.</remarks>
 [Collection(nameof(RequestCostTests))]
 [CollectionDefinition(nameof(RequestCostTests), DisableParallelization = true)]
 public sealed class RequestCostTests(ITestOutputHelper output) : IAsyncLifetime
@@ -71,10 +72,12 @@ public sealed class RequestCostTests(ITestOutputHelper output) : IAsyncLifetime
     [Fact]
     public void EveryField_OfEveryRequest_HasALimit()
     {
-        var free = Methods().SelectMany(method => Paths(RequestOf(method))).Select(path => path[^1]).Where(field => MessageFields.LimitOf(field) == int.MaxValue).Select(field => field.FullName).Distinct();
+        var free = Methods().SelectMany(method => Paths(RequestOf(method))).Select(path => path[^1])
+            .Where(field => MessageFields.LimitOf(field) == int.MaxValue).Select(field => field.FullName).Distinct();
 
         // What only the message bounds: frames and snapshots, and nothing that is parsed into objects.
-        Assert.Equal(["inference.InferTensorContents.fp32_contents", "inference.InferTensorContents.fp64_contents", "tta.v1.FloatTensor.data", "tta.v1.Frame.encoded", "tta.v1.ImportStreamRequest.snapshot", "tta.v1.RawImage.data"], free.Order(StringComparer.Ordinal));
+        Assert.Equal(["inference.InferTensorContents.fp32_contents", "inference.InferTensorContents.fp64_contents", "tta.v1.FloatTensor.data",
+            "tta.v1.Frame.encoded", "tta.v1.ImportStreamRequest.snapshot", "tta.v1.RawImage.data"], free.Order(StringComparer.Ordinal));
     }
 
     [Fact]
@@ -106,7 +109,8 @@ public sealed class RequestCostTests(ITestOutputHelper output) : IAsyncLifetime
     [Fact]
     public void AnyMessage_ThatIsLetThrough_CanBeParsed()
     {
-        var request = new InferRequest { Open = new OpenStream { Stream = "camera", Model = TestHost.Model, Method = new Method { Name = "ema", Hyperparameters = new() { Fields = { ["momentum"] = new() { NumberValue = 0.5 } } } } }, Step = new StepRequest { Frames = { TestFrames.Tensor([1, 1, 2], [1, 2]) } } };
+        var request = new InferRequest { Open = new OpenStream { Stream = "camera", Model = TestHost.Model, Method = new Method { Name = "ema",
+            Hyperparameters = new() { Fields = { ["momentum"] = new() { NumberValue = 0.5 } } } } }, Step = new StepRequest { Frames = { TestFrames.Tensor([1, 1, 2], [1, 2]) } } };
         var sound = request.ToByteArray();
         var fields = MessageFields.Of(InferRequest.Descriptor);
         var (random, passed) = (new Random(7), 0);
@@ -220,5 +224,6 @@ public sealed class RequestCostTests(ITestOutputHelper output) : IAsyncLifetime
         return stream.ToArray();
     }
 
-    private List<IMethod> Methods() => [.. _host.Host.Services.GetRequiredService<EndpointDataSource>().Endpoints.Select(endpoint => endpoint.Metadata.GetMetadata<GrpcMethodMetadata>()?.Method).OfType<IMethod>().DistinctBy(method => method.FullName)];
+    private List<IMethod> Methods() => [.. _host.Host.Services.GetRequiredService<EndpointDataSource>()
+        .Endpoints.Select(endpoint => endpoint.Metadata.GetMetadata<GrpcMethodMetadata>()?.Method).OfType<IMethod>().DistinctBy(method => method.FullName)];
 }

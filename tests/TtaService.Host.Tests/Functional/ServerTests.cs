@@ -23,7 +23,8 @@ public sealed class ServerTests
 
         Assert.Equal((TestHost.Model, 64, 3), (model.Name, model.Digest.Length, model.Sites.Count));
         Assert.Equal([-1L, 3, 16, 16], model.InputShape);
-        Assert.Contains(model.Methods, method => method is { Name: "unmix_tns", Available: true, StateBytes: > 0 } && method.Hyperparameters.Any(hyperparameter => hyperparameter.Name == "components"));
+        Assert.Contains(model.Methods, method =>
+            method is { Name: "unmix_tns", Available: true, StateBytes: > 0 } && method.Hyperparameters.Any(hyperparameter => hyperparameter.Name == "components"));
         Assert.Equal(10, model.Methods.Count);
         await RpcAssert.RefusedAsync(StatusCode.NotFound, "MODEL_NOT_FOUND", () => host.Models.GetModelAsync(new GetModelRequest { Name = "nobody" }).ResponseAsync);
     }
@@ -99,7 +100,8 @@ public sealed class ServerTests
         var model = Directory.CreateDirectory(Path.Combine(folder, "tiny")).FullName;
         File.Copy(Path.Combine(TestHost.ModelsPath, "tiny", "model.onnx"), Path.Combine(model, "model.onnx"));
         await File.WriteAllTextAsync(Path.Combine(model, "names.txt"), "ant\nbee\ncat\ndog\neel\n", TestContext.Current.CancellationToken);
-        await File.WriteAllTextAsync(Path.Combine(model, "model.json"), "{\"labels_file\": \"names.txt\", \"limits\": {\"max_frames_per_step\": 2}, \"default_method\": {\"name\": \"ema\"}}", TestContext.Current.CancellationToken);
+        await File.WriteAllTextAsync(Path.Combine(model, "model.json"),
+            "{\"labels_file\": \"names.txt\", \"limits\": {\"max_frames_per_step\": 2}, \"default_method\": {\"name\": \"ema\"}}", TestContext.Current.CancellationToken);
         await using (var host = await TestHost.StartAsync($"--Models:Path={folder}"))
         {
             using var call = await DuplexClient.OpenAsync(host, "camera");
@@ -107,7 +109,8 @@ public sealed class ServerTests
             var answer = await call.StepAsync(1, TestFrames.Tensor(1));
             Assert.Contains(answer.Step.Predictions[0].Top[0].Label, new[] { "ant", "bee", "cat", "dog", "eel" });
             Assert.Equal(1, answer.Step.Predictions[0].Top.Sum(score => score.Probability), 1e-4);
-            Assert.Contains("limits.max_frames_per_step", (await call.StepAsync(2, TestFrames.Tensor(1), TestFrames.Tensor(2), TestFrames.Tensor(3))).Error.Message, StringComparison.Ordinal);
+            Assert.Contains(
+                "limits.max_frames_per_step", (await call.StepAsync(2, TestFrames.Tensor(1), TestFrames.Tensor(2), TestFrames.Tensor(3))).Error.Message, StringComparison.Ordinal);
         }
 
         Directory.Delete(folder, recursive: true);
@@ -116,7 +119,8 @@ public sealed class ServerTests
     [Fact]
     public async Task NoModels_EndTheStartWithWhatToDo()
     {
-        Assert.Contains("Models:Path", (await Assert.ThrowsAsync<ModelLoadException>(() => TestHost.StartAsync("--Models:Path=/nowhere/at/all"))).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "Models:Path", (await Assert.ThrowsAsync<ModelLoadException>(() => TestHost.StartAsync("--Models:Path=/nowhere/at/all"))).Message, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -114,7 +114,8 @@ public sealed class ShutdownTests
         Assert.Equal((StateOrigin.Restored, 5, 5), (imported.Origin, imported.Age.Steps, imported.Age.Frames));
         for (var i = 5; i < 10; i++)
         {
-            TestFrames.AssertClose(TestFrames.Scores(await second.StepAsync("whole", TestFrames.Tensor(i))), TestFrames.Scores(await second.StepAsync("camera", TestFrames.Tensor(i))));
+            TestFrames.AssertClose(
+                TestFrames.Scores(await second.StepAsync("whole", TestFrames.Tensor(i))), TestFrames.Scores(await second.StepAsync("camera", TestFrames.Tensor(i))));
         }
 
         TestFrames.AssertClose(TestFrames.State(await second.ExportAsync("whole")), TestFrames.State(await second.ExportAsync("camera")));

@@ -94,7 +94,8 @@ public sealed class SnapshotImportTests(ServerFixture server) : IClassFixture<Se
         await using (var host = await TestHost.StartAsync(settings))
         {
             await host.StepAsync("origin", TestFrames.Tensor(1));
-            var snapshot = With(await host.ExportAsync("origin"), header => Array.ForEach(Counters, counter => header["__metadata__"]![counter] = MostCounted.ToString(CultureInfo.InvariantCulture)));
+            var snapshot = With(await host.ExportAsync("origin"), header =>
+                Array.ForEach(Counters, counter => header["__metadata__"]![counter] = MostCounted.ToString(CultureInfo.InvariantCulture)));
             await host.Streams.ImportStreamAsync(new ImportStreamRequest { Name = "old", Model = TestHost.Model, Snapshot = ByteString.CopyFrom(snapshot) });
             for (var i = 0; i < 3; i++)
             {
@@ -114,7 +115,8 @@ public sealed class SnapshotImportTests(ServerFixture server) : IClassFixture<Se
 
     private async Task RefusedAsync(byte[] snapshot)
     {
-        var refused = await Assert.ThrowsAsync<RpcException>(async () => await server.Host.Streams.ImportStreamAsync(new ImportStreamRequest { Name = "made-up", Model = TestHost.Model, Snapshot = ByteString.CopyFrom(snapshot) }));
+        var refused = await Assert.ThrowsAsync<RpcException>(async () =>
+            await server.Host.Streams.ImportStreamAsync(new ImportStreamRequest { Name = "made-up", Model = TestHost.Model, Snapshot = ByteString.CopyFrom(snapshot) }));
 
         RpcAssert.Refused(StatusCode.InvalidArgument, "SNAPSHOT_REFUSED", refused);
         Assert.InRange(Encoding.UTF8.GetByteCount(refused.Status.Detail), 1, 1024);

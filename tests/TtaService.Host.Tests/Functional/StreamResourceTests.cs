@@ -16,9 +16,11 @@ public sealed class StreamResourceTests(ServerFixture server) : IClassFixture<Se
     public async Task Create_AllSet_IsAsAskedForAndHasItsHyperparameters()
     {
         var method = new Method { Name = "unmix_tns", Hyperparameters = new Struct { Fields = { ["components"] = Value.ForNumber(4) } } };
-        var created = await CreateAsync(new Stream { Name = "created", Model = TestHost.Model, Method = method, Seed = ulong.MaxValue, Frozen = true, MaxCoalesce = 3, Labels = { ["site"] = "gate 7" } });
+        var created = await CreateAsync(
+            new Stream { Name = "created", Model = TestHost.Model, Method = method, Seed = ulong.MaxValue, Frozen = true, MaxCoalesce = 3, Labels = { ["site"] = "gate 7" } });
 
-        Assert.Equal(("created", TestHost.Model, "unmix_tns", ulong.MaxValue, true, 3), (created.Name, created.Model, created.Method.Name, created.Seed, created.Frozen, created.MaxCoalesce));
+        Assert.Equal(("created", TestHost.Model, "unmix_tns", ulong.MaxValue, true, 3),
+            (created.Name, created.Model, created.Method.Name, created.Seed, created.Frozen, created.MaxCoalesce));
         Assert.Equal("gate 7", created.Labels["site"]);
         Assert.Equal((4, 0.07), (created.Method.Hyperparameters.Fields["components"].NumberValue, created.Method.Hyperparameters.Fields["temperature"].NumberValue));
         Assert.Equal((StateOrigin.Fresh, 0, 0, 0ul, true), (created.Origin, created.Age.Steps, created.Age.Frames, created.LastSequence, created.Resident));
@@ -101,7 +103,8 @@ public sealed class StreamResourceTests(ServerFixture server) : IClassFixture<Se
     public async Task List_SomethingWrong_IsRefused(int size, string token, string model, StatusCode code, string reason)
     {
         await RpcAssert.RefusedAsync(code, reason, async () => await Host.Streams.ListStreamsAsync(new ListStreamsRequest { PageSize = size, PageToken = token, Model = model }));
-        await RpcAssert.RefusedAsync(StatusCode.InvalidArgument, "PAGE_TOKEN_INVALID", async () => await Host.Streams.ListStreamsAsync(new ListStreamsRequest { PageToken = new string('A', 100_000) }));
+        await RpcAssert.RefusedAsync(
+            StatusCode.InvalidArgument, "PAGE_TOKEN_INVALID", async () => await Host.Streams.ListStreamsAsync(new ListStreamsRequest { PageToken = new string('A', 100_000) }));
     }
 
     [Fact]
@@ -123,7 +126,8 @@ public sealed class StreamResourceTests(ServerFixture server) : IClassFixture<Se
 
         await RpcAssert.RefusedAsync(StatusCode.InvalidArgument, "UPDATE_MASK_EMPTY", () => UpdateAsync(new Stream { Name = "not-updated", Frozen = true }));
         await RpcAssert.RefusedAsync(StatusCode.InvalidArgument, "UPDATE_MASK_INVALID", () => UpdateAsync(new Stream { Name = "not-updated", Frozen = true }, "frozen", "method"));
-        await RpcAssert.RefusedAsync(StatusCode.InvalidArgument, "MAX_COALESCE_OUT_OF_RANGE", () => UpdateAsync(new Stream { Name = "not-updated", MaxCoalesce = 2000 }, "max_coalesce"));
+        await RpcAssert.RefusedAsync(
+            StatusCode.InvalidArgument, "MAX_COALESCE_OUT_OF_RANGE", () => UpdateAsync(new Stream { Name = "not-updated", MaxCoalesce = 2000 }, "max_coalesce"));
         await RpcAssert.RefusedAsync(StatusCode.NotFound, "STREAM_NOT_FOUND", () => UpdateAsync(new Stream { Name = "nobody", Frozen = true }, "frozen"));
 
         Assert.Equal(stream, await Host.GetAsync("not-updated"));
@@ -240,7 +244,8 @@ public sealed class StreamResourceTests(ServerFixture server) : IClassFixture<Se
     public async Task Infer_WithoutAStream_LeavesNothingBehind()
     {
         await using var host = await TestHost.StartAsync();
-        var request = new InferRequest { Open = new OpenStream { Reply = new ReplyOptions { RawOutputs = true, TopK = 2 } }, Step = new StepRequest { Frames = { TestFrames.Tensor(1), TestFrames.Tensor(2) } } };
+        var request = new InferRequest { Open = new OpenStream { Reply = new ReplyOptions { RawOutputs = true, TopK = 2 } },
+            Step = new StepRequest { Frames = { TestFrames.Tensor(1), TestFrames.Tensor(2) } } };
 
         var first = await host.Adaptation.InferAsync(request);
         var second = await host.Adaptation.InferAsync(request);
@@ -273,5 +278,6 @@ public sealed class StreamResourceTests(ServerFixture server) : IClassFixture<Se
 
     private async Task<Stream> CreateAsync(Stream stream) => await Host.Streams.CreateStreamAsync(new CreateStreamRequest { Stream = stream });
 
-    private async Task<Stream> UpdateAsync(Stream stream, params string[] mask) => await Host.Streams.UpdateStreamAsync(new UpdateStreamRequest { Stream = stream, UpdateMask = new FieldMask { Paths = { mask } } });
+    private async Task<Stream> UpdateAsync(Stream stream, params string[] mask) =>
+        await Host.Streams.UpdateStreamAsync(new UpdateStreamRequest { Stream = stream, UpdateMask = new FieldMask { Paths = { mask } } });
 }

@@ -92,7 +92,8 @@ public sealed class UnfinishedMessageTests
         using var one = new HttpClient();
         using var large = new RawCall(host.Grpc, Unary, one).Write([.. RawCall.Header(199_000), 1]);
         await UntilAsync(() => budget.Bytes > 199_000);
-        using var small = new RawCall(host.Grpc, Unary, one).Write(new InferRequest { Open = new OpenStream { Stream = "camera" }, Step = new StepRequest { Frames = { TestFrames.Tensor(1) } } }).Complete();
+        using var small = new RawCall(host.Grpc, Unary, one)
+            .Write(new InferRequest { Open = new OpenStream { Stream = "camera" }, Step = new StepRequest { Frames = { TestFrames.Tensor(1) } } }).Complete();
 
         Assert.Equal(StatusCode.OK, (await small.EndAsync()).Status.StatusCode);
         await large.RefusedAsync(StatusCode.ResourceExhausted, "MESSAGES_BUSY");
@@ -128,9 +129,11 @@ public sealed class UnfinishedMessageTests
     public async Task Message_LargerThanTheLimit_SaysLimitAndSetting(string method, bool packed)
     {
         await using var host = await TestHost.StartAsync("--Server:MaxMessageBytes=100000");
-        using var call = new RawCall(host.Grpc, method, encoding: packed ? "gzip" : null).Write(RawCall.Framed(packed ? Pack(new byte[50_000_000]) : new byte[100_001], packed)).Complete();
+        using var call = new RawCall(host.Grpc, method, encoding: packed ? "gzip" : null)
+            .Write(RawCall.Framed(packed ? Pack(new byte[50_000_000]) : new byte[100_001], packed)).Complete();
 
-        Assert.Contains("100000 bytes (Server:MaxMessageBytes)", (await call.RefusedAsync(StatusCode.ResourceExhausted, "MESSAGE_TOO_LARGE")).Status.Detail, StringComparison.Ordinal);
+        Assert.Contains(
+            "100000 bytes (Server:MaxMessageBytes)", (await call.RefusedAsync(StatusCode.ResourceExhausted, "MESSAGE_TOO_LARGE")).Status.Detail, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -204,7 +207,8 @@ public sealed class UnfinishedMessageTests
     public void Defaults_LetTheLargestFramesThrough()
     {
         var (server, frames) = (new ServerOptions(), new FrameOptions());
-        var raw = new StreamInferRequest { Step = new StepRequest { Sequence = ulong.MaxValue, Frames = { TestFrames.Raw(3840, 2160, 3 * 3840, RawImage.Types.Format.Rgb8, 3 * frames.MaxPixels) } } };
+        var raw = new StreamInferRequest { Step = new StepRequest { Sequence = ulong.MaxValue,
+            Frames = { TestFrames.Raw(3840, 2160, 3 * 3840, RawImage.Types.Format.Rgb8, 3 * frames.MaxPixels) } } };
 
         Assert.True(raw.CalculateSize() <= server.MaxMessageBytes, $"{raw.CalculateSize()} bytes");
         Assert.True(frames.MaxBytes < server.MaxMessageBytes);

@@ -36,12 +36,14 @@ public sealed class ConformanceModelTests
         var text = Request("simple_string", [1, 16]);
         foreach (var (name, values) in new[] { ("INPUT0", numbers), ("INPUT1", ones) })
         {
-            text.Inputs.Add(new Tensor { Name = name, Datatype = "BYTES", Shape = { 1, 16 }, Contents = new InferTensorContents { BytesContents = { values.Select(value => ByteString.CopyFromUtf8($"{value}")) } } });
+            text.Inputs.Add(new Tensor { Name = name, Datatype = "BYTES", Shape = { 1, 16 },
+                Contents = new InferTensorContents { BytesContents = { values.Select(value => ByteString.CopyFromUtf8($"{value}")) } } });
         }
 
         Assert.Equal(16 * 4 + 16 + 7, (await client.ModelInferAsync(text)).RawOutputContents[0].Length);
 
-        foreach (var (model, expected) in new[] { ("simple_sequence", new[] { 12, 7, 1 }), ("simple_dyna_sequence", [12, 7, 1001]), ("simple_string_dyna_sequence", [11, 18, 1019]) })
+        foreach (
+            var (model, expected) in new[] { ("simple_sequence", new[] { 12, 7, 1 }), ("simple_dyna_sequence", [12, 7, 1001]), ("simple_string_dyna_sequence", [11, 18, 1019]) })
         {
             var answers = new List<int>();
             foreach (var (value, place) in new[] { 11, 7, 1 }.Select((value, place) => (value, place)))

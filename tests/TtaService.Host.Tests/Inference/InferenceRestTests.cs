@@ -82,7 +82,8 @@ public sealed class InferenceRestTests : IAsyncLifetime
 
         Assert.Equal(HttpStatusCode.OK, response.StatusCode);
         var body = await response.Content.ReadAsByteArrayAsync();
-        var length = int.Parse(response.Headers.TryGetValues(HeaderLength, out var values) ? values.Single() : response.Content.Headers.GetValues(HeaderLength).Single(), System.Globalization.CultureInfo.InvariantCulture);
+        var length = int.Parse(response.Headers.TryGetValues(HeaderLength, out var values) ? values.Single() : response.Content.Headers.GetValues(HeaderLength).Single(),
+            System.Globalization.CultureInfo.InvariantCulture);
         var output = JsonNode.Parse(body.AsSpan(0, length))!["outputs"]![0]!;
         Assert.Equal(body.Length - length, output["parameters"]!["binary_data_size"]!.GetValue<int>());
         Assert.Equal(json["outputs"]![0]!["data"]!.AsArray().Select(value => value!.GetValue<float>()), MemoryMarshal.Cast<byte, float>(body.AsSpan(length)).ToArray());

@@ -62,7 +62,8 @@ public sealed class InferenceServiceTests : IAsyncLifetime
 
         Assert.Equal(expected.Outputs[0].Data, first.RawOutputContents[0]);
         Assert.Equal(expected.Outputs[0].Shape.Select(extent => (long)extent), first.Outputs[0].Shape);
-        Assert.Equal(("camera", 1L, "fresh", true), (first.Parameters["tta_stream"].StringParam, first.Parameters["tta_step"].Int64Param, first.Parameters["tta_state"].StringParam, first.Parameters["tta_learned"].BoolParam));
+        Assert.Equal(("camera", 1L, "fresh", true), (first.Parameters["tta_stream"].StringParam, first.Parameters["tta_step"].Int64Param,
+            first.Parameters["tta_state"].StringParam, first.Parameters["tta_learned"].BoolParam));
         Assert.Equal((await _host.StepAsync("twin", TestFrames.Tensor(2))).Outputs[0].Data, second.RawOutputContents[0]);
         Assert.Equal(2, (await _host.GetAsync("camera")).Age.Steps);
     }
@@ -114,7 +115,8 @@ public sealed class InferenceServiceTests : IAsyncLifetime
     [Fact]
     public async Task Infer_Method_IsTheStreams()
     {
-        var reply = await _client.ModelInferAsync(await RequestAsync(TestFrames.Tensor(1), ("sequence_id", Text("camera")), ("sequence_start", Flag(true)), ("tta_method", Text("ema{momentum=0.2}"))));
+        var reply = await _client.ModelInferAsync(
+            await RequestAsync(TestFrames.Tensor(1), ("sequence_id", Text("camera")), ("sequence_start", Flag(true)), ("tta_method", Text("ema{momentum=0.2}"))));
 
         Assert.Equal("ema", reply.Parameters["tta_method"].StringParam);
         Assert.Equal(0.2, (await _host.GetAsync("camera")).Method.Hyperparameters.Fields["momentum"].NumberValue, 6);

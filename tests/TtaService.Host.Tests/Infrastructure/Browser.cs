@@ -7,7 +7,8 @@ namespace TtaService.Host.Tests.Infrastructure;
 internal sealed class Browser : IDisposable
 {
     // Nothing of Chromium's own may ask the network: where there is none, its waiting holds up the page.
-    private static readonly string[] Quiet = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"];
+    private static readonly string[] Quiet = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"];
 
     private readonly TestFolder _profile = new();
     private readonly ChromeDriverService _service;
@@ -27,7 +28,8 @@ internal sealed class Browser : IDisposable
         _driver = new ChromeDriver(_service, options, TimeSpan.FromSeconds(120));
         // A window is never as narrow as a phone: the metrics are set for the page instead.
         _driver.ExecuteCdpCommand("Emulation.setDeviceMetricsOverride", new() { ["width"] = width, ["height"] = height, ["deviceScaleFactor"] = 1, ["mobile"] = false });
-        _driver.ExecuteCdpCommand("Emulation.setEmulatedMedia", new() { ["features"] = new[] { new Dictionary<string, object> { ["name"] = "prefers-color-scheme", ["value"] = dark ? "dark" : "light" } } });
+        _driver.ExecuteCdpCommand("Emulation.setEmulatedMedia",
+            new() { ["features"] = new[] { new Dictionary<string, object> { ["name"] = "prefers-color-scheme", ["value"] = dark ? "dark" : "light" } } });
     }
 
     /// <summary>What went wrong since it was last asked: errors of scripts, of the network, and of the content security policy.</summary>

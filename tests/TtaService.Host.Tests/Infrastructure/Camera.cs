@@ -46,7 +46,8 @@ internal sealed class Camera : IAsyncDisposable
         using var giveUp = new CancellationTokenSource(TimeSpan.FromSeconds(60));
         while (Answers.Count < wanted)
         {
-            Assert.False(giveUp.IsCancellationRequested || _running.IsCompleted, $"camera {Name} has {Answers.Count} answers of {wanted}, failures: {string.Join("; ", Failures.Select(failure => failure.Message))}");
+            Assert.False(giveUp.IsCancellationRequested || _running.IsCompleted,
+                $"camera {Name} has {Answers.Count} answers of {wanted}, failures: {string.Join("; ", Failures.Select(failure => failure.Message))}");
             await Task.Delay(10);
         }
     }

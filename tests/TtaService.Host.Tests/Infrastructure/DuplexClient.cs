@@ -50,7 +50,8 @@ internal sealed class DuplexClient(AsyncDuplexStreamingCall<StreamInferRequest, 
         });
     }
 
-    /// <summary>All replies until the server ends the call, and how it did. To be started before the server stops: what a client has not read when the connection closes, it does not get.</summary>
+    /// <summary>All replies until the server ends the call, and how it did. To be started before the server stops: what a client has not read when the connection closes,
+    /// it does not get.</summary>
     public async Task<(IReadOnlyList<StreamInferReply> Replies, RpcException End)> ReadToEndAsync()
     {
         var replies = new List<StreamInferReply>();

@@ -11,7 +11,8 @@ internal static class FashionCamera
 
     private const int FirstImage = 5000;
 
-    private static readonly Lazy<LabelledImages> Images = new(() => LabelledImages.Open(Path.Combine(Models, "fashion-mnist", "sample"), _ => throw new InvalidOperationException()));
+    private static readonly Lazy<LabelledImages> Images = new(
+        () => LabelledImages.Open(Path.Combine(Models, "fashion-mnist", "sample"), _ => throw new InvalidOperationException()));
 
     /// <summary>The repository with the demo model.</summary>
     public static string Models => Path.Combine(AppContext.BaseDirectory, "models");

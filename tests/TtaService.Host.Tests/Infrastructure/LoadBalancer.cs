@@ -3,7 +3,8 @@ using System.Net.Sockets;
 
 namespace TtaService.Host.Tests.Infrastructure;
 
-/// <summary>A real haproxy that routes streams by consistent hashing on the header x-tta-stream. A connection of its own for each client: on a shared one, streams wait for each other.</summary>
+/// <summary>A real haproxy that routes streams by consistent hashing on the header x-tta-stream. A connection of its own for each client: on a shared one, streams wait for
+/// each other.</summary>
 /// <remarks>A check may take longer than the time between two: a replica that is only busy must not lose its streams.</remarks>
 internal sealed class LoadBalancer : IAsyncDisposable
 {
@@ -38,7 +39,8 @@ internal sealed class LoadBalancer : IAsyncDisposable
               option redispatch 1
               retry-on conn-failure
               option httpchk GET /health/ready
-            {string.Join('\n', replicas.Select((replica, i) => $"  server r{i} 127.0.0.1:{replica.GrpcPort} port {replica.HttpPort} proto h2 check check-proto h1 inter 200ms fall 2 rise 1 on-marked-down shutdown-sessions"))}
+            {string.Join('\n', replicas.Select((replica, i) =>
+                $"  server r{i} 127.0.0.1:{replica.GrpcPort} port {replica.HttpPort} proto h2 check check-proto h1 inter 200ms fall 2 rise 1 on-marked-down shutdown-sessions"))}
 
             """);
         var balancer = new LoadBalancer(OtherProgram.Start(program, ["-db", "-f", file]), file, port);

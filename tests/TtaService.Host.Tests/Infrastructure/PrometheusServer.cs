@@ -30,7 +30,8 @@ internal sealed class PrometheusServer : IAsyncDisposable
         Assert.Contains($"127.0.0.1:{httpPort}", config, StringComparison.Ordinal);
         await File.WriteAllTextAsync(folder.In("prometheus.yml"), config);
         var port = OtherProgram.FreePort();
-        var process = OtherProgram.Start(program, [$"--config.file={folder.In("prometheus.yml")}", $"--storage.tsdb.path={folder.In("data")}", $"--web.listen-address=127.0.0.1:{port}", "--enable-feature=exemplar-storage"]);
+        var process = OtherProgram.Start(program, [$"--config.file={folder.In("prometheus.yml")}",
+            $"--storage.tsdb.path={folder.In("data")}", $"--web.listen-address=127.0.0.1:{port}", "--enable-feature=exemplar-storage"]);
         var server = new PrometheusServer(process, folder, new Uri($"http://127.0.0.1:{port}"));
         await process.UntilAsync(async () =>
         {
@@ -58,7 +59,8 @@ internal sealed class PrometheusServer : IAsyncDisposable
     public async Task<IReadOnlyList<string>> ExemplarStreamsAsync(string metric)
     {
         using var answer = await GetAsync($"/api/v1/query_exemplars?query={metric}&start=0&end=99999999999");
-        return [.. answer.RootElement.GetProperty("data").EnumerateArray().SelectMany(series => series.GetProperty("exemplars").EnumerateArray()).Select(exemplar => exemplar.GetProperty("labels").GetProperty("tta_stream_id").GetString()!)];
+        return [.. answer.RootElement.GetProperty("data").EnumerateArray().SelectMany(series => series.GetProperty("exemplars").EnumerateArray())
+            .Select(exemplar => exemplar.GetProperty("labels").GetProperty("tta_stream_id").GetString()!)];
     }
 
     /// <summary>Names of the alerts that fire.</summary>
@@ -90,6 +92,7 @@ internal sealed class PrometheusServer : IAsyncDisposable
     private static Series ReadSeries(JsonElement series)
     {
         var labels = series.GetProperty("metric").EnumerateObject().ToDictionary(label => label.Name, label => label.Value.GetString()!, StringComparer.Ordinal);
-        return new Series(labels.GetValueOrDefault("__name__", string.Empty), labels, double.Parse(series.GetProperty("value")[1].GetString()!, System.Globalization.CultureInfo.InvariantCulture));
+        return new Series(labels.GetValueOrDefault("__name__", string.Empty), labels,
+            double.Parse(series.GetProperty("value")[1].GetString()!, System.Globalization.CultureInfo.InvariantCulture));
     }
 }

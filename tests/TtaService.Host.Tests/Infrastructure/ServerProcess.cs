@@ -47,7 +47,8 @@ internal sealed class ServerProcess : IAsyncDisposable
 
     public GrpcChannel Connect() => Connect(GrpcPort);
 
-    public static GrpcChannel Connect(int port) => GrpcChannel.ForAddress($"http://127.0.0.1:{port}", new GrpcChannelOptions { InitialReconnectBackoff = TimeSpan.FromMilliseconds(20), MaxReconnectBackoff = TimeSpan.FromMilliseconds(200) });
+    public static GrpcChannel Connect(int port) => GrpcChannel.ForAddress(
+        $"http://127.0.0.1:{port}", new GrpcChannelOptions { InitialReconnectBackoff = TimeSpan.FromMilliseconds(20), MaxReconnectBackoff = TimeSpan.FromMilliseconds(200) });
 
     /// <summary>Starts it again with the same settings after its end.</summary>
     public async Task RestartAsync()

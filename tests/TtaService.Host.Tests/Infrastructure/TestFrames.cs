@@ -55,7 +55,8 @@ internal static class TestFrames
     public static byte[] Adapted(byte[] snapshot)
     {
         var content = Safetensors.Read(snapshot);
-        return [.. content.Names.Where(name => !name.Contains(".observed_", StringComparison.Ordinal) && !name.EndsWith(".feature_var", StringComparison.Ordinal)).SelectMany(name => content.Bytes(snapshot, name).ToArray())];
+        return [.. content.Names.Where(name => !name.Contains(".observed_", StringComparison.Ordinal) && !name.EndsWith(".feature_var", StringComparison.Ordinal))
+            .SelectMany(name => content.Bytes(snapshot, name).ToArray())];
     }
 
     /// <summary>The two agree within 1e-4.</summary>

@@ -169,7 +169,8 @@ internal sealed class TestHost : IAsyncDisposable
 
         // Only what TtaService and ASP.NET say: not being ready while it stops is no defect, nor is a client that leaves while its request is read, nor a store that is down.
         public ILogger CreateLogger(string categoryName) =>
-            (categoryName.StartsWith("TtaService", StringComparison.Ordinal) && categoryName != typeof(StoreHealth).FullName) || categoryName.StartsWith("Microsoft.AspNetCore", StringComparison.Ordinal) ? this : NullLogger.Instance;
+            (categoryName.StartsWith("TtaService", StringComparison.Ordinal) && categoryName != typeof(StoreHealth).FullName)
+                || categoryName.StartsWith("Microsoft.AspNetCore", StringComparison.Ordinal) ? this : NullLogger.Instance;
 
         public IDisposable? BeginScope<TState>(TState state)
             where TState : notnull => null;

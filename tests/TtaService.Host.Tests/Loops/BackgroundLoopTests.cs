@@ -110,7 +110,8 @@ public sealed class BackgroundLoopTests : IAsyncDisposable
         Assert.Null(_watch.WhyUnwell(vitalOnly: true));
     }
 
-    private sealed class TestLoop(LoopWatch watch, TimeProvider clock, Func<string, Task>? item, Func<Task>? turn = null) : BackgroundLoop(watch, LoopKind.IdleStreams, "the test", TimeSpan.FromSeconds(1), clock)
+    private sealed class TestLoop(LoopWatch watch, TimeProvider clock, Func<string, Task>? item, Func<Task>? turn = null)
+        : BackgroundLoop(watch, LoopKind.IdleStreams, "the test", TimeSpan.FromSeconds(1), clock)
     {
         private readonly List<string> _done = [];
 

@@ -51,7 +51,8 @@ public sealed class BatcherBorderTests
     [InlineData(true)]
     public async Task Attempt_RunThrows_TellsWhatWasCommitted(bool freeze)
     {
-        using var model = AdaptiveModel.Load(Path.Combine(TestHost.ModelsPath, TestHost.Model, "model.onnx"), new AdaptiveModelOptions { Threads = 1, Observation = new Engine.Drift.ObservationOptions() });
+        using var model = AdaptiveModel.Load(
+            Path.Combine(TestHost.ModelsPath, TestHost.Model, "model.onnx"), new AdaptiveModelOptions { Threads = 1, Observation = new Engine.Drift.ObservationOptions() });
         await Task.CompletedTask;
         var method = Engine.Normalization.MethodSettings.Create("ema");
         var frame = FrameBlock.FromValues(TestFrames.Values(1), 1, 3, 16, 16);

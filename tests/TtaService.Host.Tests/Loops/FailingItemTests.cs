@@ -91,7 +91,8 @@ public sealed class FailingItemTests
     public async Task ClaimRenewal_ATurnOfCheckpointsTakesLong_GoesOn()
     {
         using var folder = new TestFolder();
-        await using var host = await TestHost.StartAsync("--Store:Kind=file", $"--Store:Path={folder.Path}", "--Store:RenewInterval=00:00:00.100", "--Store:BytesPerSecond=1024", "--Store:CheckpointInterval=00:00:01", "--Store:StopTimeout=00:00:05");
+        await using var host = await TestHost.StartAsync("--Store:Kind=file", $"--Store:Path={folder.Path}", "--Store:RenewInterval=00:00:00.100",
+            "--Store:BytesPerSecond=1024", "--Store:CheckpointInterval=00:00:01", "--Store:StopTimeout=00:00:05");
         await host.StepAsync("idle", TestFrames.Tensor(1));
         await host.UntilAsync("idle", session => !session.Keeping.Dirty);
         var idle = host.Part<StreamDirectory>().Get("idle");
@@ -198,7 +199,8 @@ public sealed class FailingItemTests
         }
     }
 
-    private static Task UntilNamedAsync(TestHost host, string loop, string item) => TestHost.UntilAsync(() => IsNamed(host, loop, item), $"the log does not say that {loop} failed on {item}");
+    private static Task UntilNamedAsync(TestHost host, string loop, string item) =>
+        TestHost.UntilAsync(() => IsNamed(host, loop, item), $"the log does not say that {loop} failed on {item}");
 
     private static bool IsNamed(TestHost host, string loop, string item) =>
         host.Defects.Any(defect => defect.Contains(loop, StringComparison.Ordinal) && defect.Contains($"failed on {item}", StringComparison.Ordinal));
@@ -233,11 +235,14 @@ public sealed class FailingItemTests
 
         public bool OutlivesProcess => inner.OutlivesProcess;
 
-        public Task<StreamOpening> OpenAsync(string stream, string owner, OpenPolicy policy, CancellationToken cancellation) => inner.OpenAsync(stream, owner, policy, cancellation);
+        public Task<StreamOpening> OpenAsync(string stream, string owner, OpenPolicy policy, CancellationToken cancellation) =>
+            inner.OpenAsync(stream, owner, policy, cancellation);
 
-        public Task<CheckpointWrite> CheckpointAsync(StreamClaim claim, PendingCheckpoint checkpoint, CancellationToken cancellation) => Check(claim.Stream, () => inner.CheckpointAsync(claim, checkpoint, cancellation));
+        public Task<CheckpointWrite> CheckpointAsync(StreamClaim claim, PendingCheckpoint checkpoint, CancellationToken cancellation) =>
+            Check(claim.Stream, () => inner.CheckpointAsync(claim, checkpoint, cancellation));
 
-        public Task<CheckpointWrite> CloseAsync(StreamClaim claim, PendingCheckpoint? last, CancellationToken cancellation) => Check(claim.Stream, () => inner.CloseAsync(claim, last, cancellation));
+        public Task<CheckpointWrite> CloseAsync(StreamClaim claim, PendingCheckpoint? last, CancellationToken cancellation) =>
+            Check(claim.Stream, () => inner.CloseAsync(claim, last, cancellation));
 
         public Task<IReadOnlyList<FencedClaim>> RenewAsync(IReadOnlyCollection<StreamClaim> claims, CancellationToken cancellation) =>
             Check(claims.Any(claim => claim.Stream == Bad) ? Bad : "-", () => inner.RenewAsync(claims, cancellation));
@@ -254,6 +259,7 @@ public sealed class FailingItemTests
 
         public ValueTask DisposeAsync() => inner.DisposeAsync();
 
-        private Task<T> Check<T>(string stream, Func<Task<T>> operation) => stream == Bad ? Task.FromException<T>(new InvalidOperationException("an item that fails")) : operation();
+        private Task<T> Check<T>(string stream, Func<Task<T>> operation) =>
+            stream == Bad ? Task.FromException<T>(new InvalidOperationException("an item that fails")) : operation();
     }
 }

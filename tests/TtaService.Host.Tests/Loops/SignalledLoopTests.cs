@@ -17,7 +17,8 @@ public sealed class SignalledLoopTests : IAsyncDisposable
 
     public SignalledLoopTests()
     {
-        _watch = new LoopWatch(new TtaMetrics(_services.GetRequiredService<IMeterFactory>(), Options.Create(new TelemetryOptions())), new FakeTimeProvider(), new FakeLogger<LoopWatch>());
+        _watch = new LoopWatch(
+            new TtaMetrics(_services.GetRequiredService<IMeterFactory>(), Options.Create(new TelemetryOptions())), new FakeTimeProvider(), new FakeLogger<LoopWatch>());
         _beat = _watch.Add(LoopKind.Batcher, "the test", TimeSpan.FromMinutes(1), isVital: true);
     }
 

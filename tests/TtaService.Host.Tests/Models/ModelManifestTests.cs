@@ -107,7 +107,8 @@ public sealed class ModelManifestTests : IDisposable
             {
               // Comments and trailing commas are welcome.
               "labels": ["a", "b"],
-              "preprocessing": { "resize": [40, 60], "crop": [32, 48], "interpolation": "bicubic", "channels": "bgr", "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 1], "apply_exif": true },
+              "preprocessing": { "resize": [40, 60], "crop": [32, 48], "interpolation": "bicubic", "channels": "bgr",
+                "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 1], "apply_exif": true },
               "limits": { "max_frames_per_step": 7 },
             }
             """));

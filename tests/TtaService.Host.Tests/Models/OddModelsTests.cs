@@ -82,7 +82,8 @@ public sealed class OddModelsTests(OddModels models) : IClassFixture<OddModels>
     {
         float[] levels = [.. Enumerable.Range(0, 3 * 16 * 16).Select(i => i % 256)];
         var exact = TestFrames.Scores(await StepAsync(models.Host, "bytes", TestFrames.Tensor([3, 16, 16], levels)));
-        var near = TestFrames.Scores(await StepAsync(models.Host, "bytes", TestFrames.Tensor([3, 16, 16], Array.ConvertAll(levels, level => level is 0 or 255 ? (level * 2) - 1 : level + 0.4f))));
+        var near = TestFrames.Scores(
+            await StepAsync(models.Host, "bytes", TestFrames.Tensor([3, 16, 16], Array.ConvertAll(levels, level => level is 0 or 255 ? (level * 2) - 1 : level + 0.4f))));
 
         Assert.Equal(exact, near);
     }

@@ -109,7 +109,8 @@ public sealed partial class PackageTests(PackedProjects packed) : IClassFixture<
     {
         await using var host = await TestHost.StartAsync();
         using var folder = new TestFolder();
-        var program = packed.Write(folder, "Client", "", CodeOf("src/TtaService.Client/README.md").Replace("http://127.0.0.1:8001", host.Grpc.AbsoluteUri, StringComparison.Ordinal));
+        var program = packed.Write(
+            folder, "Client", "", CodeOf("src/TtaService.Client/README.md").Replace("http://127.0.0.1:8001", host.Grpc.AbsoluteUri, StringComparison.Ordinal));
         Directory.CreateDirectory(folder.In("frames"));
         for (var frame = 0; frame < 3; frame++)
         {

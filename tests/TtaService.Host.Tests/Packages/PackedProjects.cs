@@ -21,7 +21,8 @@ public sealed class PackedProjects : IAsyncLifetime
         var configuration = AppContext.BaseDirectory.Contains("/debug", StringComparison.Ordinal) ? "Debug" : "Release";
         foreach (var project in new[] { "Engine", "Evaluation", "Serving", "Client" })
         {
-            var (exitCode, printed) = await Repository.RunAsync("dotnet", "pack", $"src/TtaService.{project}", "-c", configuration, "--no-build", "-o", _folder.In("feed"), $"-p:PackageVersion={Version}");
+            var (exitCode, printed) = await Repository.RunAsync(
+                "dotnet", "pack", $"src/TtaService.{project}", "-c", configuration, "--no-build", "-o", _folder.In("feed"), $"-p:PackageVersion={Version}");
             Assert.True(exitCode == 0, printed);
         }
     }
@@ -32,7 +33,8 @@ public sealed class PackedProjects : IAsyncLifetime
     /// <returns>The project's path.</returns>
     internal string Write(TestFolder folder, string reference, string properties, string code, string items = "")
     {
-        var installed = Environment.GetEnvironmentVariable("NUGET_PACKAGES") ?? Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".nuget", "packages");
+        var installed = Environment.GetEnvironmentVariable("NUGET_PACKAGES")
+            ?? Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".nuget", "packages");
         var project = XElement.Parse($"""
             <Project Sdk="Microsoft.NET.Sdk">
               <PropertyGroup>

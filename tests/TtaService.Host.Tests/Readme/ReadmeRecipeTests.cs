@@ -22,10 +22,12 @@ public sealed partial class ReadmeRecipeTests : IDisposable
         var python = await DebianPython.RequireAsync(("grpc_tools", "python3-grpc-tools"), ("grpc", "python3-grpcio"));
         var (_, version) = await Repository.RunAsync(python, "-m", "grpc_tools.protoc", "--version");
         var includes = Directory.Exists("/usr/include/google/protobuf") ? "/usr/include" : WellKnownTypes();
-        var (made, said) = await Repository.RunAsync(python, ["-m", "grpc_tools.protoc", "-I", "protos", "-I", includes, $"--python_out={_folder.Path}", $"--grpc_python_out={_folder.Path}", .. Protos()]);
+        var (made, said) = await Repository.RunAsync(
+            python, ["-m", "grpc_tools.protoc", "-I", "protos", "-I", includes, $"--python_out={_folder.Path}", $"--grpc_python_out={_folder.Path}", .. Protos()]);
         Assert.True(made == 0, $"{version}: {said}");
         await using var host = await TestHost.StartAsync();
-        await File.WriteAllTextAsync(_folder.In("client.py"), Block("import grpc").Replace("127.0.0.1:8001", $"127.0.0.1:{host.Grpc.Port}", StringComparison.Ordinal).Replace("fashion-mnist", TestHost.Model, StringComparison.Ordinal), TestContext.Current.CancellationToken);
+        await File.WriteAllTextAsync(_folder.In("client.py"), Block("import grpc").Replace("127.0.0.1:8001", $"127.0.0.1:{host.Grpc.Port}", StringComparison.Ordinal)
+            .Replace("fashion-mnist", TestHost.Model, StringComparison.Ordinal), TestContext.Current.CancellationToken);
         await File.WriteAllBytesAsync(_folder.In("1.png"), TestFrames.File(1, SKEncodedImageFormat.Png), TestContext.Current.CancellationToken);
         await File.WriteAllBytesAsync(_folder.In("2.jpg"), TestFrames.File(2, SKEncodedImageFormat.Jpeg), TestContext.Current.CancellationToken);
 
@@ -43,7 +45,8 @@ public sealed partial class ReadmeRecipeTests : IDisposable
         var python = await DebianPython.RequireAsync(("grpc_tools", "python3-grpc-tools"));
         var (made, said) = await Repository.RunAsync(python, ["-m", "grpc_tools.protoc", "-I", "protos", "-I", WellKnownTypes(), $"--python_out={_folder.Path}", .. Protos()]);
         Assert.True(made == 0, said);
-        const string Script = "import sys; sys.path.insert(0, sys.argv[1]); from tta.v1 import adaptation_pb2 as t; a = t.OpenStream(seed=0, max_coalesce=0); print(a.HasField('seed'), t.OpenStream().HasField('seed'), a.SerializeToString().hex())";
+        const string Script = "import sys; sys.path.insert(0, sys.argv[1]); from tta.v1 import adaptation_pb2 as t; a = t.OpenStream(seed=0, max_coalesce=0); "
+            + "print(a.HasField('seed'), t.OpenStream().HasField('seed'), a.SerializeToString().hex())";
 
         var (exit, printed) = await Repository.RunAsync(python, "-c", Script, _folder.Path);
 
@@ -73,18 +76,22 @@ public sealed partial class ReadmeRecipeTests : IDisposable
         var verified = await TtaRun.Of("snapshot", "verify", snapshot, "--model", model);
         Assert.True(verified.ExitCode == 0, verified.Output);
         await using var host = await TestHost.StartAsync();
-        var imported = await host.Streams.ImportStreamAsync(new ImportStreamRequest { Name = "by-hand", Snapshot = ByteString.CopyFrom(await File.ReadAllBytesAsync(snapshot, TestContext.Current.CancellationToken)) });
+        var imported = await host.Streams.ImportStreamAsync(
+            new ImportStreamRequest { Name = "by-hand", Snapshot = ByteString.CopyFrom(await File.ReadAllBytesAsync(snapshot, TestContext.Current.CancellationToken)) });
         Assert.Equal(("ema", 100), (imported.Method.Name, imported.Age.Steps));
         Assert.Equal(101, (await host.StepAsync("by-hand", TestFrames.Tensor(1))).Step);
     }
 
-    private static string[] Protos() => [.. Directory.GetFiles(Repository.In("protos/tta/v1"), "*.proto").Select(file => Path.GetRelativePath(Repository.Root, file)).Order(StringComparer.Ordinal)];
+    private static string[] Protos() =>
+        [.. Directory.GetFiles(Repository.In("protos/tta/v1"), "*.proto").Select(file => Path.GetRelativePath(Repository.Root, file)).Order(StringComparer.Ordinal)];
 
     // As they come with the build's own protoc; Debian's are in libprotobuf-dev.
-    private static string WellKnownTypes() => Directory.GetDirectories(Path.Combine(Environment.GetEnvironmentVariable("NUGET_PACKAGES") ?? Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".nuget", "packages"), "grpc.tools"))
+    private static string WellKnownTypes() => Directory.GetDirectories(Path.Combine(
+        Environment.GetEnvironmentVariable("NUGET_PACKAGES") ?? Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".nuget", "packages"), "grpc.tools"))
         .Select(version => Path.Combine(version, "build", "native", "include")).First(Directory.Exists);
 
-    private static string Block(string with) => PythonBlock().Matches(Repository.Read("README.md")).Select(match => match.Groups[1].Value).Single(code => code.Contains(with, StringComparison.Ordinal));
+    private static string Block(string with) =>
+        PythonBlock().Matches(Repository.Read("README.md")).Select(match => match.Groups[1].Value).Single(code => code.Contains(with, StringComparison.Ordinal));
 
     [GeneratedRegex("```python\n(.*?)```", RegexOptions.Singleline)]
     private static partial Regex PythonBlock();

@@ -17,7 +17,8 @@ public sealed class CheckpointSealTests
 
         var stored = seal.Unseal("s", 1, seal.Seal(Claim, StoreTestParts.Pending(5)));
 
-        Assert.Equal(("s", 1, 3, "a", 5ul, 5), (stored.Description.Stream, stored.Description.Number, stored.Description.Epoch, stored.Description.Owner, stored.Description.Sequence, stored.Description.Step));
+        Assert.Equal(("s", 1, 3, "a", 5ul, 5),
+            (stored.Description.Stream, stored.Description.Number, stored.Description.Epoch, stored.Description.Owner, stored.Description.Sequence, stored.Description.Step));
         var content = Safetensors.Read(stored.Snapshot);
         var values = new float[64];
         content.CopyTo(stored.Snapshot, "site.ema_mean", values);

@@ -49,7 +49,8 @@ public sealed class CrashTests
                 }
             }
 
-            TestContext.Current.TestOutputHelper!.WriteLine($"figure: {Rounds} kills of {Cameras} streams: {lost} streams lost, oldest state {oldest.TotalMilliseconds:0} ms with an interval of {Interval.TotalMilliseconds:0} ms, {damaged} of {files} files damaged");
+            TestContext.Current.TestOutputHelper!.WriteLine($"figure: {Rounds} kills of {Cameras} streams: {lost} streams lost, "
+                + $"oldest state {oldest.TotalMilliseconds:0} ms with an interval of {Interval.TotalMilliseconds:0} ms, {damaged} of {files} files damaged");
             Assert.Equal((0, 0), (lost, damaged));
             // On a machine that is busy with other things the writer gets its turn late.
             Assert.InRange(oldest, TimeSpan.Zero, 2 * Interval);
@@ -83,7 +84,8 @@ public sealed class CrashTests
             await server.RestartAsync();
         }
 
-        TestContext.Current.TestOutputHelper!.WriteLine($"figure: {Instants} kills while writing: {damaged} of {files} files damaged, {started} unfinished writes left beside them");
+        TestContext.Current.TestOutputHelper!.WriteLine(
+            $"figure: {Instants} kills while writing: {damaged} of {files} files damaged, {started} unfinished writes left beside them");
         Assert.Equal(0, damaged);
         Assert.Empty(Directory.GetFiles(folder.Path, "*.rejected"));
     }
@@ -108,5 +110,6 @@ public sealed class CrashTests
         return damaged;
     }
 
-    private static int Setting(string name, int otherwise) => int.TryParse(Environment.GetEnvironmentVariable(name), CultureInfo.InvariantCulture, out var value) ? value : otherwise;
+    private static int Setting(string name, int otherwise) =>
+        int.TryParse(Environment.GetEnvironmentVariable(name), CultureInfo.InvariantCulture, out var value) ? value : otherwise;
 }

@@ -153,7 +153,8 @@ public sealed class FileStreamStateStoreTests
 
         await using var again = StoreTestParts.File(folder.In("store"));
 
-        Assert.Equal(new[] { key, new string('x', 300) }.Order(StringComparer.Ordinal), (await again.ListAsync(null, 10, CancellationToken.None)).Select(stream => stream.Latest.Stream));
+        Assert.Equal(
+            new[] { key, new string('x', 300) }.Order(StringComparer.Ordinal), (await again.ListAsync(null, 10, CancellationToken.None)).Select(stream => stream.Latest.Stream));
         Assert.Single(Directory.GetFileSystemEntries(folder.Path));
     }
 }

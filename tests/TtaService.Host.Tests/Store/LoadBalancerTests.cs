@@ -23,7 +23,8 @@ public sealed class LoadBalancerTests
         cluster.Report("kill -9 of one of 3");
         Assert.All(cluster.Cameras, camera => Assert.Empty(camera.Failures));
         Assert.InRange(cluster.Victims.Count, 1, Cameras - 1);
-        Assert.All(cluster.Victims, victim => Assert.True(victim.Steps > 1 && victim.Origin == StateOrigin.Restored, $"{victim.Name} came back {victim.Origin} at step {victim.Steps}"));
+        Assert.All(
+            cluster.Victims, victim => Assert.True(victim.Steps > 1 && victim.Origin == StateOrigin.Restored, $"{victim.Name} came back {victim.Origin} at step {victim.Steps}"));
     }
 
     [Fact]
@@ -38,7 +39,8 @@ public sealed class LoadBalancerTests
         Assert.All(cluster.Cameras, camera => Assert.Empty(camera.Failures));
         Assert.InRange(cluster.Victims.Count, 1, Cameras - 1);
         // Not one step of adaptation is missing, and none was made twice.
-        Assert.All(cluster.Cameras, camera => Assert.Equal(Enumerable.Range(1, camera.Answers.Count).Select(step => (long)step), camera.Answers.Select(answer => answer.Reply.Step)));
+        Assert.All(
+            cluster.Cameras, camera => Assert.Equal(Enumerable.Range(1, camera.Answers.Count).Select(step => (long)step), camera.Answers.Select(answer => answer.Reply.Step)));
     }
 
     [Fact]
@@ -75,7 +77,8 @@ public sealed class LoadBalancerTests
         private readonly RedisServer _redis;
         private readonly LoadBalancer _balancer;
 
-        private Cluster(RedisServer redis, List<ServerProcess> replicas, LoadBalancer balancer, List<Camera> cameras) => (_redis, Replicas, _balancer, Cameras) = (redis, replicas, balancer, cameras);
+        private Cluster(RedisServer redis, List<ServerProcess> replicas, LoadBalancer balancer, List<Camera> cameras) =>
+            (_redis, Replicas, _balancer, Cameras) = (redis, replicas, balancer, cameras);
 
         public List<ServerProcess> Replicas { get; }
 
@@ -91,9 +94,11 @@ public sealed class LoadBalancerTests
             OtherProgram.Require("haproxy");
             var redis = await RedisServer.StartAsync();
             var replicas = await Task.WhenAll(Enumerable.Range(0, 3).Select(i => ServerProcess.StartAsync(
-                "Store:Kind=redis", $"Store:RedisConfiguration={redis.Configuration}", $"Store:Replica=replica-{i}", "Store:CheckpointInterval=00:00:01", "Store:RenewInterval=00:00:00.5")));
+                "Store:Kind=redis", $"Store:RedisConfiguration={redis.Configuration}", $"Store:Replica=replica-{i}",
+                    "Store:CheckpointInterval=00:00:01", "Store:RenewInterval=00:00:00.5")));
             var balancer = await LoadBalancer.StartAsync(replicas);
-            return new Cluster(redis, [.. replicas], balancer, [.. Enumerable.Range(0, cameras).Select(i => new Camera($"camera-{i}", balancer.Port, TimeSpan.FromMilliseconds(100)))]);
+            return new Cluster(
+                redis, [.. replicas], balancer, [.. Enumerable.Range(0, cameras).Select(i => new Camera($"camera-{i}", balancer.Port, TimeSpan.FromMilliseconds(100)))]);
         }
 
         public Task UntilAnsweredAsync(int more) => Task.WhenAll(Cameras.Select(camera => camera.UntilAnsweredAsync(more)));
@@ -109,7 +114,8 @@ public sealed class LoadBalancerTests
             {
                 var gap = Cameras[i].LongestGapMilliseconds(began);
                 var answers = Cameras[i].Answers.ToArray();
-                var moved = Enumerable.Range(before[i], answers.Length - before[i]).FirstOrDefault(at => answers[at].Reply.Origin == StateOrigin.Restored && answers[at - 1].Reply.Origin != StateOrigin.Restored, -1);
+                var moved = Enumerable.Range(before[i], answers.Length - before[i])
+                    .FirstOrDefault(at => answers[at].Reply.Origin == StateOrigin.Restored && answers[at - 1].Reply.Origin != StateOrigin.Restored, -1);
                 if (moved >= 0)
                 {
                     Victims.Add(new Victim(Cameras[i].Name, answers[moved].Reply.Step, answers[moved].Reply.Origin, gap));
@@ -126,7 +132,8 @@ public sealed class LoadBalancerTests
             var gaps = Victims.Select(victim => victim.GapMilliseconds).Order().ToList();
             TestContext.Current.TestOutputHelper!.WriteLine(gaps.Count == 0
                 ? $"figure: {what}: no stream moved, longest gap {OtherGaps.Max()} ms"
-                : $"figure: {what}: {gaps.Count} of {Cameras.Count} streams moved, gap median {gaps[gaps.Count / 2]} ms, longest {gaps[^1]} ms; the others' longest {OtherGaps.Max()} ms, {Cameras.Sum(camera => camera.Failures.Count)} errors");
+                : $"figure: {what}: {gaps.Count} of {Cameras.Count} streams moved, gap median {gaps[gaps.Count / 2]} ms, longest {gaps[^1]} ms; "
+                    + $"the others' longest {OtherGaps.Max()} ms, {Cameras.Sum(camera => camera.Failures.Count)} errors");
         }
 
         public async ValueTask DisposeAsync()

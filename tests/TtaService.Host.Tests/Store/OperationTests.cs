@@ -36,9 +36,12 @@ public sealed class OperationTests
         await StepsAsync(host, "source", 1, 1);
         await StepsAsync(host, "taken", 1, 2);
 
-        await RpcAssert.RefusedAsync(StatusCode.NotFound, "STREAM_NOT_FOUND", async () => await host.Streams.ForkStreamAsync(new ForkStreamRequest { Source = "nobody", Name = "fork" }));
-        await RpcAssert.RefusedAsync(StatusCode.AlreadyExists, "STREAM_EXISTS", async () => await host.Streams.ForkStreamAsync(new ForkStreamRequest { Source = "source", Name = "taken" }));
-        await RpcAssert.RefusedAsync(StatusCode.InvalidArgument, "STREAM_NAME_INVALID", async () => await host.Streams.ForkStreamAsync(new ForkStreamRequest { Source = "source", Name = "a/b" }));
+        await RpcAssert.RefusedAsync(
+            StatusCode.NotFound, "STREAM_NOT_FOUND", async () => await host.Streams.ForkStreamAsync(new ForkStreamRequest { Source = "nobody", Name = "fork" }));
+        await RpcAssert.RefusedAsync(
+            StatusCode.AlreadyExists, "STREAM_EXISTS", async () => await host.Streams.ForkStreamAsync(new ForkStreamRequest { Source = "source", Name = "taken" }));
+        await RpcAssert.RefusedAsync(
+            StatusCode.InvalidArgument, "STREAM_NAME_INVALID", async () => await host.Streams.ForkStreamAsync(new ForkStreamRequest { Source = "source", Name = "a/b" }));
 
         Assert.Equal(2, (await host.GetAsync("taken")).Age.Steps);
     }
@@ -78,9 +81,12 @@ public sealed class OperationTests
         await using var host = await TestHost.StartAsync("--Store:CheckpointInterval=01:00:00");
         await StepsAsync(host, "camera", 1, 2);
 
-        await RpcAssert.RefusedAsync(StatusCode.NotFound, "CHECKPOINT_NOT_FOUND", async () => await host.Streams.RollBackStreamAsync(new RollBackStreamRequest { Name = "camera" }));
-        await RpcAssert.RefusedAsync(StatusCode.NotFound, "CHECKPOINT_NOT_FOUND", async () => await host.Streams.RollBackStreamAsync(new RollBackStreamRequest { Name = "camera", Checkpoint = 7 }));
-        await RpcAssert.RefusedAsync(StatusCode.InvalidArgument, "CHECKPOINT_INVALID", async () => await host.Streams.RollBackStreamAsync(new RollBackStreamRequest { Name = "camera", Checkpoint = -1 }));
+        await RpcAssert.RefusedAsync(
+            StatusCode.NotFound, "CHECKPOINT_NOT_FOUND", async () => await host.Streams.RollBackStreamAsync(new RollBackStreamRequest { Name = "camera" }));
+        await RpcAssert.RefusedAsync(
+            StatusCode.NotFound, "CHECKPOINT_NOT_FOUND", async () => await host.Streams.RollBackStreamAsync(new RollBackStreamRequest { Name = "camera", Checkpoint = 7 }));
+        await RpcAssert.RefusedAsync(
+            StatusCode.InvalidArgument, "CHECKPOINT_INVALID", async () => await host.Streams.RollBackStreamAsync(new RollBackStreamRequest { Name = "camera", Checkpoint = -1 }));
         await RpcAssert.RefusedAsync(StatusCode.NotFound, "STREAM_NOT_FOUND", async () => await host.Streams.ListCheckpointsAsync(new ListCheckpointsRequest { Name = "nobody" }));
 
         Assert.Equal(2, (await host.GetAsync("camera")).Age.Steps);
@@ -114,7 +120,8 @@ public sealed class OperationTests
         await using (var host = await TestHost.StartAsync(settings))
         {
             await StepsAsync(host, "pinned", 1, 1);
-            var pinned = await host.Streams.UpdateStreamAsync(new UpdateStreamRequest { Stream = new V1.Stream { Name = "pinned", Pinned = true }, UpdateMask = FieldMask.FromString("pinned") });
+            var pinned = await host.Streams.UpdateStreamAsync(
+                new UpdateStreamRequest { Stream = new V1.Stream { Name = "pinned", Pinned = true }, UpdateMask = FieldMask.FromString("pinned") });
             Assert.True(pinned.Pinned);
             await CrowdAsync(host);
         }

@@ -169,7 +169,8 @@ public sealed class ReplicaTests
     }
 
     internal static Task<TestHost> StartAsync(RedisServer redis, string replica, params string[] settings) => TestHost.StartAsync(
-        ["--Store:Kind=redis", $"--Store:RedisConfiguration={redis.Configuration}", $"--Store:Replica={replica}", "--Store:CheckpointInterval=00:00:00.3", "--Store:RenewInterval=00:00:00.1", "--Store:RetryDelay=00:00:00.1", "--Store:RedisTimeout=00:00:00.5", .. settings]);
+        ["--Store:Kind=redis", $"--Store:RedisConfiguration={redis.Configuration}", $"--Store:Replica={replica}", "--Store:CheckpointInterval=00:00:00.3",
+            "--Store:RenewInterval=00:00:00.1", "--Store:RetryDelay=00:00:00.1", "--Store:RedisTimeout=00:00:00.5", .. settings]);
 
     internal static async Task SavedAsync(TestHost host, string stream) => await host.UntilAsync(stream, session => !session.Keeping.Dirty);
 }

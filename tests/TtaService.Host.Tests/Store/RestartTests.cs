@@ -90,7 +90,8 @@ public sealed class RestartTests
         V1.Stream before;
         await using (var host = await StartAsync(folder))
         {
-            await host.Streams.CreateStreamAsync(new CreateStreamRequest { Stream = new V1.Stream { Name = "camera", Frozen = true, MaxCoalesce = 3, Seed = 7, Labels = { ["site"] = "north" }, Method = new Method { Name = "ema" } } });
+            await host.Streams.CreateStreamAsync(new CreateStreamRequest { Stream = new V1.Stream { Name = "camera", Frozen = true,
+                MaxCoalesce = 3, Seed = 7, Labels = { ["site"] = "north" }, Method = new Method { Name = "ema" } } });
             await host.StepAsync("camera", TestFrames.Tensor(1), sequence: 5);
             before = await host.GetAsync("camera");
         }
@@ -132,8 +133,10 @@ public sealed class RestartTests
         }
 
         await using var again = await StartAsync(folder);
-        await RpcAssert.RefusedAsync(StatusCode.NotFound, "STREAM_NOT_FOUND", () => DuplexClient.OpenAsync(again.Adaptation, new OpenStream { Stream = "none", ResumePolicy = ResumePolicy.MustExist }));
-        await RpcAssert.RefusedAsync(StatusCode.AlreadyExists, "STREAM_EXISTS", () => DuplexClient.OpenAsync(again.Adaptation, new OpenStream { Stream = "camera", ResumePolicy = ResumePolicy.MustCreate }));
+        await RpcAssert.RefusedAsync(
+            StatusCode.NotFound, "STREAM_NOT_FOUND", () => DuplexClient.OpenAsync(again.Adaptation, new OpenStream { Stream = "none", ResumePolicy = ResumePolicy.MustExist }));
+        await RpcAssert.RefusedAsync(StatusCode.AlreadyExists, "STREAM_EXISTS", () =>
+            DuplexClient.OpenAsync(again.Adaptation, new OpenStream { Stream = "camera", ResumePolicy = ResumePolicy.MustCreate }));
         await RpcAssert.RefusedAsync(StatusCode.FailedPrecondition, "STREAM_OF_ANOTHER_METHOD", () => DuplexClient.OpenAsync(again, "camera", "tbn"));
         using var continued = await DuplexClient.OpenAsync(again, "camera", "ema");
         using var reset = await DuplexClient.OpenAsync(again.Adaptation, new OpenStream { Stream = "camera", ResumePolicy = ResumePolicy.Reset });
@@ -154,7 +157,8 @@ public sealed class RestartTests
         }
 
         var path = Directory.GetFiles(folder.Path, "camera~*.safetensors").Max()!;
-        var bytes = await File.ReadAllBytesAsync(how == "of another stream" ? Directory.GetFiles(folder.Path, "other~*.safetensors").Max()! : path, TestContext.Current.CancellationToken);
+        var bytes = await File.ReadAllBytesAsync(
+            how == "of another stream" ? Directory.GetFiles(folder.Path, "other~*.safetensors").Max()! : path, TestContext.Current.CancellationToken);
         if (how == "flipped")
         {
             bytes[^5] ^= 4;

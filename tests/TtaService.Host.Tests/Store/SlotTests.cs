@@ -24,7 +24,8 @@ public sealed class SlotTests
         var clock = new FakeTimeProvider(TimeProvider.System.GetUtcNow());
         // Idleness deletes what no store keeps, so with the memory store streams only leave the arena.
         var idle = kind == "file" ? "00:00:01" : "365.00:00:00";
-        await using var host = await TestHost.StartAsync(clock, $"--Store:Kind={kind}", $"--Store:Path={folder.Path}", $"--Models:ArenaBytes={bytes * 3}", $"--Streams:IdleTimeout={idle}", "--Batching:MaxDelay=00:00:00");
+        await using var host = await TestHost.StartAsync(
+            clock, $"--Store:Kind={kind}", $"--Store:Path={folder.Path}", $"--Models:ArenaBytes={bytes * 3}", $"--Streams:IdleTimeout={idle}", "--Batching:MaxDelay=00:00:00");
         var departures = host.Host.Services.GetRequiredService<StreamDepartures>();
         using var done = new CancellationTokenSource();
         var sweeping = Task.Run(async () =>

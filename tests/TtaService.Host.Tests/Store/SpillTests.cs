@@ -18,7 +18,8 @@ public sealed class SpillTests
         using var folder = new TestFolder();
         await using var alone = await TestHost.StartAsync();
         var stateBytes = await StateBytesAsync(alone);
-        await using var host = await TestHost.StartAsync("--Store:Kind=file", $"--Store:Path={folder.Path}", "--Store:CheckpointInterval=00:00:00.2", $"--Models:ArenaBytes={stateBytes * 4}");
+        await using var host = await TestHost.StartAsync(
+            "--Store:Kind=file", $"--Store:Path={folder.Path}", "--Store:CheckpointInterval=00:00:00.2", $"--Models:ArenaBytes={stateBytes * 4}");
         var directory = host.Host.Services.GetRequiredService<StreamDirectory>();
         var spilled = 0;
         for (var round = 0; round < Rounds; round++)
@@ -73,7 +74,8 @@ public sealed class SpillTests
         using var folder = new TestFolder();
         await using var probe = await TestHost.StartAsync();
         var stateBytes = await StateBytesAsync(probe);
-        await using var host = await TestHost.StartAsync("--Store:Kind=file", $"--Store:Path={folder.Path}", "--Store:CheckpointInterval=00:00:00.2", $"--Models:ArenaBytes={stateBytes}");
+        await using var host = await TestHost.StartAsync(
+            "--Store:Kind=file", $"--Store:Path={folder.Path}", "--Store:CheckpointInterval=00:00:00.2", $"--Models:ArenaBytes={stateBytes}");
         var directory = host.Host.Services.GetRequiredService<StreamDirectory>();
         foreach (var stream in new[] { "a", "b", "c" })
         {
@@ -82,7 +84,8 @@ public sealed class SpillTests
 
         await UntilSpilledAsync(directory, 2);
         Assert.NotEmpty(await host.ExportAsync("a"));
-        await host.Streams.UpdateStreamAsync(new UpdateStreamRequest { Stream = new V1.Stream { Name = "b", MaxCoalesce = 2 }, UpdateMask = new Google.Protobuf.WellKnownTypes.FieldMask { Paths = { "max_coalesce" } } });
+        await host.Streams.UpdateStreamAsync(new UpdateStreamRequest { Stream = new V1.Stream { Name = "b", MaxCoalesce = 2 },
+            UpdateMask = new Google.Protobuf.WellKnownTypes.FieldMask { Paths = { "max_coalesce" } } });
         await UntilSpilledAsync(directory, 2);
         var reset = await host.Streams.ResetStreamAsync(new ResetStreamRequest { Name = "c" });
 
@@ -98,7 +101,8 @@ public sealed class SpillTests
         using var folder = new TestFolder();
         await using var probe = await TestHost.StartAsync();
         var stateBytes = await StateBytesAsync(probe);
-        await using var host = await TestHost.StartAsync("--Store:Kind=file", $"--Store:Path={folder.Path}", "--Store:CheckpointInterval=00:00:00.2", $"--Models:ArenaBytes={stateBytes}");
+        await using var host = await TestHost.StartAsync(
+            "--Store:Kind=file", $"--Store:Path={folder.Path}", "--Store:CheckpointInterval=00:00:00.2", $"--Models:ArenaBytes={stateBytes}");
         using var call = await DuplexClient.OpenAsync(host, "a");
         await call.StepAsync(1, TestFrames.Tensor(1));
         await host.StepAsync("b", TestFrames.Tensor(1));
@@ -132,7 +136,9 @@ public sealed class SpillTests
                 return spilled;
             }
 
-            Assert.False(giveUp.IsCancellationRequested, string.Join(", ", directory.Loaded.Select(session => $"{session.Name}: evicted {session.Keeping.Evicted}, dirty {session.Keeping.Dirty}, number {session.Keeping.Number}, {session.Waiting.Phase}, cold {session.Place.Cold is not null}, resident {session.State?.IsResident}, claim {session.Keeping.Claim}")));
+            Assert.False(giveUp.IsCancellationRequested, string.Join(", ", directory.Loaded.Select(session =>
+                $"{session.Name}: evicted {session.Keeping.Evicted}, dirty {session.Keeping.Dirty}, number {session.Keeping.Number}, "
+                    + $"{session.Waiting.Phase}, cold {session.Place.Cold is not null}, resident {session.State?.IsResident}, claim {session.Keeping.Claim}")));
             await Task.Delay(10, TestContext.Current.CancellationToken);
         }
     }

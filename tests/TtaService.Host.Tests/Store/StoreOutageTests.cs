@@ -56,7 +56,8 @@ public sealed class StoreOutageTests
         var outage = TimeSpan.FromSeconds(int.TryParse(Environment.GetEnvironmentVariable("TTA_OUTAGE_SECONDS"), CultureInfo.InvariantCulture, out var seconds) ? seconds : 2);
         await using var redis = await RedisServer.StartAsync();
         // A process of its own: what the test does must not show in its latency.
-        await using var server = await ServerProcess.StartAsync("Store:Kind=redis", $"Store:RedisConfiguration={redis.Configuration}", "Store:Replica=a", "Store:CheckpointInterval=00:00:01", "Store:RenewInterval=00:00:00.5");
+        await using var server = await ServerProcess.StartAsync(
+            "Store:Kind=redis", $"Store:RedisConfiguration={redis.Configuration}", "Store:Replica=a", "Store:CheckpointInterval=00:00:01", "Store:RenewInterval=00:00:00.5");
         var cameras = Enumerable.Range(0, 8).Select(i => new Camera($"camera-{i}", server.GrpcPort, TimeSpan.FromMilliseconds(50))).ToList();
         try
         {
@@ -71,7 +72,10 @@ public sealed class StoreOutageTests
             var resumed = Stopwatch.GetElapsedTime(over);
 
             var (before, during) = (P99(cameras, began - (long)(outage.TotalSeconds * Stopwatch.Frequency), began), P99(cameras, began, over));
-            TestContext.Current.TestOutputHelper!.WriteLine($"figure: redis {(paused ? "paused" : "killed")} for {outage.TotalSeconds:0} s under load: {cameras.Sum(camera => camera.Failures.Count)} failed frames of {cameras.Sum(camera => camera.Answers.Count)}, p99 {before.TotalMilliseconds:0.0} ms before, {during.TotalMilliseconds:0.0} ms during ({during / before:0.00}), first save {resumed.TotalSeconds:0.0} s after its return");
+            TestContext.Current.TestOutputHelper!.WriteLine($"figure: redis {(paused ? "paused" : "killed")} for {outage.TotalSeconds:0} s under load: "
+                + $"{cameras.Sum(camera => camera.Failures.Count)} failed "
+                + $"frames of {cameras.Sum(camera => camera.Answers.Count)}, p99 {before.TotalMilliseconds:0.0} ms before, {during.TotalMilliseconds:0.0} ms during "
+                + $"({during / before:0.00}), first save {resumed.TotalSeconds:0.0} s after its return");
             Assert.All(cameras, camera => Assert.Empty(camera.Failures));
             // Taken once: the cameras go on.
             Assert.All(cameras.Select(camera => camera.Answers.ToArray()), answers => Assert.Equal(answers.Length, answers[^1].Reply.Step));
@@ -133,7 +137,8 @@ public sealed class StoreOutageTests
     public async Task FolderGone_StreamsGoOnAndAreSavedWhenItIsBack()
     {
         using var folder = new TestFolder();
-        await using (var host = await TestHost.StartAsync("--Store:Kind=file", $"--Store:Path={folder.In("store")}", "--Store:CheckpointInterval=00:00:00.2", "--Store:RetryDelay=00:00:00.1"))
+        await using (var host = await TestHost.StartAsync(
+            "--Store:Kind=file", $"--Store:Path={folder.In("store")}", "--Store:CheckpointInterval=00:00:00.2", "--Store:RetryDelay=00:00:00.1"))
         {
             await host.StepAsync("camera", TestFrames.Tensor(0));
             await ReplicaTests.SavedAsync(host, "camera");
@@ -167,7 +172,8 @@ public sealed class StoreOutageTests
         try
         {
             var filler = folder.In("filler");
-            await using (var host = await TestHost.StartAsync("--Store:Kind=file", $"--Store:Path={folder.In("store")}", "--Store:CheckpointInterval=00:00:00.2", "--Store:RetryDelay=00:00:00.1"))
+            await using (var host = await TestHost.StartAsync(
+                "--Store:Kind=file", $"--Store:Path={folder.In("store")}", "--Store:CheckpointInterval=00:00:00.2", "--Store:RetryDelay=00:00:00.1"))
             {
                 await host.StepAsync("camera", TestFrames.Tensor(0));
                 await ReplicaTests.SavedAsync(host, "camera");

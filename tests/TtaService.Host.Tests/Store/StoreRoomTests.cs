@@ -171,7 +171,8 @@ public sealed class StoreRoomTests
             brotli.Write(System.Text.Encoding.UTF8.GetBytes(json));
         }
 
-        Assert.Equal((3ul, 0ul), (StreamRecord.Read(Convert.ToBase64String(compressed.ToArray()))!.Answers[0].Sequence, StreamRecord.Read(Convert.ToBase64String(compressed.ToArray()))!.Answers[0].Digest));
+        Assert.Equal((3ul, 0ul), (StreamRecord.Read(Convert.ToBase64String(compressed.ToArray()))!.Answers[0].Sequence,
+            StreamRecord.Read(Convert.ToBase64String(compressed.ToArray()))!.Answers[0].Digest));
     }
 
     [Fact]
@@ -213,7 +214,8 @@ public sealed class StoreRoomTests
         await store.CloseAsync(claim, StoreTestParts.Pending(1) with { Client = client }, CancellationToken.None);
     }
 
-    private static async Task<IReadOnlyList<string>> NamesAsync(IStreamStateStore store) => [.. (await store.ListAsync(null, 1000, CancellationToken.None)).Select(stream => stream.Latest.Stream)];
+    private static async Task<IReadOnlyList<string>> NamesAsync(IStreamStateStore store) =>
+        [.. (await store.ListAsync(null, 1000, CancellationToken.None)).Select(stream => stream.Latest.Stream)];
 
     private static LocalStreamStateStore Over(ICheckpointBlobs files, StoreOptions options) =>
         LocalStreamStateStore.Over(files, options, StoreTestParts.Seal(), new FakeTimeProvider(TimeProvider.System.GetUtcNow()));

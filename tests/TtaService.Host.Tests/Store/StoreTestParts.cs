@@ -10,7 +10,8 @@ internal static class StoreTestParts
 {
     public const string Model = "aa";
 
-    public static CheckpointSeal Seal(byte[]? key = null, TimeProvider? clock = null) => new(new SnapshotCodec(SnapshotEncoding.Lossless, _ => null), key, clock ?? TimeProvider.System);
+    public static CheckpointSeal Seal(byte[]? key = null, TimeProvider? clock = null) =>
+        new(new SnapshotCodec(SnapshotEncoding.Lossless, _ => null), key, clock ?? TimeProvider.System);
 
     public static LocalStreamStateStore File(string folder, Action<StoreOptions>? set = null, TimeProvider? clock = null)
     {
@@ -38,7 +39,8 @@ internal static class StoreTestParts
     public static async Task<StreamClaim> ClaimAsync(this IStreamStateStore store, string stream, string owner = "a") =>
         (await store.OpenAsync(stream, owner, OpenPolicy.Replace, CancellationToken.None)).Claim!.Value;
 
-    public static Task<CheckpointWrite> WriteAsync(this IStreamStateStore store, StreamClaim claim, long step, int floats = 64) => store.CheckpointAsync(claim, Pending(step, floats), CancellationToken.None);
+    public static Task<CheckpointWrite> WriteAsync(this IStreamStateStore store, StreamClaim claim, long step, int floats = 64) =>
+        store.CheckpointAsync(claim, Pending(step, floats), CancellationToken.None);
 
     /// <summary>A store of a kind with what it needs.</summary>
     public sealed class Any : IAsyncDisposable

@@ -237,7 +237,8 @@ public sealed class StreamStateStoreTests
                 if (claims[replica] is not { } claim || random.Next(4) == 0)
                 {
                     var opening = await any.Store.OpenAsync(stream, $"replica {replica}", OpenPolicy.Replace, CancellationToken.None);
-                    Assert.True(opening.Checkpoint?.Description.Step == (stored == 0 ? null : stored), $"seed {seed}: opened at {opening.Checkpoint?.Description.Step}, stored is {stored}");
+                    Assert.True(opening.Checkpoint?.Description.Step == (stored == 0 ? null : stored),
+                        $"seed {seed}: opened at {opening.Checkpoint?.Description.Step}, stored is {stored}");
                     last = claims[replica] = opening.Claim;
                     continue;
                 }

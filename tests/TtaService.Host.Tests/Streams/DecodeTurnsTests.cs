@@ -137,10 +137,12 @@ public sealed class DecodeTurnsTests
             Assert.All(decoded, thread => Assert.Equal(Math.Min(usual + 5, 19), thread.Nice));
         }
 
-        static Frames Noting(long cost, ConcurrentBag<(bool IsPools, int Nice)> notes) => new(3, cost, _ => notes.Add((Thread.CurrentThread.IsThreadPoolThread, Niceness.OfThisThread())));
+        static Frames Noting(long cost, ConcurrentBag<(bool IsPools, int Nice)> notes) =>
+            new(3, cost, _ => notes.Add((Thread.CurrentThread.IsThreadPoolThread, Niceness.OfThisThread())));
     }
 
-    private static Task<(DecodedFrames? Frames, TimeSpan Busy)> Decode(DecodeTurns turns, DecodeShare share, Frames frames) => turns.DecodeAsync(share, frames, () => true, new TaskCompletionSource().Task);
+    private static Task<(DecodedFrames? Frames, TimeSpan Busy)> Decode(DecodeTurns turns, DecodeShare share, Frames frames) =>
+        turns.DecodeAsync(share, frames, () => true, new TaskCompletionSource().Task);
 
     private static class Niceness
     {

@@ -22,7 +22,8 @@ public sealed class CardinalityTests
     // What may ever be a label. Streams, clients, frames, traces, classes and texts are not on it.
     private static readonly HashSet<string> Allowed =
     [
-        "tta.model.name", "tta.method", "error.type", "tta.phase", "tta.reject.reason", "tta.not_learned.reason", "tta.transition", "tta.reset.reason", "tta.drift.level", "tta.rank", "tta.site",
+        "tta.model.name", "tta.method", "error.type", "tta.phase", "tta.reject.reason", "tta.not_learned.reason",
+            "tta.transition", "tta.reset.reason", "tta.drift.level", "tta.rank", "tta.site",
         "tta.quantile", "tta.shadow.agreement", "tta.shadow.side", "tta.skip.reason", "tta.loop", "rpc.method", "rpc.status_code",
     ];
 
@@ -78,7 +79,8 @@ public sealed class CardinalityTests
             // The stream's name is for exemplars.
             Assert.True(metric.Labels.Contains(label.Label) || label.Label == "tta.stream.id", $"{label} is not in the catalogue");
         });
-        Assert.All(MetricCatalogue.All, metric => Assert.All(metric.Labels, label => Assert.True(Allowed.Contains(label) || metric == MetricCatalogue.WatchedDriftScore, $"{metric.Name} has label {label}")));
+        Assert.All(MetricCatalogue.All, metric =>
+            Assert.All(metric.Labels, label => Assert.True(Allowed.Contains(label) || metric == MetricCatalogue.WatchedDriftScore, $"{metric.Name} has label {label}")));
     }
 
     [Fact]
@@ -88,10 +90,14 @@ public sealed class CardinalityTests
         await using var host = await TestHost.StartAsync();
         await host.StepAsync(Evil, TestFrames.Tensor(1));
         var client = host.Adaptation;
-        await RefusedAsync(() => client.InferAsync(new InferRequest { Open = new OpenStream { Stream = "a", Model = Evil }, Step = new StepRequest { Frames = { TestFrames.Tensor(1) } } }));
-        await RefusedAsync(() => client.InferAsync(new InferRequest { Open = new OpenStream { Stream = "a", Method = new Method { Name = Evil } }, Step = new StepRequest { Frames = { TestFrames.Tensor(1) } } }));
-        await RefusedAsync(() => client.InferAsync(new InferRequest { Open = new OpenStream { Stream = Evil + "?" }, Step = new StepRequest { Frames = { TestFrames.Encoded("zz-evil"u8.ToArray()) } } }));
-        await RefusedAsync(() => client.InferAsync(new InferRequest { Open = new OpenStream { Stream = Evil }, Step = new StepRequest { Frames = { TestFrames.Encoded("zz-evil"u8.ToArray()) } } }));
+        await RefusedAsync(
+            () => client.InferAsync(new InferRequest { Open = new OpenStream { Stream = "a", Model = Evil }, Step = new StepRequest { Frames = { TestFrames.Tensor(1) } } }));
+        await RefusedAsync(() => client.InferAsync(
+            new InferRequest { Open = new OpenStream { Stream = "a", Method = new Method { Name = Evil } }, Step = new StepRequest { Frames = { TestFrames.Tensor(1) } } }));
+        await RefusedAsync(() => client.InferAsync(
+            new InferRequest { Open = new OpenStream { Stream = Evil + "?" }, Step = new StepRequest { Frames = { TestFrames.Encoded("zz-evil"u8.ToArray()) } } }));
+        await RefusedAsync(() =>
+            client.InferAsync(new InferRequest { Open = new OpenStream { Stream = Evil }, Step = new StepRequest { Frames = { TestFrames.Encoded("zz-evil"u8.ToArray()) } } }));
         await RefusedAsync(() => host.Streams.GetStreamAsync(new GetStreamRequest { Name = Evil + Evil }, new Metadata { { "user-agent", Evil }, { Evil, Evil } }));
         using var http = new HttpClient { BaseAddress = host.Http };
         await http.GetAsync($"/{Evil}?{Evil}");
@@ -260,7 +266,8 @@ public sealed class CardinalityTests
 
     private static readonly HashSet<MetricDefinition> Counters =
     [
-        MetricCatalogue.StepReplayed, MetricCatalogue.FrameRejected, MetricCatalogue.FrameNotLearned, MetricCatalogue.StreamTransition, MetricCatalogue.StreamReset, MetricCatalogue.StoreFailure,
+        MetricCatalogue.StepReplayed, MetricCatalogue.FrameRejected, MetricCatalogue.FrameNotLearned,
+            MetricCatalogue.StreamTransition, MetricCatalogue.StreamReset, MetricCatalogue.StoreFailure,
         MetricCatalogue.ShadowFrame, MetricCatalogue.AdaptationSkipped, MetricCatalogue.StoreDropped, MetricCatalogue.LoopFailure,
     ];
 

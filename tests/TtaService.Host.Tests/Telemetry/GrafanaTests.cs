@@ -28,7 +28,8 @@ public sealed partial class GrafanaTests
         await using var host = await TestHost.StartAsync("--Telemetry:WatchedStreams=camera-1");
         CardinalityTests.RecordEverything(host.Host.Services.GetRequiredService<TtaMetrics>(), 10);
         var scrape = await Scrape.OfAsync(host.Http);
-        var labelsOf = scrape.All.GroupBy(series => series.Name).ToDictionary(group => group.Key, group => group.SelectMany(series => series.Labels.Keys).Concat(["instance", "job"]).ToHashSet());
+        var labelsOf = scrape.All.GroupBy(series => series.Name)
+            .ToDictionary(group => group.Key, group => group.SelectMany(series => series.Labels.Keys).Concat(["instance", "job"]).ToHashSet());
 
         foreach (var query in Queries())
         {
@@ -60,9 +61,11 @@ public sealed partial class GrafanaTests
         var panels = dashboard.RootElement.GetProperty("panels").EnumerateArray().ToList();
 
         Assert.Equal(panels.Count, panels.Select(panel => panel.GetProperty("id").GetInt32()).Distinct().Count());
-        var places = panels.Select(panel => panel.GetProperty("gridPos")).Select(place => (X: place.GetProperty("x").GetInt32(), Y: place.GetProperty("y").GetInt32(), W: place.GetProperty("w").GetInt32(), H: place.GetProperty("h").GetInt32())).ToList();
+        var places = panels.Select(panel => panel.GetProperty("gridPos")).Select(place =>
+            (X: place.GetProperty("x").GetInt32(), Y: place.GetProperty("y").GetInt32(), W: place.GetProperty("w").GetInt32(), H: place.GetProperty("h").GetInt32())).ToList();
         Assert.All(places, place => Assert.True(place.X + place.W <= 24));
-        Assert.All(places, place => Assert.Single(places, other => place.X < other.X + other.W && other.X < place.X + place.W && place.Y < other.Y + other.H && other.Y < place.Y + place.H));
+        Assert.All(places, place =>
+            Assert.Single(places, other => place.X < other.X + other.W && other.X < place.X + place.W && place.Y < other.Y + other.H && other.Y < place.Y + place.H));
     }
 
     /// <summary>Every query of a panel or an annotation.</summary>

@@ -30,7 +30,8 @@ public sealed class MetricsEndpointTests
 
         await host.GetAsync("gate-1");
 
-        var routes = (await Scrape.OfAsync(host.Http)).All.Where(series => series.Name == "http_server_request_duration_seconds_count").Select(series => series["http_route"]).ToList();
+        var routes = (await Scrape.OfAsync(host.Http)).All.Where(series => series.Name == "http_server_request_duration_seconds_count")
+            .Select(series => series["http_route"]).ToList();
         Assert.Contains("/tta.v1.StreamsService/GetStream", routes);
         Assert.DoesNotContain("/tta.v1.AdaptationService/StreamInfer", routes);
     }
@@ -44,8 +45,10 @@ public sealed class MetricsEndpointTests
 
         var scrape = await Scrape.OfAsync(host.Http);
 
-        Assert.Equal(1, scrape.Sum("rpc_server_call_duration_seconds_count", ("rpc_method", "tta.v1.AdaptationService/Infer"), ("rpc_status_code", "ok"), ("error_type", string.Empty)));
-        Assert.Equal(1, scrape.Sum("rpc_server_call_duration_seconds_count", ("rpc_method", "tta.v1.StreamsService/GetStream"), ("rpc_status_code", "not_found"), ("error_type", "not_found")));
+        Assert.Equal(
+            1, scrape.Sum("rpc_server_call_duration_seconds_count", ("rpc_method", "tta.v1.AdaptationService/Infer"), ("rpc_status_code", "ok"), ("error_type", string.Empty)));
+        Assert.Equal(1,
+            scrape.Sum("rpc_server_call_duration_seconds_count", ("rpc_method", "tta.v1.StreamsService/GetStream"), ("rpc_status_code", "not_found"), ("error_type", "not_found")));
     }
 
     [Fact]

@@ -50,7 +50,8 @@ public sealed class StepMetricsTests
 
         var parts = phases.GetMeasurementSnapshot();
         Assert.Equal(["commit", "decode", "forward", "postprocess", "queue", "transfer"], parts.Select(part => (string)part.Tags["tta.phase"]!).Order(StringComparer.Ordinal));
-        Assert.All(parts.Where(part => part.Tags["tta.phase"] is "decode" or "forward" or "transfer" or "commit"), part => Assert.True(part.Value > 0, $"{part.Tags["tta.phase"]} is {part.Value}"));
+        Assert.All(parts.Where(part => part.Tags["tta.phase"] is "decode" or "forward" or "transfer" or "commit"), part =>
+            Assert.True(part.Value > 0, $"{part.Tags["tta.phase"]} is {part.Value}"));
         var step = Assert.Single(duration.GetMeasurementSnapshot()).Value;
         // Postprocessing ends a moment after the step's own time is taken.
         Assert.InRange(parts.Sum(part => part.Value), 0.95 * step, (1.05 * step) + 0.005);
@@ -120,7 +121,8 @@ public sealed class StepMetricsTests
         using var skipped = Collect<long>(host, "tta.adaptation.skipped");
         await host.StepAsync("gate-1", TestFrames.Tensor(1));
 
-        await host.Adaptation.InferAsync(new InferRequest { Open = new OpenStream { Stream = "gate-1" }, Step = new StepRequest { Freeze = true, Frames = { TestFrames.Tensor(1) } } });
+        await host.Adaptation.InferAsync(
+            new InferRequest { Open = new OpenStream { Stream = "gate-1" }, Step = new StepRequest { Freeze = true, Frames = { TestFrames.Tensor(1) } } });
 
         Assert.Equal(Tags(("tta.model.name", "tiny"), ("tta.skip.reason", "frozen")), Assert.Single(skipped.GetMeasurementSnapshot()).Tags);
     }
@@ -187,10 +189,12 @@ public sealed class StepMetricsTests
     public async Task Checkpoint_StoreFails_IsCountedWithTheErrorAndLagGrows()
     {
         using var folder = new TestFolder();
-        await using var server = await ServerProcess.StartAsync("Store:Kind=file", $"Store:Path={folder.In("streams")}", "Store:MaxBytes=1", "Store:CheckpointInterval=00:00:00.200", "Store:StopTimeout=00:00:00.100");
+        await using var server = await ServerProcess.StartAsync(
+            "Store:Kind=file", $"Store:Path={folder.In("streams")}", "Store:MaxBytes=1", "Store:CheckpointInterval=00:00:00.200", "Store:StopTimeout=00:00:00.100");
         using var channel = server.Connect();
         var http = new Uri($"http://127.0.0.1:{server.HttpPort}");
-        await new AdaptationService.AdaptationServiceClient(channel).InferAsync(new InferRequest { Open = new OpenStream { Stream = "gate-1" }, Step = new StepRequest { Frames = { TestFrames.Tensor(1) } } });
+        await new AdaptationService.AdaptationServiceClient(channel)
+            .InferAsync(new InferRequest { Open = new OpenStream { Stream = "gate-1" }, Step = new StepRequest { Frames = { TestFrames.Tensor(1) } } });
 
         await server.Process.UntilAsync(async () => (await Scrape.OfAsync(http)).Sum("tta_checkpoint_duration_seconds_count", ("error_type", "unavailable")) > 0);
 
@@ -212,7 +216,8 @@ public sealed class StepMetricsTests
         Assert.Equal(7, (await Scrape.OfAsync(host.Http)).Sum("tta_queue_limit", ("tta_model_name", "tiny")));
     }
 
-    private static Dictionary<string, object?> Tags(params (string Name, string Value)[] tags) => tags.ToDictionary(tag => tag.Name, object? (tag) => tag.Value, StringComparer.Ordinal);
+    private static Dictionary<string, object?> Tags(params (string Name, string Value)[] tags) =>
+        tags.ToDictionary(tag => tag.Name, object? (tag) => tag.Value, StringComparer.Ordinal);
 
     private static MetricCollector<T> Collect<T>(TestHost host, string instrument)
         where T : struct => new(host.Host.Services.GetRequiredService<IMeterFactory>(), TtaMetrics.MeterName, instrument);

@@ -120,7 +120,8 @@ public sealed class TraceTests
         {
             for (var i = 0; i < 3; i++)
             {
-                await host.Adaptation.InferAsync(Request(TestFrames.Tensor(i)), callerSampled is null ? null : new Metadata { { "traceparent", $"00-{TraceId}-{SpanId}-{callerSampled}" } });
+                await host.Adaptation.InferAsync(
+                    Request(TestFrames.Tensor(i)), callerSampled is null ? null : new Metadata { { "traceparent", $"00-{TraceId}-{SpanId}-{callerSampled}" } });
             }
         }
 

@@ -86,7 +86,8 @@ public sealed class AutoPartTests
     public void StepGate_CorrelatedClasses_ExplainMoreThanIndependentOnes()
     {
         var normal = Normal(channels: 4);
-        var (independent, alike) = (StepGate.Noise(normal.ClassShare, normal.ClassNoise, 64, correlation: 0, imbalance: 0), StepGate.Noise(normal.ClassShare, normal.ClassNoise, 64, correlation: 1, imbalance: 0));
+        var (independent, alike) = (StepGate.Noise(normal.ClassShare, normal.ClassNoise, 64, correlation: 0, imbalance: 0),
+            StepGate.Noise(normal.ClassShare, normal.ClassNoise, 64, correlation: 1, imbalance: 0));
         Assert.Equal(((1 - normal.ClassShare) + normal.ClassNoise) / 64, independent, 1e-6f);
         Assert.True(alike > normal.ClassNoise * 0.99f);
         Assert.Equal(alike, StepGate.Noise(normal.ClassShare, normal.ClassNoise, 64, correlation: 0, imbalance: 1), 1e-2f);

@@ -140,7 +140,8 @@ public sealed class AutoStreamTests : IDisposable
     {
         var channels = _model.Sites.Sum(site => site.Channels);
         // Sites start on 16 floats.
-        Assert.InRange(_model.StateBytes(MethodSettings.Create("auto")) / sizeof(float), (2 * channels) + _model.Sites.Count, (2 * channels) + (17 * _model.Sites.Count) + (8 * 10) + 32);
+        Assert.InRange(
+            _model.StateBytes(MethodSettings.Create("auto")) / sizeof(float), (2 * channels) + _model.Sites.Count, (2 * channels) + (17 * _model.Sites.Count) + (8 * 10) + 32);
     }
 
     // Each class is some way from the others; taken for another camera, it would lose what tells it apart.
@@ -182,7 +183,8 @@ public sealed class AutoStreamTests : IDisposable
             var (plain, poisoned) = (Answers(stream, []), Answers(stream, Crafted(kind, stream)));
             var labels = Prototype.Labels(stream);
             var (soon, later) = (Wrong(poisoned, at, at + 100) - Wrong(plain, at, at + 100), Wrong(poisoned, at + 100, labels.Length) - Wrong(plain, at + 100, labels.Length));
-            TestContext.Current.TestOutputHelper?.WriteLine($"{kind}, {stream}: {soon:+0;-0;0} in the next 100 frames of which the plain stream errs {Wrong(plain, at, at + 100)}, {later:+0;-0;0} in the {labels.Length - at - 100} after");
+            TestContext.Current.TestOutputHelper?.WriteLine($"{kind}, {stream}: {soon:+0;-0;0} in the next 100 frames of which the plain stream errs {Wrong(
+                plain, at, at + 100)}, {later:+0;-0;0} in the {labels.Length - at - 100} after");
             Assert.True(soon <= 3, $"{kind}, {stream}: {soon} more mistakes in the next 100 frames");
             Assert.True(later <= 1, $"{kind}, {stream}: {later} more mistakes after");
 

@@ -6,7 +6,8 @@ using TtaService.Evaluation;
 
 namespace TtaService.Engine.Tests.Normalization.Auto;
 
-/// <summary>Clean frames are answered no worse than by the source, in whatever order they come: on the demo's network, on which the rules were tuned, and on one with depthwise convolutions and ReLU6
+/// <summary>Clean frames are answered no worse than by the source, in whatever order they come: on the demo's network, on which the rules were tuned, and on one with
+/// depthwise convolutions and ReLU6
 /// (Data/fashion-mobile). TTA_CLEAN=all runs three seeds of longer streams and every step size.</summary>
 public sealed class CleanOrderTests
 {
