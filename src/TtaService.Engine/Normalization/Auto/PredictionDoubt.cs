@@ -4,8 +4,8 @@ namespace TtaService.Engine.Normalization.Auto;
 
 /// <summary>Whether a stream's adapted predictions say anything about its frames; where they are guesses, the source answers.</summary>
 /// <remarks>Frames of one class under a shift are normalized away from their class: all of them come to lie between the classes, where predictions are unsure and hardly differ.
-/// Good predictions are sure (small entropy H of each) or at least tell frames apart (large information I = H(mean) - mean H). With both bad, H - I lies far above the
-/// calibrated entropy.
+/// Good predictions are sure (small entropy H of each) or at least tell frames apart (large information I = H(mean) - mean H). With both bad,
+/// H - I lies far above the calibrated entropy.
 /// The source's sureness is no help, under a shift it is sure of what is wrong; but a source that tells frames apart less than the guesses do is no better.</remarks>
 internal static class PredictionDoubt
 {

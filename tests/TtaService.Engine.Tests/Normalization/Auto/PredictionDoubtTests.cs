@@ -87,11 +87,11 @@ public sealed class PredictionDoubtTests
         var evaluator = new Evaluator(model, new EvaluationFrames(images, domains, 0, image => image));
         var streams = new[] { 1, 2, 3 }.SelectMany(seed => EvaluationPlan.Streams(images.Labels, Domains, setting, StreamOrder.OneClass, seed, limit: FramesOfADomain)).ToList();
         MethodSettings[] methods = [MethodSettings.Create("source"), MethodSettings.Create("auto"), MethodSettings.Create("auto", new() { ["guard"] = "off" })];
-        var runs = methods.SelectMany(method => streams.Select(samples => new EvaluationRun { Method = method, Samples = samples, BatchSize = size })).ToList();
-        var errors = evaluator.Run(runs, cancel: TestContext.Current.CancellationToken).Chunk(streams.Count)
-            .Select(results => results.Average(result => result.ErrorPercent)).ToArray();
-        TestContext.Current.TestOutputHelper?.WriteLine(
-            $"{network}, {setting}, {size} a step: source {errors[0]:0.0} %, auto {errors[1]:0.0} %, without its guard {errors[2]:0.0} %");
+        var runs = methods.SelectMany(method => streams.Select(samples =>
+            new EvaluationRun { Method = method, Samples = samples, BatchSize = size })).ToList();
+        var errors = evaluator.Run(runs, cancel: TestContext.Current.CancellationToken)
+            .Chunk(streams.Count).Select(results => results.Average(result => result.ErrorPercent)).ToArray();
+        TestContext.Current.TestOutputHelper?.WriteLine($"{network}, {setting}, {size} a step: source {errors[0]:0.0} %, auto {errors[1]:0.0} %, without its guard {errors[2]:0.0} %");
         Assert.True(errors[1] <= errors[0] + 6, $"auto errs {errors[1]:0.0} %, the source {errors[0]:0.0} %");
         Assert.True(errors[2] >= errors[1] + 12, $"without its guard auto errs {errors[2]:0.0} %, with it {errors[1]:0.0} %");
     }
@@ -147,8 +147,8 @@ public sealed class PredictionDoubtTests
         model.Run([new StreamStep(state, Prototype.Frames("clean", 0, 16))]);
         var file = model.Export(state, default);
         var content = Safetensors.Read(file);
-        var older = Safetensors.Write(content.Metadata,
-            [.. content.Names.Where(name => !name.StartsWith("stream.doubt", StringComparison.Ordinal)).Select(name => (name, content.Shape(name), Floats(name)))]);
+        var names = content.Names.Where(name => !name.StartsWith("stream.doubt", StringComparison.Ordinal));
+        var older = Safetensors.Write(content.Metadata, [.. names.Select(name => (name, content.Shape(name), Floats(name)))]);
         Assert.NotEqual(content.Names.Count(), Safetensors.Read(older).Names.Count());
         var imported = model.Import(older);
         Assert.Equal(16, imported.Frames);
