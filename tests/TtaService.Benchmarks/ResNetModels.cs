@@ -72,8 +72,15 @@ internal sealed class ResNetModels
         }
 
         x = Node("Flatten", [Node("GlobalAveragePool", [x])], Int("axis", 1));
-        var logits = new NodeProto { OpType = "Gemm", Name = "fc", Input = { x, Weights("fc.weight", [classes, channels], Math.Sqrt(1.0 / channels)),
-            Constant("fc.bias", classes, _ => 0) }, Output = { "logits" }, Attribute = { Int("transB", 1) } };
+        var logits = new NodeProto
+        {
+            OpType = "Gemm",
+            Name = "fc",
+            Input = { x, Weights("fc.weight", [classes, channels], Math.Sqrt(1.0 / channels)),
+            Constant("fc.bias", classes, _ => 0) },
+            Output = { "logits" },
+            Attribute = { Int("transB", 1) }
+        };
         _graph.Node.Add(logits);
         _graph.Output.Add(Value("logits", -1, classes));
         return new ModelProto { IrVersion = 8, Graph = _graph, OpsetImport = { new OperatorSetIdProto { Domain = "", Version = 17 } } };
@@ -135,8 +142,13 @@ internal sealed class ResNetModels
 
     private string Initializer(string name, long[] shape, float[] values)
     {
-        _graph.Initializer.Add(new TensorProto { Name = name, DataType = (int)TensorProto.Types.DataType.Float,
-            Dims = { shape }, RawData = ByteString.CopyFrom(MemoryMarshal.AsBytes<float>(values)) });
+        _graph.Initializer.Add(new TensorProto
+        {
+            Name = name,
+            DataType = (int)TensorProto.Types.DataType.Float,
+            Dims = { shape },
+            RawData = ByteString.CopyFrom(MemoryMarshal.AsBytes<float>(values))
+        });
         return name;
     }
 

@@ -179,8 +179,15 @@ public sealed class DriftJudgementTests
         using var model = AdaptiveModel.Load(
             Path.Combine(AppContext.BaseDirectory, "Data", "onnx", "bottleneck_opset17.onnx"), new AdaptiveModelOptions { Observation = new ObservationOptions() });
         var sites = model.Sites.Select(site => new SiteReference(site.Name, 1, 0.1, 1, 0.1)).ToList();
-        var fits = new DriftReference { Model = model.Digest, Created = default, Frames = 1, Streams = 1, Tau = 128,
-            Methods = new Dictionary<string, MethodReference> { ["ema"] = new() { ScoreLimit = 1, FeatureSpread = 1, Sites = sites } } };
+        var fits = new DriftReference
+        {
+            Model = model.Digest,
+            Created = default,
+            Frames = 1,
+            Streams = 1,
+            Tau = 128,
+            Methods = new Dictionary<string, MethodReference> { ["ema"] = new() { ScoreLimit = 1, FeatureSpread = 1, Sites = sites } }
+        };
         var file = Path.GetTempFileName();
         fits.Write(file);
         var read = DriftReference.Read(file);
@@ -254,8 +261,18 @@ public sealed class DriftJudgementTests
         Assert.True(FrameFacts.Of(FrameBlock.FromValues(Enumerable.Repeat(0.3f, 27).ToArray(), 1, 3, 3, 3), 0).Blank);
     }
 
-    private static DriftReading Reading(double? score, long frames) => new() { Frames = frames, Steps = frames, GaussianKl = [],
-        Wasserstein = [], Score = score, FeatureSpread = 1, TestWeight = null, OccupancyEntropy = null, ChangedAtStep = 0 };
+    private static DriftReading Reading(double? score, long frames) => new()
+    {
+        Frames = frames,
+        Steps = frames,
+        GaussianKl = [],
+        Wasserstein = [],
+        Score = score,
+        FeatureSpread = 1,
+        TestWeight = null,
+        OccupancyEntropy = null,
+        ChangedAtStep = 0
+    };
 
     private static FrameBlock Noise(int count, int seed)
     {

@@ -82,8 +82,14 @@ public sealed class OperatorParityTests : IDisposable
                 "",
                 G("then_branch", [], ["b"], N("BatchNormalization", ["a", "c", "c", "c", "c"], ["b"])),
                 G("else_branch", [], ["e"], N("Identity", ["a"], ["e"]))));
-        model.Functions.Add(new FunctionProto { Name = "Block", Domain = "own", Input = { "in", "p" },
-            Output = { "out" }, Node = { N("BatchNormalization", ["in", "p", "p", "p", "p"], ["out"]) } });
+        model.Functions.Add(new FunctionProto
+        {
+            Name = "Block",
+            Domain = "own",
+            Input = { "in", "p" },
+            Output = { "out" },
+            Node = { N("BatchNormalization", ["in", "p", "p", "p", "p"], ["out"]) }
+        });
         model.Graph.Initializer.Add([F("c", [3], 1, 2, 3), I("yes", [], DataType.Bool, 1)]);
 
         using var graph = ModelGraph.Load(OnnxFiles.Write(_folder, model), CPU);
@@ -95,8 +101,14 @@ public sealed class OperatorParityTests : IDisposable
     public void Load_FunctionThatCallsItself_IsRefused()
     {
         var model = Model(N("Self", ["x"], ["y"], "own"));
-        model.Functions.Add(new FunctionProto { Name = "Self", Domain = "own", Input = { "in" },
-            Output = { "out" }, Node = { N("Self", ["in"], ["a"], "own"), N("Self", ["a"], ["out"], "own") } });
+        model.Functions.Add(new FunctionProto
+        {
+            Name = "Self",
+            Domain = "own",
+            Input = { "in" },
+            Output = { "out" },
+            Node = { N("Self", ["in"], ["a"], "own"), N("Self", ["a"], ["out"], "own") }
+        });
 
         Assert.Contains("'Self'", Assert.Throws<ModelLoadException>(() => ModelGraph.Load(OnnxFiles.Write(_folder, model), CPU)).Message, StringComparison.Ordinal);
     }
@@ -372,8 +384,13 @@ public sealed class OperatorParityTests : IDisposable
 
     private static ModelProto Model(params NodeProto[] nodes)
     {
-        var model = new ModelProto { IrVersion = 8, OpsetImport = { new OperatorSetIdProto { Domain = "", Version = 18 }, new OperatorSetIdProto { Domain = "com.microsoft",
-            Version = 1 }, new OperatorSetIdProto { Domain = "own", Version = 1 } }, Graph = new GraphProto { Name = "g", Node = { nodes } } };
+        var model = new ModelProto
+        {
+            IrVersion = 8,
+            OpsetImport = { new OperatorSetIdProto { Domain = "", Version = 18 }, new OperatorSetIdProto { Domain = "com.microsoft",
+            Version = 1 }, new OperatorSetIdProto { Domain = "own", Version = 1 } },
+            Graph = new GraphProto { Name = "g", Node = { nodes } }
+        };
         var type = new TypeProto.Types.Tensor { ElemType = (int)DataType.Float, Shape = new TensorShapeProto() };
         type.Shape.Dim.Add(new long[] { 2, 3, 8, 8 }.Select(extent => new TensorShapeProto.Types.Dimension { DimValue = extent }));
         model.Graph.Input.Add(new ValueInfoProto { Name = "x", Type = new TypeProto { TensorType = type } });
@@ -417,8 +434,14 @@ public sealed class OperatorParityTests : IDisposable
         graph.Input.Add(inputs.Select(input => new ValueInfoProto
         {
             Name = input,
-            Type = new TypeProto { TensorType = new TypeProto.Types.Tensor { ElemType = (int)(input switch { "go" => DataType.Bool, "i" => DataType.Int64, _ => DataType.Float }),
-                Shape = input is "go" or "i" ? new TensorShapeProto() : null } },
+            Type = new TypeProto
+            {
+                TensorType = new TypeProto.Types.Tensor
+                {
+                    ElemType = (int)(input switch { "go" => DataType.Bool, "i" => DataType.Int64, _ => DataType.Float }),
+                    Shape = input is "go" or "i" ? new TensorShapeProto() : null
+                }
+            },
         }));
         graph.Output.Add(outputs.Select(output => new ValueInfoProto { Name = output }));
         return new AttributeProto { Name = name, G = graph, Type = AttributeProto.Types.AttributeType.Graph };

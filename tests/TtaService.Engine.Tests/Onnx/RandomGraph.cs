@@ -249,8 +249,11 @@ internal sealed class RandomGraph
         var batch = Math.Max(1, Batch);
         return _random.Next(3) switch
         {
-            0 => x with { Name = Node(
-                "Reshape", [NormOf(Node("Reshape", [x.Name, Longs(batch, x.Channels, -1, x.Width)]), x.Channels), Longs(-1, x.Channels, x.Height, x.Width)]) },
+            0 => x with
+            {
+                Name = Node(
+                "Reshape", [NormOf(Node("Reshape", [x.Name, Longs(batch, x.Channels, -1, x.Width)]), x.Channels), Longs(-1, x.Channels, x.Height, x.Width)])
+            },
             1 => new Image(Node("Reshape", [Node("ReduceMean", [Node("Reshape", [Tokens(x), Longs(batch, -1, x.Channels)])], Ints("axes", 1)), Longs(-1, x.Channels, 1, 1)]),
                 x.Channels, 1, 1),
             _ => x with { Name = Node("Reshape", [Node("Reshape", [x.Name, Longs(batch, -1)]), Longs(-1, x.Channels, x.Height, x.Width)]) },

@@ -136,10 +136,24 @@ public sealed class AtomicStepTests
         await call.StepAsync(1, TestFrames.Tensor(1));
         using (await host.OccupyBatcherAsync())
         {
-            await call.WriteAsync(new StreamInferRequest { Step = new StepRequest { Sequence = 2,
-                Timeout = Duration.FromTimeSpan(TimeSpan.FromMilliseconds(40)), Frames = { TestFrames.Tensor(2) } } });
-            await call.WriteAsync(new StreamInferRequest { Step = new StepRequest { Sequence = 3,
-                Timeout = Duration.FromTimeSpan(TimeSpan.FromMilliseconds(60)), Frames = { TestFrames.Tensor(3) } } });
+            await call.WriteAsync(new StreamInferRequest
+            {
+                Step = new StepRequest
+                {
+                    Sequence = 2,
+                    Timeout = Duration.FromTimeSpan(TimeSpan.FromMilliseconds(40)),
+                    Frames = { TestFrames.Tensor(2) }
+                }
+            });
+            await call.WriteAsync(new StreamInferRequest
+            {
+                Step = new StepRequest
+                {
+                    Sequence = 3,
+                    Timeout = Duration.FromTimeSpan(TimeSpan.FromMilliseconds(60)),
+                    Frames = { TestFrames.Tensor(3) }
+                }
+            });
             await host.UntilAsync("camera", session => session.Waiting.PendingSteps == 2 && session.Waiting.Work.All(work => work.Ready));
             clock.Advance(TimeSpan.FromMilliseconds(50));
         }

@@ -267,8 +267,12 @@ public sealed class ClientFramesTests
     public async Task Activities_StepsAreSpansOfTheirCaller()
     {
         var spans = new List<Activity>();
-        using var listener = new ActivityListener { ShouldListenTo = source => source.Name == ClientActivities.SourceName,
-            Sample = (ref ActivityCreationOptions<ActivityContext> _) => ActivitySamplingResult.AllData, ActivityStopped = span => { lock (spans) { spans.Add(span); } } };
+        using var listener = new ActivityListener
+        {
+            ShouldListenTo = source => source.Name == ClientActivities.SourceName,
+            Sample = (ref ActivityCreationOptions<ActivityContext> _) => ActivitySamplingResult.AllData,
+            ActivityStopped = span => { lock (spans) { spans.Add(span); } }
+        };
         ActivitySource.AddActivityListener(listener);
         await using var host = await TestHost.StartAsync();
         using var client = Client(host);

@@ -46,7 +46,8 @@ public sealed class ErrorTextTests
     public void EveryRoadOut_BoundsTheText()
     {
         var failure = new Failure(
-            FailureKind.InvalidArgument, "REASON", Hostile + new string('x', 1 << 20)) { Field = new string('f', 1 << 20), RetryAfter = TimeSpan.FromSeconds(1) };
+            FailureKind.InvalidArgument, "REASON", Hostile + new string('x', 1 << 20))
+        { Field = new string('f', 1 << 20), RetryAfter = TimeSpan.FromSeconds(1) };
 
         var (status, error) = (failure.ToRpcException(), failure.ToStepError(1));
 
@@ -94,8 +95,11 @@ public sealed class ErrorTextTests
 
     private static InferRequest Open(string method, IEnumerable<(string Name, Value Value)> hyperparameters)
     {
-        var request = new InferRequest { Open = new OpenStream { Stream = "camera", Method = new Method { Name = method, Hyperparameters = new Struct() } },
-            Step = new StepRequest { Frames = { TestFrames.Tensor(1) } } };
+        var request = new InferRequest
+        {
+            Open = new OpenStream { Stream = "camera", Method = new Method { Name = method, Hyperparameters = new Struct() } },
+            Step = new StepRequest { Frames = { TestFrames.Tensor(1) } }
+        };
         foreach (var (name, value) in hyperparameters)
         {
             request.Open.Method.Hyperparameters.Fields[name] = value;

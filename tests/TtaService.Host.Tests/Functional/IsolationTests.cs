@@ -65,8 +65,14 @@ public sealed class IsolationTests
             {
                 // A passer-by whose frames are like nobody's, and who sometimes leaves at once.
                 using var leaves = new CancellationTokenSource();
-                var passing = host.Adaptation.InferAsync(new InferRequest { Step = new StepRequest { Frames = { TestFrames.Tensor(
-                    [3, 16, 16], [.. TestFrames.Values(step).Select(value => value * 50)]) } } }, cancellationToken: leaves.Token);
+                var passing = host.Adaptation.InferAsync(new InferRequest
+                {
+                    Step = new StepRequest
+                    {
+                        Frames = { TestFrames.Tensor(
+                    [3, 16, 16], [.. TestFrames.Values(step).Select(value => value * 50)]) }
+                    }
+                }, cancellationToken: leaves.Token);
                 if (random.Next(2) == 0)
                 {
                     await leaves.CancelAsync();

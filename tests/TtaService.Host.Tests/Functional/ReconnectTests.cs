@@ -23,8 +23,11 @@ public sealed class ReconnectTests
         // Only the first state is written, so that a kill loses what came after it.
         await using var server = await ServerProcess.StartAsync(
             "Store:Kind=file", $"Store:Path={folder.Path}", "Store:CheckpointInterval=01:00:00", "Store:DriftThreshold=1000000");
-        using var client = new TtaClient(new TtaClientOptions { Address = new Uri($"http://127.0.0.1:{server.GrpcPort}"),
-            Stream = AwaySeconds is null ? Soon() : new AdaptationStreamOptions { OnEvent = _events.Enqueue } });
+        using var client = new TtaClient(new TtaClientOptions
+        {
+            Address = new Uri($"http://127.0.0.1:{server.GrpcPort}"),
+            Stream = AwaySeconds is null ? Soon() : new AdaptationStreamOptions { OnEvent = _events.Enqueue }
+        });
         await using var camera = await client.OpenAsync(new OpenStream { Stream = "camera", Model = TestHost.Model });
         for (var frame = 1; frame <= 5; frame++)
         {

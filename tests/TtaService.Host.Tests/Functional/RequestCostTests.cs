@@ -109,8 +109,20 @@ public sealed class RequestCostTests(ITestOutputHelper output) : IAsyncLifetime
     [Fact]
     public void AnyMessage_ThatIsLetThrough_CanBeParsed()
     {
-        var request = new InferRequest { Open = new OpenStream { Stream = "camera", Model = TestHost.Model, Method = new Method { Name = "ema",
-            Hyperparameters = new() { Fields = { ["momentum"] = new() { NumberValue = 0.5 } } } } }, Step = new StepRequest { Frames = { TestFrames.Tensor([1, 1, 2], [1, 2]) } } };
+        var request = new InferRequest
+        {
+            Open = new OpenStream
+            {
+                Stream = "camera",
+                Model = TestHost.Model,
+                Method = new Method
+                {
+                    Name = "ema",
+                    Hyperparameters = new() { Fields = { ["momentum"] = new() { NumberValue = 0.5 } } }
+                }
+            },
+            Step = new StepRequest { Frames = { TestFrames.Tensor([1, 1, 2], [1, 2]) } }
+        };
         var sound = request.ToByteArray();
         var fields = MessageFields.Of(InferRequest.Descriptor);
         var (random, passed) = (new Random(7), 0);

@@ -244,8 +244,11 @@ public sealed class StreamResourceTests(ServerFixture server) : IClassFixture<Se
     public async Task Infer_WithoutAStream_LeavesNothingBehind()
     {
         await using var host = await TestHost.StartAsync();
-        var request = new InferRequest { Open = new OpenStream { Reply = new ReplyOptions { RawOutputs = true, TopK = 2 } },
-            Step = new StepRequest { Frames = { TestFrames.Tensor(1), TestFrames.Tensor(2) } } };
+        var request = new InferRequest
+        {
+            Open = new OpenStream { Reply = new ReplyOptions { RawOutputs = true, TopK = 2 } },
+            Step = new StepRequest { Frames = { TestFrames.Tensor(1), TestFrames.Tensor(2) } }
+        };
 
         var first = await host.Adaptation.InferAsync(request);
         var second = await host.Adaptation.InferAsync(request);

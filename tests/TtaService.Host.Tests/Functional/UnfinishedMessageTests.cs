@@ -207,8 +207,14 @@ public sealed class UnfinishedMessageTests
     public void Defaults_LetTheLargestFramesThrough()
     {
         var (server, frames) = (new ServerOptions(), new FrameOptions());
-        var raw = new StreamInferRequest { Step = new StepRequest { Sequence = ulong.MaxValue,
-            Frames = { TestFrames.Raw(3840, 2160, 3 * 3840, RawImage.Types.Format.Rgb8, 3 * frames.MaxPixels) } } };
+        var raw = new StreamInferRequest
+        {
+            Step = new StepRequest
+            {
+                Sequence = ulong.MaxValue,
+                Frames = { TestFrames.Raw(3840, 2160, 3 * 3840, RawImage.Types.Format.Rgb8, 3 * frames.MaxPixels) }
+            }
+        };
 
         Assert.True(raw.CalculateSize() <= server.MaxMessageBytes, $"{raw.CalculateSize()} bytes");
         Assert.True(frames.MaxBytes < server.MaxMessageBytes);

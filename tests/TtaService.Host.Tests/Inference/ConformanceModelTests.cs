@@ -36,8 +36,13 @@ public sealed class ConformanceModelTests
         var text = Request("simple_string", [1, 16]);
         foreach (var (name, values) in new[] { ("INPUT0", numbers), ("INPUT1", ones) })
         {
-            text.Inputs.Add(new Tensor { Name = name, Datatype = "BYTES", Shape = { 1, 16 },
-                Contents = new InferTensorContents { BytesContents = { values.Select(value => ByteString.CopyFromUtf8($"{value}")) } } });
+            text.Inputs.Add(new Tensor
+            {
+                Name = name,
+                Datatype = "BYTES",
+                Shape = { 1, 16 },
+                Contents = new InferTensorContents { BytesContents = { values.Select(value => ByteString.CopyFromUtf8($"{value}")) } }
+            });
         }
 
         Assert.Equal(16 * 4 + 16 + 7, (await client.ModelInferAsync(text)).RawOutputContents[0].Length);

@@ -23,8 +23,12 @@ internal sealed class RawCall : IDisposable
     public RawCall(Uri server, string method, HttpClient? client = null, string? encoding = null)
     {
         _own = client is null ? new HttpClient() : null;
-        var request = new HttpRequestMessage(HttpMethod.Post, new Uri(server, $"/{method}")) { Version = HttpVersion.Version20,
-            VersionPolicy = HttpVersionPolicy.RequestVersionExact, Content = new Body(_request.Reader) };
+        var request = new HttpRequestMessage(HttpMethod.Post, new Uri(server, $"/{method}"))
+        {
+            Version = HttpVersion.Version20,
+            VersionPolicy = HttpVersionPolicy.RequestVersionExact,
+            Content = new Body(_request.Reader)
+        };
         request.Headers.TE.Add(new TransferCodingWithQualityHeaderValue("trailers"));
         if (encoding is not null)
         {

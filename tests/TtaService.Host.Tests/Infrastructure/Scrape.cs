@@ -52,7 +52,8 @@ internal sealed partial class Scrape
         Assert.True(match.Success, $"not a line of a scrape: {line}");
         var labels = Label().Matches(match.Groups["labels"].Value).ToDictionary(label => label.Groups[1].Value, label => label.Groups[2].Value, StringComparer.Ordinal);
         var value = match.Groups["value"]
-            .Value switch { "+Inf" => double.PositiveInfinity, "-Inf" => double.NegativeInfinity, var number => double.Parse(number, CultureInfo.InvariantCulture) };
+            .Value switch
+        { "+Inf" => double.PositiveInfinity, "-Inf" => double.NegativeInfinity, var number => double.Parse(number, CultureInfo.InvariantCulture) };
         return new Series(match.Groups["name"].Value, labels, value);
     }
 

@@ -90,8 +90,18 @@ public sealed class RestartTests
         V1.Stream before;
         await using (var host = await StartAsync(folder))
         {
-            await host.Streams.CreateStreamAsync(new CreateStreamRequest { Stream = new V1.Stream { Name = "camera", Frozen = true,
-                MaxCoalesce = 3, Seed = 7, Labels = { ["site"] = "north" }, Method = new Method { Name = "ema" } } });
+            await host.Streams.CreateStreamAsync(new CreateStreamRequest
+            {
+                Stream = new V1.Stream
+                {
+                    Name = "camera",
+                    Frozen = true,
+                    MaxCoalesce = 3,
+                    Seed = 7,
+                    Labels = { ["site"] = "north" },
+                    Method = new Method { Name = "ema" }
+                }
+            });
             await host.StepAsync("camera", TestFrames.Tensor(1), sequence: 5);
             before = await host.GetAsync("camera");
         }

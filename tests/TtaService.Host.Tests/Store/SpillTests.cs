@@ -84,8 +84,11 @@ public sealed class SpillTests
 
         await UntilSpilledAsync(directory, 2);
         Assert.NotEmpty(await host.ExportAsync("a"));
-        await host.Streams.UpdateStreamAsync(new UpdateStreamRequest { Stream = new V1.Stream { Name = "b", MaxCoalesce = 2 },
-            UpdateMask = new Google.Protobuf.WellKnownTypes.FieldMask { Paths = { "max_coalesce" } } });
+        await host.Streams.UpdateStreamAsync(new UpdateStreamRequest
+        {
+            Stream = new V1.Stream { Name = "b", MaxCoalesce = 2 },
+            UpdateMask = new Google.Protobuf.WellKnownTypes.FieldMask { Paths = { "max_coalesce" } }
+        });
         await UntilSpilledAsync(directory, 2);
         var reset = await host.Streams.ResetStreamAsync(new ResetStreamRequest { Name = "c" });
 

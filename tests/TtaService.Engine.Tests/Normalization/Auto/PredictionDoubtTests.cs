@@ -91,7 +91,8 @@ public sealed class PredictionDoubtTests
             new EvaluationRun { Method = method, Samples = samples, BatchSize = size })).ToList();
         var errors = evaluator.Run(runs, cancel: TestContext.Current.CancellationToken)
             .Chunk(streams.Count).Select(results => results.Average(result => result.ErrorPercent)).ToArray();
-        TestContext.Current.TestOutputHelper?.WriteLine($"{network}, {setting}, {size} a step: source {errors[0]:0.0} %, auto {errors[1]:0.0} %, without its guard {errors[2]:0.0} %");
+        TestContext.Current.TestOutputHelper?.WriteLine(
+            $"{network}, {setting}, {size} a step: source {errors[0]:0.0} %, auto {errors[1]:0.0} %, without its guard {errors[2]:0.0} %");
         Assert.True(errors[1] <= errors[0] + 6, $"auto errs {errors[1]:0.0} %, the source {errors[0]:0.0} %");
         Assert.True(errors[2] >= errors[1] + 12, $"without its guard auto errs {errors[2]:0.0} %, with it {errors[1]:0.0} %");
     }
