@@ -110,7 +110,7 @@ internal sealed class ModelFolder
         }
 
         var versions = Versions(full).Where(version => ModelFile.Exists(Path.Combine(version.Path, "model.onnx")));
-        if (versions.MaxBy(version => version.Number) is { Path: { } newest, Number: var number })
+        if (versions.OrderByDescending(version => version.Number).FirstOrDefault() is { Path: { } newest, Number: var number })
         {
             var manifest = ModelManifest.Read(ModelFile.Exists(Path.Combine(newest, "model.json")) ? newest : full);
             return new ModelFolder(name, newest, manifest) { Version = number };

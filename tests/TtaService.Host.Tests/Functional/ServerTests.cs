@@ -25,7 +25,7 @@ public sealed class ServerTests
         Assert.Equal([-1L, 3, 16, 16], model.InputShape);
         Assert.Contains(model.Methods, method =>
             method is { Name: "unmix_tns", Available: true, StateBytes: > 0 } && method.Hyperparameters.Any(hyperparameter => hyperparameter.Name == "components"));
-        Assert.Equal(10, model.Methods.Count);
+        Assert.Equal(12, model.Methods.Count);
         await RpcAssert.RefusedAsync(StatusCode.NotFound, "MODEL_NOT_FOUND", () => host.Models.GetModelAsync(new GetModelRequest { Name = "nobody" }).ResponseAsync);
     }
 
