@@ -90,6 +90,8 @@ internal sealed class RemoteServer : IDisposable
                 case AuthenticationException tls:
                     return $"no TLS connection came about ({tls.Message}); use http:// for a server without TLS, or install its certificate";
                 case HttpProtocolException:
+                // An HTTP/1.1 port may close the connection before it says anything; only the text tells that from a server that goes away later.
+                case HttpRequestException or HttpIOException when inner.Message.Contains("HTTP/2 handshake", StringComparison.Ordinal):
                 case HttpRequestException { HttpRequestError: HttpRequestError.InvalidResponse or HttpRequestError.HttpProtocolError or HttpRequestError.VersionNegotiationError }:
                     return $"what listens there speaks no gRPC over HTTP/2 ({failed.StatusCode}); is it the HTTP port? gRPC is on Server:GrpcPort, 8001 by default";
             }
