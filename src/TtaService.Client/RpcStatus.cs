@@ -14,6 +14,7 @@ internal static class RpcStatus
     public static bool MayReconnect(this RpcException ended, bool wasOpen) =>
         ended.StatusCode == StatusCode.Unavailable
         || ended.Status.DebugException is HttpRequestException or IOException
+        || ended.IsWithoutStatus()
         || ended.Detail<ErrorInfo>()?.Reason == "CALL_IDLE"
         || (wasOpen && ended.Detail<RetryInfo>() is not null);
 
@@ -31,6 +32,9 @@ internal static class RpcStatus
 
         return $"{ended.StatusCode}: {(inner is System.Net.Sockets.SocketException ? inner.Message : ended.Status.Detail)}";
     }
+
+    // A proxy whose server is killed ends the answer as if it were whole, and gRPC calls that cancelled. This service always says why it ends a call.
+    private static bool IsWithoutStatus(this RpcException ended) => ended.StatusCode == StatusCode.Cancelled && ended.Detail<ErrorInfo>() is null;
 
     private static T? Detail<T>(this RpcException ended)
         where T : class, IMessage, new()

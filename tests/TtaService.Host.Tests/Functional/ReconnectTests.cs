@@ -1,7 +1,13 @@
 using System.Collections.Concurrent;
 using System.Globalization;
+using System.Net;
 using Grpc.Core;
 using Grpc.Core.Interceptors;
+using Grpc.Net.Client;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Hosting;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Server.Kestrel.Core;
 using TtaService.Client;
 using TtaService.Host.Tests.Infrastructure;
 using TtaService.V1;
@@ -219,6 +225,29 @@ public sealed class ReconnectTests
 
         Assert.Equal(1, (await camera.StepAsync([TestFrames.Tensor(1)]).WaitAsync(TimeSpan.FromSeconds(60))).Step);
         Assert.Single(Of<StreamDisconnected>());
+    }
+
+    // As a proxy does whose server is killed in the middle of an answer.
+    [Fact]
+    public async Task Response_EndedWithoutAStatus_IsTriedAgain()
+    {
+        var calls = 0;
+        var builder = WebApplication.CreateSlimBuilder();
+        builder.WebHost.ConfigureKestrel(kestrel => kestrel.Listen(IPAddress.Loopback, 0, listen => listen.Protocols = HttpProtocols.Http2));
+        await using var proxy = builder.Build();
+        proxy.Run(context =>
+        {
+            Interlocked.Increment(ref calls);
+            context.Response.ContentType = "application/grpc";
+            return context.Response.StartAsync();
+        });
+        await proxy.StartAsync();
+        using var channel = GrpcChannel.ForAddress(proxy.Urls.Single());
+
+        var failed = await Assert.ThrowsAsync<RpcException>(() => OpenAsync(channel, Soon() with { MaxOpenAttempts = 3 }).WaitAsync(TimeSpan.FromSeconds(60)));
+
+        Assert.Equal(StatusCode.Cancelled, failed.StatusCode);
+        Assert.Equal(3, calls);
     }
 
     /// <summary>The first call's given write ends as one does whose connection goes away at that moment.</summary>
