@@ -30,11 +30,9 @@ internal sealed class CalibrationPass(int frames, bool[] atSource) : ISiteNormal
             // Frames lie outermost; k rows of a frame are k times its pixels.
             var flat = wide.reshape(frames, shape[0] / frames, shape[1], -1).transpose(1, 2).reshape(frames, shape[1], -1);
             var mean = flat.mean([2L], keepdim: true);
-            _moments[site.Index] = (ToHost(mean), ToHost((flat - mean).Squared().mean([2L])));
+            _moments[site.Index] = (mean.ToHost<float>(), (flat - mean).Squared().mean([2L]).ToHost<float>());
         }
 
         return parameters.Normalize(wide, site.Epsilon, residual, epilogue).to_type(x.dtype).MoveToOuterDisposeScope();
     }
-
-    private static float[] ToHost(Tensor values) => values.contiguous().cpu().data<float>().ToArray();
 }

@@ -1,6 +1,7 @@
 using TorchSharp;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Streams;
+using TtaService.Engine.Tensors;
 using static TorchSharp.torch;
 using Tensor = TorchSharp.torch.Tensor;
 
@@ -48,8 +49,8 @@ internal sealed class AffineRows : IDisposable
             return [.. Enumerable.Range(0, _steps).Select(_ => Array.Empty<float>())];
         }
 
-        var all = cat(gradients, 1).cpu().contiguous();
-        var (values, floats) = (all.data<float>().ToArray(), (int)all.shape[1]);
+        var values = cat(gradients, 1).ToHost<float>();
+        var floats = values.Length / _steps;
         return [.. Enumerable.Range(0, _steps).Select(step => values.AsSpan(step * floats, floats).ToArray())];
     }
 

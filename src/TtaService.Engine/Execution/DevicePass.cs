@@ -103,14 +103,7 @@ internal sealed class DevicePass(
             for (var frame = 0; frame < _frames; frame++)
             {
                 var at = (long)frame * site.Channels;
-                if (activations.ChannelsLast)
-                {
-                    SiteKernels.StatisticsChannelsLast(activations.Input(frame), activations.Pixels, site.Channels, toMean + at, toVariance + at);
-                }
-                else
-                {
-                    SiteKernels.StatisticsChannelsFirst(activations.Input(frame), activations.Pixels, site.Channels, toMean + at, toVariance + at);
-                }
+                activations.Statistics(frame, toMean + at, toVariance + at);
             }
         }
 

@@ -4,6 +4,7 @@ using TtaService.Engine.Normalization;
 using TtaService.Engine.Normalization.Affine;
 using TtaService.Engine.Onnx;
 using TtaService.Engine.Streams;
+using TtaService.Engine.Tensors;
 using static TorchSharp.torch;
 using Tensor = TorchSharp.torch.Tensor;
 
@@ -140,12 +141,12 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
                 wholeParts.Complete(outputs, frames + filled, source);
             }
 
-            float[] novelty = [.. groups.Where(group => group.Observation is not null).SelectMany(group => ToHost<float>(group.Observation!.Novelty))];
+            float[] novelty = [.. groups.Where(group => group.Observation is not null).SelectMany(group => group.Observation!.Novelty.ToHost<float>())];
             // Behind the last step may come frames that fill the pass up; nobody asks about them.
             var judged = groups.Where(group => group.Outside is not null).ToArray();
-            var outside = judged.SelectMany(group => ToHost<float>(group.Outside!).Select(outside => outside > 0)).ToArray();
+            var outside = judged.SelectMany(group => group.Outside!.ToHost<float>().Select(outside => outside > 0)).ToArray();
             var misfits = judged
-                .SelectMany(group => group.Misfit is { } misfit ? ToHost<float>(misfit) : new float[group.Steps])
+                .SelectMany(group => group.Misfit is { } misfit ? misfit.ToHost<float>() : new float[group.Steps])
                 .ToArray();
             string?[] faults = [.. groups.SelectMany(group => group.Faults)];
             var (at, inOrder) = (0, 0);
@@ -250,14 +251,6 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
 
         whole?.Add(group, place, firstStep);
         return group;
-    }
-
-    private static T[] ToHost<T>(Tensor values)
-        where T : unmanaged
-    {
-        using var host = values.contiguous().cpu();
-        // Torch has no memory for nothing.
-        return host.numel() == 0 ? [] : host.data<T>().ToArray();
     }
 
     /// <summary>A step with the rows that it proposes.</summary>
@@ -375,7 +368,7 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
         public WholePassParts(Batch batch, StepPart[] parts, Rows rows, Memory<PassMemory?> memories)
         {
             (_batch, _parts, _rows, _memories) = (batch, parts, rows, memories);
-            _current = ToHost<float>(rows.Current);
+            _current = rows.Current.ToHost<float>();
             _floats = _current.Length / parts.Length;
             for (var place = 0; place < parts.Length; place++)
             {
@@ -386,10 +379,14 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
         }
 
         /// <summary>What sites read, [S,floats].</summary>
-        public Tensor Begun(int place, int count, Device device) => ToDevice(place, count, memory => memory.Begun.ToArray(), device);
+        public Tensor Begun(int place, int count, Device device)
+        {
+            var joined = PassMemory.Joined([.. Enumerable.Range(place, count).Select(at => _memories.Span[at]!.Begun.ToArray())]);
+            return tensor(joined, [count, joined.Length / count], device: device);
+        }
 
         /// <summary>What sites keep, [S,floats].</summary>
-        public Tensor Kept(int place, int count, Device device) => zeros([count, Longest(place, count, memory => memory.Kept.Length)], device: device);
+        public Tensor Kept(int place, int count, Device device) => zeros([count, Enumerable.Range(place, count).Max(at => _memories.Span[at]!.Kept.Length)], device: device);
 
         /// <summary>Why a step's method failed at the beginning; null when it did not.</summary>
         public string? FaultOf(int place) => _memories.Span[place]!.Fault;
@@ -412,7 +409,7 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
             var next = new float[_current.Length];
             foreach (var (group, first, firstStep) in _groups)
             {
-                var kept = ToHost<float>(group.Kept!);
+                var kept = group.Kept!.ToHost<float>();
                 var floats = kept.Length / group.Steps;
                 for (var i = 0; i < group.Steps; i++)
                 {
@@ -427,21 +424,6 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
 
             _rows.Next.copy_(tensor(next).view_as(_rows.Next));
         }
-
-        private Tensor ToDevice(int place, int count, Func<PassMemory, float[]> content, Device device)
-        {
-            // Of a step that failed at the beginning there may be less.
-            var (floats, rows) = (Longest(place, count, memory => content(memory).Length), new List<float>());
-            for (var at = 0; at < count; at++)
-            {
-                rows.AddRange(content(_memories.Span[place + at]!));
-                rows.AddRange(new float[((at + 1) * floats) - rows.Count]);
-            }
-
-            return tensor(rows.ToArray(), [count, floats], device: device);
-        }
-
-        private int Longest(int place, int count, Func<PassMemory, int> length) => Enumerable.Range(place, count).Max(at => length(_memories.Span[at]!));
     }
 
     /// <summary>A step's row among those that a pass proposes.</summary>
@@ -449,7 +431,7 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
     {
         public bool IsFinite => Rows.Finite[Index];
 
-        public string? NotFinite(StateLayout layout) => StepAnswers.NotFinite(layout, ToHost<float>(Rows.Next[Index]));
+        public string? NotFinite(StateLayout layout) => StepAnswers.NotFinite(layout, Rows.Next[Index].ToHost<float>());
     }
 
     /// <summary>Rows of an arena as the pass found them and as it proposes them.</summary>
@@ -472,13 +454,13 @@ internal sealed class DeviceRunner : IBatchRunner, IDisposable
 
         public Tensor Next { get; }
 
-        public bool[] Finite => _finite ??= ToHost<bool>(Next.isfinite().all(1));
+        public bool[] Finite => _finite ??= Next.isfinite().all(1).ToHost<bool>();
 
         /// <summary>The rows of parts, one behind another: those that the parts before them proposed, else those of the arena.</summary>
         public static Rows Of(Batch batch, StepPart[] parts, bool observed, Device device)
         {
             var steps = Array.ConvertAll(parts, part => batch.Steps[part.Step]);
-            var arena = (observed ? batch.Observed!.Arena : steps[0].Runtime.Arena);
+            var arena = observed ? batch.Observed!.Arena : steps[0].Runtime.Arena;
             var committed = Array.ConvertAll(steps, step => observed ? step.Step.State.ObservedRow : step.Step.State.Row);
             var earlier = Array.ConvertAll(steps, step => observed ? step.Observation : step.Step.Freeze ? null : step.State);
             Tensor[]? current = null;

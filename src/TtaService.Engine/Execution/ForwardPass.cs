@@ -200,20 +200,8 @@ internal sealed unsafe class ForwardPass : ISiteNormalizer
             });
         }
 
-        private void Statistics(int frame)
-        {
-            var x = activations.Input(frame);
-            var mean = InstanceMean + ((long)frame * _channels);
-            var variance = InstanceVariance + ((long)frame * _channels);
-            if (activations.ChannelsLast)
-            {
-                SiteKernels.StatisticsChannelsLast(x, _pixels, _channels, mean, variance);
-            }
-            else
-            {
-                SiteKernels.StatisticsChannelsFirst(x, _pixels, _channels, mean, variance);
-            }
-        }
+        private void Statistics(int frame) =>
+            activations.Statistics(frame, InstanceMean + ((long)frame * _channels), InstanceVariance + ((long)frame * _channels));
 
         private void RunMethod(StepInPass step)
         {

@@ -64,6 +64,19 @@ internal sealed class PassMemory : IDisposable
         return memory;
     }
 
+    /// <summary>Rows of what steps carry through a pass, [S*floats]; of a step that failed at its beginning there may be less, and zeros follow.</summary>
+    public static float[] Joined(IReadOnlyList<float[]> rows)
+    {
+        var floats = rows.Max(row => row.Length);
+        var joined = new float[rows.Count * floats];
+        for (var i = 0; i < rows.Count; i++)
+        {
+            rows[i].CopyTo(joined, i * floats);
+        }
+
+        return joined;
+    }
+
     /// <summary>The source's own scores of the frames that the steps want them of, for each step; one pass for all of them.</summary>
     public static ArraySegment<float>[] Source(ModelPass pass, PassMemory?[] memories, Func<int, FrameBlock> framesOf)
     {

@@ -16,6 +16,7 @@ internal sealed unsafe class SiteActivations : IDisposable
     private readonly float* _input;
     private readonly float* _output;
     private readonly float* _residual;
+    private readonly int _channels;
     private readonly long _stride;
 
     /// <param name="site">The site.</param>
@@ -43,6 +44,7 @@ internal sealed unsafe class SiteActivations : IDisposable
         Pixels = checked((int)(x.numel() / frames / site.Channels));
         Spatial = shape.Length > 2 || rows > 1;
         ChannelsLast = rows > 1 || (shape.Length is 2 or 4 && IsChannelsLast(x));
+        _channels = site.Channels;
         _stride = (long)Pixels * site.Channels;
         var input = rows == 1 && ChannelsLast ? x : Laid(x, ChannelsLast);
         var aligned = residual is null ? null : Laid(residual, ChannelsLast);
@@ -87,6 +89,19 @@ internal sealed unsafe class SiteActivations : IDisposable
 
     /// <summary>Null when there is no residual.</summary>
     public float* Residual(int frame) => _residual is null ? null : _residual + (_stride * InRange(frame));
+
+    /// <summary>Mean and biased variance of a frame's channels.</summary>
+    public void Statistics(int frame, float* mean, float* variance)
+    {
+        if (ChannelsLast)
+        {
+            SiteKernels.StatisticsChannelsLast(Input(frame), Pixels, _channels, mean, variance);
+        }
+        else
+        {
+            SiteKernels.StatisticsChannelsFirst(Input(frame), Pixels, _channels, mean, variance);
+        }
+    }
 
     public void Dispose()
     {

@@ -77,8 +77,8 @@ internal sealed class TensorSteps
             State = state,
             NextState = state.clone(),
             Figures = tensor(_figures, [count, _figures.Length / count]),
-            Begun = OfPass(memory => memory.Begun.ToArray()),
-            Kept = OfPass(memory => memory.Kept.ToArray()),
+            Begun = _steps[0].Memory is null ? null : OfPass(memory => memory.Begun.ToArray()),
+            Kept = _steps[0].Memory is null ? null : OfPass(memory => memory.Kept.ToArray()),
         };
         var faults = Array.ConvertAll(_steps, step => step.Fault);
         var (mean, variance) = TorchForm.Forward(_runtime, shown, faults);
@@ -113,22 +113,11 @@ internal sealed class TensorSteps
         }
     }
 
-    // What steps carry through the pass, [S,floats]; of a step that failed at its beginning there may be less.
-    private Tensor? OfPass(Func<PassMemory, float[]> content)
+    // What steps carry through the pass, [S,floats].
+    private Tensor OfPass(Func<PassMemory, float[]> content)
     {
-        if (_steps[0].Memory is null)
-        {
-            return null;
-        }
-
-        var rows = Array.ConvertAll(_steps, step => content(step.Memory!));
-        var (floats, joined) = (rows.Max(row => row.Length), new float[rows.Length * rows.Max(row => row.Length)]);
-        for (var i = 0; i < rows.Length; i++)
-        {
-            rows[i].CopyTo(joined, i * floats);
-        }
-
-        return tensor(joined, [rows.Length, floats]);
+        var joined = PassMemory.Joined(Array.ConvertAll(_steps, step => content(step.Memory!)));
+        return tensor(joined, [_steps.Length, joined.Length / _steps.Length]);
     }
 
     private static void Read(Tensor values, float[] into)

@@ -3,6 +3,7 @@ using TorchSharp;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Normalization.Affine;
 using TtaService.Engine.Streams;
+using TtaService.Engine.Tensors;
 using static TorchSharp.torch;
 using Tensor = TorchSharp.torch.Tensor;
 
@@ -30,7 +31,7 @@ internal sealed class TrainedParts(ModelPass pass, MethodRuntime runtime, Tensor
     /// <param name="weights">One a frame of the pass.</param>
     public void Weigh(OutputTensor[] outputs, Span<float> weights)
     {
-        (_current, _next) = (ToHost(current), ToHost(next));
+        (_current, _next) = (current.ToHost<float>(), next.ToHost<float>());
         var frames = weights.Length;
         var scores = ClassScores.Of(outputs, frames, pass.Scores);
         var classes = scores.Length / frames;
@@ -90,11 +91,5 @@ internal sealed class TrainedParts(ModelPass pass, MethodRuntime runtime, Tensor
             State = _current.AsSpan(place * floats, floats),
             NextState = _next.AsSpan(place * floats, floats),
         };
-    }
-
-    private static float[] ToHost(Tensor rows)
-    {
-        using var host = rows.detach().cpu().contiguous();
-        return host.data<float>().ToArray();
     }
 }

@@ -8,19 +8,13 @@ namespace TtaService.Engine.Normalization;
 /// the answer.</summary>
 /// <remarks>At the sites it reads what <see cref="Begin"/> wrote and keeps what <see cref="Complete"/> will need; there it leaves the proposed state alone. On a device the sites
 /// run in torch operators, while beginning and completing are the host's: two transfers a batch.</remarks>
-public interface IPassMethod : INormalizationMethod
+public interface IPassMethod : IStreamMethod
 {
-    /// <summary>The tensors that a stream keeps besides those at sites, named <c>stream.&lt;name&gt;</c>.</summary>
-    IReadOnlyList<StateTensor> StreamState { get; }
-
     /// <summary>Floats that <see cref="Begin"/> writes for the sites of a pass.</summary>
     int BegunFloats { get; }
 
     /// <summary>Floats that the sites keep for <see cref="Complete"/>, for a step of so many frames.</summary>
     int KeptFloats(int frames);
-
-    /// <summary>Writes the stream's own tensors of a stream that has seen nothing.</summary>
-    void InitializeStream(Span<float> state);
 
     /// <summary>Of how many frames, from the start of a step, the source's own answer is wanted, too.</summary>
     int SourceFrames(int frames, long framesBefore);
@@ -72,10 +66,10 @@ public readonly ref struct PassStep
     /// <summary>The proposed state at a site; there is none before the pass.</summary>
     public Span<float> NextStateAt(NormalizationSite site) => NextState.Slice(Layout.At(site).Offset, Layout.At(site).Length);
 
-    /// <summary>The tensors of <see cref="IPassMethod.StreamState"/> before the step.</summary>
+    /// <summary>The tensors of <see cref="IStreamMethod.StreamState"/> before the step.</summary>
     public ReadOnlySpan<float> StreamState => State.Slice(Layout.Stream.Offset, Layout.Stream.Length);
 
-    /// <summary>The proposed tensors of <see cref="IPassMethod.StreamState"/>; there are none before the pass.</summary>
+    /// <summary>The proposed tensors of <see cref="IStreamMethod.StreamState"/>; there are none before the pass.</summary>
     public Span<float> NextStreamState => NextState.Slice(Layout.Stream.Offset, Layout.Stream.Length);
 }
 

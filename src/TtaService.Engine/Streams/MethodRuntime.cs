@@ -65,7 +65,7 @@ internal sealed class MethodRuntime : IDisposable
             return new StateLayout(
                 sites,
                 site => filter.Selects(site) ? Required(method.StateAt(site)) : [],
-                method is IPassMethod whole ? Required(whole.StreamState) : (method as IAffineMethod)?.StreamState ?? []);
+                method is IStreamMethod whole ? Required(whole.StreamState) : []);
         }
         catch (Exception fault) when (MethodFault.IsOwn(fault))
         {
@@ -121,9 +121,7 @@ internal sealed class MethodRuntime : IDisposable
                 }
             }
 
-            var ofStream = row.Slice(Layout.Stream.Offset, Layout.Stream.Length);
-            (Method as IPassMethod)?.InitializeStream(ofStream);
-            (Method as IAffineMethod)?.InitializeStream(ofStream);
+            (Method as IStreamMethod)?.InitializeStream(row.Slice(Layout.Stream.Offset, Layout.Stream.Length));
         }
         catch (Exception fault) when (MethodFault.IsOwn(fault))
         {

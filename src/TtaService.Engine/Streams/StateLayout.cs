@@ -1,5 +1,4 @@
 using TtaService.Engine.Normalization;
-using TtaService.Engine.Normalization.Affine;
 
 namespace TtaService.Engine.Streams;
 

@@ -26,18 +26,6 @@ internal static class KnownMethods
     {
         var settings = new ConfigurationBuilder().AddJsonFile(Path.Combine(AppContext.BaseDirectory, "appsettings.json"), optional: true).AddEnvironmentVariables().Build();
         var methods = MethodPlugins.Load(new MethodsOptions { Assemblies = settings.GetSection("Methods:Assemblies").Get<string[]>() ?? [] });
-        foreach (var plugin in plugins)
-        {
-            try
-            {
-                methods = methods.WithAssembly(plugin);
-            }
-            catch (MethodRegistrationException wrong)
-            {
-                throw new MethodRegistrationException($"--plugin: {wrong.Message}", wrong);
-            }
-        }
-
-        return methods;
+        return plugins.Aggregate(methods, (known, plugin) => MethodPlugins.With(known, "--plugin", plugin));
     }
 }

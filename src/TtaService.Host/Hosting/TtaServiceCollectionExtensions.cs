@@ -8,14 +8,6 @@ using TtaService.Host.Grpc;
 using TtaService.Host.Hosting;
 using TtaService.Host.Inference;
 using TtaService.Serving.Drift;
-using TtaService.Serving.Frames;
-using TtaService.Serving.Front;
-using TtaService.Serving.Loops;
-using TtaService.Serving.Models;
-using TtaService.Serving.Store;
-using TtaService.Serving.Streams;
-using TtaService.Serving.Streams.Keeping;
-using TtaService.Serving.Streams.Loading;
 using TtaService.Serving.Telemetry;
 
 namespace Microsoft.Extensions.DependencyInjection;

@@ -44,16 +44,26 @@ internal sealed class MethodPlugins : IValidateOptions<MethodsOptions>
                 throw new MethodRegistrationException($"{key} is empty; name the file of an assembly of methods, or leave the setting out");
             }
 
-            try
-            {
-                methods = methods.WithAssembly(path);
-            }
-            catch (MethodRegistrationException wrong)
-            {
-                throw new MethodRegistrationException($"{key}: {wrong.Message}", wrong);
-            }
+            methods = With(methods, key, path);
         }
 
         return methods;
+    }
+
+    /// <summary>A registry with the methods of an assembly, too.</summary>
+    /// <param name="methods">The registry.</param>
+    /// <param name="where">The setting or option that names the assembly, for people.</param>
+    /// <param name="path">The assembly.</param>
+    /// <exception cref="MethodRegistrationException">It can't be used; the message names the setting, and says why and what to do.</exception>
+    public static MethodRegistry With(MethodRegistry methods, string where, string path)
+    {
+        try
+        {
+            return methods.WithAssembly(path);
+        }
+        catch (MethodRegistrationException wrong)
+        {
+            throw new MethodRegistrationException($"{where}: {wrong.Message}", wrong);
+        }
     }
 }

@@ -40,17 +40,6 @@ internal abstract class EntropyMethod(MethodSettings settings) : IAffineMethod
 
     public double? TestWeight(NormalizationSite site, ReadOnlySpan<float> state) => _testWeight;
 
-    public void Forward(in SiteStep step)
-    {
-        var mean = step.Mean[..step.Channels];
-        var variance = step.Variance[..step.Channels];
-        var hasVariance = BatchStatistics.Compute(step, unbiased: false, mean, variance);
-        BatchStatistics.Mix(step.Site.Mean, mean, _testWeight, mean);
-        BatchStatistics.Mix(step.Site.Variance, hasVariance ? variance : step.Site.Variance, _testWeight, variance);
-        step.ShareFirstRow();
-        step.State.CopyTo(step.NextState);
-    }
-
     public (Tensor Mean, Tensor Variance) Forward(SiteTensors steps)
     {
         if (_testWeight < 1)

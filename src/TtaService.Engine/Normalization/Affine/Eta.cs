@@ -10,9 +10,6 @@ internal sealed class Eta(MethodSettings settings, MethodTarget model) : Entropy
 {
     private const float WeightOfTheAverage = 0.9f;
 
-    // torch's cosine_similarity.
-    private const float LeastNorm = 1e-8f;
-
     public static MethodDefinition Definition { get; } = new(
         "eta",
         "As tent, learning from sure frames that do not repeat what the stream predicts all the time.",
@@ -27,7 +24,7 @@ internal sealed class Eta(MethodSettings settings, MethodTarget model) : Entropy
         "Costs two to three passes a step; for large, shuffled steps only.");
 
     private readonly int _classes = model.Classes;
-    private readonly float _margin = settings.Number("entropy_margin") * MathF.Log(Math.Max(1, model.Classes));
+    private readonly float _margin = settings.Number("entropy_margin");
     private readonly float _similarity = settings.Number("similarity_margin");
 
     public override IReadOnlyList<StateTensor> StreamState => [.. base.StreamState, new("average", [_classes])];
@@ -40,8 +37,8 @@ internal sealed class Eta(MethodSettings settings, MethodTarget model) : Entropy
         for (var frame = 0; frame < step.Frames; frame++)
         {
             var p = probabilities.Slice(frame * _classes, _classes);
-            var entropy = -TensorPrimitives.Dot<float>(p, Logarithms(p));
-            weights[frame] = entropy < _margin && IsNew(average, p) ? MathF.Exp(_margin - entropy) : 0;
+            var entropy = ClassScores.Entropy(p);
+            weights[frame] = entropy < _margin && IsNew(average, p) ? MathF.Exp((_margin - entropy) * MathF.Log(_classes)) : 0;
             if (weights[frame] > 0)
             {
                 kept++;
@@ -59,21 +56,6 @@ internal sealed class Eta(MethodSettings settings, MethodTarget model) : Entropy
         BatchStatistics.Mix(average, sum, average.ContainsAnyExcept(0) ? 1 - WeightOfTheAverage : 1, average);
     }
 
-    private bool IsNew(ReadOnlySpan<float> average, ReadOnlySpan<float> p)
-    {
-        var norms = MathF.Max(TensorPrimitives.Norm(average), LeastNorm) * MathF.Max(TensorPrimitives.Norm(p), LeastNorm);
-        return !average.ContainsAnyExcept(0) || MathF.Abs(TensorPrimitives.Dot(average, p)) / norms < _similarity;
-    }
-
-    private static float[] Logarithms(ReadOnlySpan<float> p)
-    {
-        var logarithms = new float[p.Length];
-        for (var i = 0; i < p.Length; i++)
-        {
-            // 0 log 0 = 0.
-            logarithms[i] = p[i] > 0 ? MathF.Log(p[i]) : 0;
-        }
-
-        return logarithms;
-    }
+    private bool IsNew(ReadOnlySpan<float> average, ReadOnlySpan<float> p) =>
+        !average.ContainsAnyExcept(0) || MathF.Abs(TensorPrimitives.CosineSimilarity(average, p)) < _similarity;
 }

@@ -6,19 +6,13 @@ namespace TtaService.Engine.Normalization.Affine;
 /// <remarks>The first 2C floats of its state at a site are the scale and the bias that the stream's frames are given there. A step that teaches runs the program that can be
 /// differentiated, in torch operators on any device: the loss of a step is the weighted sum of its frames' prediction entropies, one backward pass serves all steps of a
 /// batch, and what a step learns is decided by the method on the host. Steps that are frozen, or teach nothing, run without gradients.</remarks>
-internal interface IAffineMethod : INormalizationMethod
+internal interface IAffineMethod : IStreamMethod
 {
-    /// <summary>The tensors that a stream keeps besides those at sites, named <c>stream.&lt;name&gt;</c>.</summary>
-    IReadOnlyList<StateTensor> StreamState { get; }
-
     /// <summary>Whether frames are normalized with the mean and biased variance of their step alone, for which torch has a kernel that knows the way back.</summary>
     bool UsesStepStatistics { get; }
 
     /// <summary>Passes forward and back that a step takes; it is answered from the last one.</summary>
     int Rounds { get; }
-
-    /// <summary>Writes the stream's own tensors of a stream that has seen nothing.</summary>
-    void InitializeStream(Span<float> state);
 
     /// <summary>Weighs the entropy of each frame's prediction in the loss of its step; a step whose weights are all 0 learns nothing by gradients.</summary>
     /// <param name="step">The step; <see cref="AffineStep.NextState"/> is a copy of the state, or what the sites proposed.</param>

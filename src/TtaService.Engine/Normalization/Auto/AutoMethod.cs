@@ -89,8 +89,7 @@ internal sealed class AutoMethod : IPassMethod, ISpanMethod, IDisposable
 
     public int SourceFrames(in PassStep step, ReadOnlySpan<float> scores, int planned)
     {
-        var (streamAt, streamFloats) = step.Layout.Stream;
-        var stream = step.State.Slice(streamAt, streamFloats);
+        var stream = step.StreamState;
         if (PredictionDoubt.Rests(stream[AutoLayout.Doubt]))
         {
             return 0;
@@ -156,8 +155,7 @@ internal sealed class AutoMethod : IPassMethod, ISpanMethod, IDisposable
 
     public void Begin(in PassStep step)
     {
-        var (streamAt, streamFloats) = step.Layout.Stream;
-        var stream = step.State.Slice(streamAt, streamFloats);
+        var stream = step.StreamState;
         var clock = stream[AutoLayout.Clock];
         var chi = _layout.Classes == 0 ? UnknownImbalance : Composition.Imbalance(stream[_layout.Predictions], _prior);
         step.Begun[AutoPassLayout.Correlation] = ClassCorrelation.FromEvidence(TensorPrimitives.Max(stream[AutoLayout.Evidence]));
@@ -241,8 +239,7 @@ internal sealed class AutoMethod : IPassMethod, ISpanMethod, IDisposable
     public bool Complete(in PassStep step, Span<float> scores, ReadOnlySpan<float> sourceScores)
     {
         step.State.CopyTo(step.NextState);
-        var (streamAt, streamFloats) = step.Layout.Stream;
-        var stream = step.NextState.Slice(streamAt, streamFloats);
+        var stream = step.NextStreamState;
         if (PredictionDoubt.Rests(stream[AutoLayout.Doubt]))
         {
             PredictionDoubt.Rest(stream[AutoLayout.Doubt]);

@@ -107,9 +107,8 @@ internal sealed partial class ModelLoader(
         }
         catch
         {
-            // A model that was put together takes its engine with it.
-            IAsyncDisposable begun = served is null ? engine : served;
-            await begun.DisposeAsync().ConfigureAwait(false);
+            // A model that was put together takes its engine with it, and its loops are watched no more.
+            await (served is null ? engine.DisposeAsync().AsTask() : EndAsync(served)).ConfigureAwait(false);
             throw;
         }
     }
