@@ -44,9 +44,16 @@ public sealed record ModelCalibration
     public void Write(string path) => CalibrationFile.Write(path, this);
 
     /// <summary>A virtual site with what was measured there; null where nothing was.</summary>
-    internal NormalizationSite? Place(NormalizationSite place) => Sites.TryGetValue(place.Name, out var site) && site.Mean.Length == place.Channels
-        ? NormalizationSite.Virtual(place.Index, place.Name, site.Mean, [.. site.Variance.Zip(site.MeanVariance, (within, between) => within + between)], place.Origin)
-        : null;
+    internal NormalizationSite? Place(NormalizationSite place)
+    {
+        if (!Sites.TryGetValue(place.Name, out var site) || site.Mean.Length != place.Channels)
+        {
+            return null;
+        }
+
+        float[] variance = [.. site.Variance.Zip(site.MeanVariance, (within, between) => within + between)];
+        return NormalizationSite.Virtual(place.Index, place.Name, site.Mean, variance, place.Origin) with { ChannelsLast = place.ChannelsLast, IsFeature = place.IsFeature };
+    }
 
     /// <summary>Null when the calibration is of this model, else why not.</summary>
     internal string? WhyUnfit(string modelDigest, IReadOnlyList<NormalizationSite> sites)

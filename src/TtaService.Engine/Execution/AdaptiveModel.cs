@@ -86,7 +86,7 @@ public sealed class AdaptiveModel : IDisposable
     /// <summary>The normalization sites, in execution order.</summary>
     public IReadOnlyList<NormalizationSite> Sites => _graph.Sites;
 
-    /// <summary>Convolutions whose outputs a virtual site can normalize, in execution order; those of them that a calibration measured are among
+    /// <summary>Convolutions and sums whose outputs a virtual site can normalize, in execution order; those of them that a calibration measured are among
     /// <see cref="Sites"/>, with its statistics.</summary>
     public IReadOnlyList<NormalizationSite> VirtualSites => _graph.VirtualSites;
 
@@ -95,7 +95,8 @@ public sealed class AdaptiveModel : IDisposable
 
     /// <summary>What to do so that <see cref="IdleSites"/> adapt, too, in a sentence; null when there are none.</summary>
     public string? Advice => IdleSites.Count == 0 || _isForCalibration ? null
-        : $"{IdleSites.Count} places where BatchNorm was folded{(Sites.Count > 0 ? $" (beside {Sites.Count} sites that adapt)" : string.Empty)} can adapt: "
+        : $"{IdleSites.Count} places {(IsWithoutBatchNorm ? "without BatchNorm" : "where BatchNorm was folded")}"
+            + $"{(Sites.Count > 0 ? $" (beside {Sites.Count} sites that adapt)" : string.Empty)} can adapt: "
             + $"run `tta calibrate --model MODEL --data FOLDER`{(Calibration is null ? string.Empty : " again")} ({Calibrator.MinFrames} unlabelled frames or more)";
 
     /// <summary>Shape of the model's image input: [N,C,H,W] whatever its layout is, -1 for a dynamic axis.</summary>
@@ -238,6 +239,9 @@ public sealed class AdaptiveModel : IDisposable
     /// <summary>Whether a site never adapts, because its rows are not the frames of a pass, one after another; <see cref="Notices"/> says so, too.</summary>
     public bool StaysAtSource(NormalizationSite site) => Pass.Plan.AtSource[site.Index];
 
+    // It normalizes otherwise, and was trained so.
+    private bool IsWithoutBatchNorm => VirtualSites.Any(site => site.IsFeature);
+
     /// <summary>Null when the method can run on this model, else why not and what to do (a model whose BatchNormalization was folded away).</summary>
     public string? WhyUnavailable(MethodSettings method)
     {
@@ -267,9 +271,9 @@ public sealed class AdaptiveModel : IDisposable
         if (Sites.Count == 0)
         {
             return Advice is { } advice
-                ? $"the model has no BatchNormalization nodes (exporters fold them into the convolutions), and it is not calibrated, "
-                    + $"so {method.Name} knows no source statistics. {advice}. Or {Reexport}, or use method source"
-                : $"the model has no BatchNormalization nodes and no convolution whose output could be normalized instead, "
+                ? $"the model has no BatchNormalization nodes{(IsWithoutBatchNorm ? string.Empty : " (exporters fold them into the convolutions)")}, and it is not calibrated, "
+                    + $"so {method.Name} knows no source statistics. {advice}. Or {(IsWithoutBatchNorm ? string.Empty : $"{Reexport}, or ")}use method source"
+                : $"the model has no BatchNormalization nodes, and no convolution or residual block whose output could be normalized instead, "
                     + $"so there is nothing for {method.Name} to adapt. If its exporter folded BatchNormalization away, {Reexport}, or use method source";
         }
 

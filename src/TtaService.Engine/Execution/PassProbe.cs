@@ -10,7 +10,7 @@ namespace TtaService.Engine.Execution;
 /// <summary>Finds out, by running it, what a model does with several frames in a pass: each must be answered as it is alone. Graphs with a batch size baked in mix frames
 /// without an error.</summary>
 /// <remarks>Made-up frames a and b run as [a], [b], [a,b], [b,a] and [a,b,a], folded, observed and adapted. Where an answer moves by more than 1e-4 of the output's
-/// scale, a pass gets one frame.</remarks>
+/// scale, a pass gets one frame. A graph that takes smaller frames, too, shows that on those, which cost little; of its own size then only [a], [b] and [a,b] run.</remarks>
 internal sealed class PassProbe
 {
     private const double Tolerance = 1e-4;
@@ -20,6 +20,12 @@ internal sealed class PassProbe
 
     // An 8K picture has a hundred million values.
     private const long MostFrameValues = 1L << 28;
+
+    // Of more pixels than these a trial takes a part that is cheaper; a frame that most networks still reduce to something.
+    private const int ManyPixels = 160 * 160;
+    private const int LeastSide = 64;
+    private const int SideStep = 32;
+    private static readonly int[] Reductions = [4, 2];
 
     // Near-ties (in a top-k, in an arg-max) may turn by rounding alone; other frames have others.
     private const int Attempts = 2;
@@ -43,12 +49,12 @@ internal sealed class PassProbe
     {
         var (plan, size) = (PassPlan.AsDeclared(_graph), default((int, int, int)?));
         Exception? failure = null;
-        _graph.IsTrial = !IsFixed && _options.FrameSize is null;
+        _graph.IsTrial = IsOpen;
         foreach (var candidate in Sizes())
         {
             try
             {
-                plan = Find(candidate);
+                plan = FindSmall(candidate) ?? Find(candidate);
                 size = candidate;
                 break;
             }
@@ -74,6 +80,8 @@ internal sealed class PassProbe
         return (plan, [.. Describe(plan)]);
     }
 
+    private bool IsOpen => !IsFixed && _options.FrameSize is null;
+
     private bool IsFixed => _model.InputShape.Skip(2).All(extent => extent > 0);
 
     private IEnumerable<(int Channels, int Height, int Width)> Sizes()
@@ -92,6 +100,47 @@ internal sealed class PassProbe
 
             yield return ((int)channels, (int)h, (int)w);
         }
+    }
+
+    // What smaller frames show, if those of this size agree; null where none run, frames are mixed, or this size's don't agree.
+    private PassPlan? FindSmall((int Channels, int Height, int Width) size)
+    {
+        if (size.Height * size.Width <= ManyPixels)
+        {
+            return null;
+        }
+
+        foreach (var reduction in Reductions)
+        {
+            _graph.IsTrial = true;
+            try
+            {
+                var plan = Find((size.Channels, Reduced(size.Height, reduction), Reduced(size.Width, reduction)));
+                _graph.IsTrial = IsOpen;
+                return plan.FramesPerPass == 1 || !HoldsFor(plan, size) ? null : plan;
+            }
+            catch (Exception e) when (e is not OutOfMemoryException)
+            {
+                // Weights or shapes that know the size; the next is nearer to it.
+            }
+            finally
+            {
+                _graph.IsTrial = IsOpen;
+            }
+        }
+
+        return null;
+
+        static int Reduced(int side, int reduction) => side <= LeastSide ? side : Math.Max(LeastSide, side / reduction / SideStep * SideStep);
+    }
+
+    private bool HoldsFor(PassPlan plan, (int Channels, int Height, int Width) size)
+    {
+        using var scope = NewDisposeScope();
+        var (a, b, unit) = (MadeUpFrame(size, 0), MadeUpFrame(size, 1), Math.Max(1, _declared));
+        var alone = new Pair(Run(Repeat(a, unit), null), Run(Repeat(b, unit), null), unit);
+        int[] together = [.. Enumerable.Range(0, Math.Max(2, plan.FilledTo)).Select(i => i % 2)];
+        return Together(alone, a, b, [together]).Layouts is { } layouts && layouts.AsSpan().SequenceEqual(plan.Outputs);
     }
 
     private PassPlan Find((int Channels, int Height, int Width) size)
@@ -158,7 +207,7 @@ internal sealed class PassProbe
     // Where the outputs hold their frames, if each frame has in all these passes the answer that it has alone.
     private (OutputLayout[]? Layouts, string? Why) Together(Pair alone, FrameBlock a, FrameBlock b, int[][] passes)
     {
-        var seen = new List<Values[]>();
+        var seen = new List<TrialValues[]>();
         foreach (var pass in passes)
         {
             try
@@ -175,7 +224,7 @@ internal sealed class PassProbe
         for (var i = 0; i < layouts.Length; i++)
         {
             var pair = (A: alone.A[i], B: alone.B[i]);
-            Values[] together = [.. seen.Select(outputs => outputs[i])];
+            TrialValues[] together = [.. seen.Select(outputs => outputs[i])];
             if (LayoutOf(pair.A, pair.B, alone.Frames, passes, together, _tolerance) is not { } layout)
             {
                 return (null, $"output '{_graph.Outputs[i].Name}' answers a frame otherwise beside another than alone");
@@ -187,7 +236,7 @@ internal sealed class PassProbe
         return (layouts, null);
     }
 
-    private static OutputLayout? LayoutOf(Values a, Values b, int aloneFrames, int[][] passes, Values[] together, double tolerance)
+    private static OutputLayout? LayoutOf(TrialValues a, TrialValues b, int aloneFrames, int[][] passes, TrialValues[] together, double tolerance)
     {
         for (var axis = 0; axis < a.Shape.Length; axis++)
         {
@@ -201,7 +250,7 @@ internal sealed class PassProbe
         var constant = a.Agrees(b, tolerance) && together.All(values => values.Agrees(a, tolerance));
         return constant ? new OutputLayout(FrameAxis.Constant) : null;
 
-        bool Holds(int[] pass, Values values, int axis, long rows) =>
+        bool Holds(int[] pass, TrialValues values, int axis, long rows) =>
             values.Shape.Length == a.Shape.Length
             && values.Shape[axis] == rows * pass.Length
             && pass
@@ -210,7 +259,7 @@ internal sealed class PassProbe
     }
 
     // The sites whose rows are not those of the frames, one frame behind another.
-    private bool[] AtSource(FrameBlock a, FrameBlock b, Values[] rows, int unit, bool filled)
+    private bool[] AtSource(FrameBlock a, FrameBlock b, TrialValues[] rows, int unit, bool filled)
     {
         if (_graph.Sites.Count == 0)
         {
@@ -227,7 +276,7 @@ internal sealed class PassProbe
         return [.. layouts.Select(layout => layout is not { Kind: FrameAxis.Frames or FrameAxis.RowsOfFrames, Axis: 0 })];
     }
 
-    private Values[] RowsOf(FrameBlock[] frames)
+    private TrialValues[] RowsOf(FrameBlock[] frames)
     {
         var recorder = new SiteRecorder(_graph.Sites.Count);
         if (_graph.Sites.Count > 0)
@@ -263,7 +312,7 @@ internal sealed class PassProbe
                     return Clipped(together[frame].Message ?? expected[frame].Message ?? "an adapted pass fails");
                 }
 
-                if (!together[frame].Outputs.Zip(expected[frame].Outputs).All(pair => Values.Of(pair.First).Agrees(Values.Of(pair.Second), _tolerance)))
+                if (!together[frame].Outputs.Zip(expected[frame].Outputs).All(pair => TrialValues.Of(pair.First).Agrees(TrialValues.Of(pair.Second), _tolerance)))
                 {
                     return "adapted, a frame is answered otherwise beside another than alone";
                 }
@@ -273,11 +322,11 @@ internal sealed class PassProbe
         return null;
     }
 
-    private Values[] Run(FrameBlock[] frames, ISiteNormalizer? sites)
+    private TrialValues[] Run(FrameBlock[] frames, ISiteNormalizer? sites)
     {
         using var scope = NewDisposeScope();
         using var mode = inference_mode();
-        return Array.ConvertAll(_model.Pass.Trial(frames, sites), Values.Of);
+        return Array.ConvertAll(_model.Pass.Trial(frames, sites), TrialValues.Of);
     }
 
     private IEnumerable<string> Describe(PassPlan plan)
@@ -348,92 +397,5 @@ internal sealed class PassProbe
     public sealed class UnusableException(string message) : Exception(message);
 
     /// <summary>The outputs of two frames, each in a pass of this many copies of it.</summary>
-    private readonly record struct Pair(Values[] A, Values[] B, int Frames);
-
-    /// <summary>A tensor's values on the host.</summary>
-    private sealed record Values(long[] Shape, float[] Data)
-    {
-        private double? _scale;
-
-        /// <summary>The largest finite magnitude.</summary>
-        public double Scale
-        {
-            get
-            {
-                if (_scale is null)
-                {
-                    var largest = 0f;
-                    foreach (var value in Data)
-                    {
-                        largest = float.IsFinite(value) ? Math.Max(largest, Math.Abs(value)) : largest;
-                    }
-
-                    _scale = largest;
-                }
-
-                return _scale.Value;
-            }
-        }
-
-        public static Values Of(Tensor tensor)
-        {
-            using var host = tensor.to_type(ScalarType.Float32).cpu().contiguous();
-            return new Values(tensor.shape, host.data<float>().ToArray());
-        }
-
-        public static Values Of(OutputTensor output) => new(Array.ConvertAll(output.Shape, extent => (long)extent), output.Values);
-
-        public Values Part(int axis, long first, long count)
-        {
-            var inner = Product(Shape[(axis + 1)..]);
-            var outer = Product(Shape[..axis]);
-            var part = new float[outer * count * inner];
-            for (var i = 0L; i < outer; i++)
-            {
-                Data.AsSpan(checked((int)(((i * Shape[axis]) + first) * inner)), checked((int)(count * inner))).CopyTo(part.AsSpan((int)(i * count * inner)));
-            }
-
-            return new Values([.. Shape[..axis], count, .. Shape[(axis + 1)..]], part);
-        }
-
-        /// <summary>Whether all values are within the tolerance, relative to the scale of the whole.</summary>
-        public bool Agrees(Values other, double tolerance, double? scale = null)
-        {
-            if (!Shape.AsSpan().SequenceEqual(other.Shape))
-            {
-                return false;
-            }
-
-            var limit = tolerance * (scale ?? Math.Max(Scale, other.Scale));
-            for (var i = 0; i < Data.Length; i++)
-            {
-                if (Data[i] != other.Data[i] && !(float.IsNaN(Data[i]) && float.IsNaN(other.Data[i])) && !(Math.Abs((double)Data[i] - other.Data[i]) <= limit))
-                {
-                    return false;
-                }
-            }
-
-            return true;
-        }
-
-        private static long Product(long[] extents) => extents.Aggregate(1L, (product, extent) => product * extent);
-    }
-
-    /// <summary>Normalizes with the source statistics and keeps what the rows of each site average to.</summary>
-    private sealed class SiteRecorder(int sites) : ISiteNormalizer
-    {
-        public Values[] Rows { get; } = new Values[sites];
-
-        public Tensor Normalize(NormalizationSite site, Tensor x, bool mayOverwrite, Tensor? residual, Epilogue epilogue)
-        {
-            SiteActivations.Check(site, x);
-            using var scope = NewDisposeScope();
-            var wide = x.to_type(ScalarType.Float32);
-            var flat = wide.reshape(x.shape[0], x.shape[1], -1);
-            var (variance, mean) = flat.var_mean([2L], unbiased: false);
-            Rows[site.Index] = Values.Of(cat([mean, variance.sqrt()], 1));
-            using var parameters = new SiteParameters(site, x.device);
-            return parameters.Normalize(wide, site.Epsilon, residual, epilogue).to_type(x.dtype).MoveToOuterDisposeScope();
-        }
-    }
+    private readonly record struct Pair(TrialValues[] A, TrialValues[] B, int Frames);
 }

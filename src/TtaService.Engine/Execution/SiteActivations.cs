@@ -43,7 +43,7 @@ internal sealed unsafe class SiteActivations : IDisposable
         Frames = frames;
         Pixels = checked((int)(x.numel() / frames / site.Channels));
         Spatial = shape.Length > 2 || rows > 1;
-        ChannelsLast = rows > 1 || (shape.Length is 2 or 4 && IsChannelsLast(x));
+        ChannelsLast = rows > 1 || IsChannelsLast(x);
         _channels = site.Channels;
         _stride = (long)Pixels * site.Channels;
         var input = rows == 1 && ChannelsLast ? x : Laid(x, ChannelsLast);

@@ -4,7 +4,7 @@ namespace TtaService.Engine.Normalization;
 
 /// <summary>A place in a model where a channel-wise affine map of statistics is swapped: where a method decides which statistics normalize a frame.</summary>
 /// <param name="Index">Position in execution order, from 0.</param>
-/// <param name="Name">Of a BatchNormalization node its weight initializer without the suffix (<c>layer1.0.bn1</c>); of a virtual site its convolution's name.</param>
+/// <param name="Name">Of a BatchNormalization node its weight initializer without the suffix (<c>layer1.0.bn1</c>); of a virtual site that of its convolution or sum.</param>
 /// <param name="Epsilon">Added to the variance inside the square root.</param>
 /// <param name="Momentum">PyTorch's convention: the weight of new statistics (ONNX stores one minus it). Published default 0.1.</param>
 /// <param name="Weight">Scale (gamma), [C].</param>
@@ -31,7 +31,13 @@ public sealed record NormalizationSite(
     /// <summary>What of the graph it is.</summary>
     public SiteKind Kind { get; init; }
 
-    /// <summary>Of a virtual site its convolution's own bias, [C], into which BatchNormalization's mean was folded; empty of another.</summary>
+    /// <summary>Of a virtual site: whether no BatchNormalization was ever there, since the network normalizes otherwise.</summary>
+    internal bool IsFeature { get; init; }
+
+    /// <summary>Whether the graph has its channels on the last axis ([B,N,C], [B,H,W,C]); a pass shows them on the second in any case.</summary>
+    internal bool ChannelsLast { get; init; }
+
+    /// <summary>Of a virtual site its convolution's own bias, [C], into which BatchNormalization's mean was folded, 0 where it has none; empty of another.</summary>
     public float[] Origin { get; init; } = [];
 
     /// <summary>A virtual site: (y - m) / s * s_source + m_source, the identity where a stream's statistics are the source's.</summary>
@@ -55,6 +61,7 @@ public enum SiteKind
     /// <summary>A BatchNormalization node.</summary>
     BatchNorm,
 
-    /// <summary>The output of a convolution that nothing normalizes, its BatchNormalization folded away or never there; its source statistics come from a calibration.</summary>
+    /// <summary>The output of a convolution, its BatchNormalization folded away or never there, or of a residual block of a network that normalizes otherwise; its source
+    /// statistics come from a calibration.</summary>
     Virtual,
 }

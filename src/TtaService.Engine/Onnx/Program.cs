@@ -104,7 +104,7 @@ internal sealed class SiteInstruction(NormalizationSite site, int input, int res
 
         // A residual that broadcasts is added behind the site.
         var fused = other is null || (other.dtype == x.dtype && other.shape.AsSpan().SequenceEqual(x.shape));
-        var y = sites!.Normalize(site, x, MayOverwrite, fused ? other : null, fused ? epilogue : Epilogue.None);
+        var y = Normalize(sites!, x, fused ? other : null, fused ? epilogue : Epilogue.None);
         if (!fused)
         {
             y = Fused.Add(y, other!);
@@ -112,6 +112,25 @@ internal sealed class SiteInstruction(NormalizationSite site, int input, int res
         }
 
         values[output] = ReferenceEquals(y, x) ? x.alias() : y;
+    }
+
+    private Tensor Normalize(ISiteNormalizer sites, Tensor x, Tensor? added, Epilogue behind)
+    {
+        if (!site.ChannelsLast || x.dim() == 2)
+        {
+            return sites.Normalize(site, x, MayOverwrite, added, behind);
+        }
+
+        using var second = x.movedim([-1L], [1L]);
+        using var addedSecond = added?.movedim([-1L], [1L]);
+        var y = sites.Normalize(site, second, MayOverwrite, addedSecond, behind);
+        var last = y.movedim([1L], [-1L]);
+        if (!ReferenceEquals(y, second))
+        {
+            y.Dispose();
+        }
+
+        return last;
     }
 }
 

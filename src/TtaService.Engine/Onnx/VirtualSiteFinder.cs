@@ -4,7 +4,8 @@ using static TorchSharp.torch;
 
 namespace TtaService.Engine.Onnx;
 
-/// <summary>Finds the outputs of convolutions that a virtual site can normalize: those of spatial maps that nothing in the graph normalizes and that are no answer.</summary>
+/// <summary>Finds the values that a virtual site can normalize: of a network that was trained with BatchNormalization the outputs of convolutions, those of spatial maps that
+/// nothing in the graph normalizes and that are no answer; of one that normalizes each frame by itself instead the features of its blocks.</summary>
 /// <remarks>
 /// Left out are outputs that a normalization takes on every way, through copies, concatenations, pooling and sums (pre-activation networks); those of a head: outputs of
 /// the graph, what goes to them on every
@@ -12,6 +13,9 @@ namespace TtaService.Engine.Onnx;
 /// layer; those behind a global pooling
 /// (squeeze and excitation), which show one value a channel; and those that read what a layer, group or instance normalization gives (ConvNeXt): they were trained
 /// without BatchNormalization.
+/// A graph without BatchNormalization, with more layer, group or instance normalizations than convolutions that nothing normalizes, is one of the other kind (ConvNeXt, ViT,
+/// Swin, ResNets with GroupNorm): what such a normalization leaves of a change of the camera, and it leaves most, shows in the channels' statistics over frames and pixels (or
+/// tokens). Its places are the outputs of all convolutions of maps, the first into patches too, and the sums that end residual blocks (the idea of PEA, ICLR 2026).
 /// A convolution whose output also skips to the last sum of a network is no head.
 /// A BatchNormalization that was exported as a multiplication and an addition of a constant a channel is a site at its sum where no convolution of its own is before it, as in
 /// pre-activation networks; behind a convolution of its own the site is at the convolution, which is the same but for that map.
@@ -47,13 +51,14 @@ internal sealed class VirtualSiteFinder
     private readonly HashSet<string> _normalized = new(StringComparer.Ordinal);
     private readonly HashSet<string> _answers = new(StringComparer.Ordinal);
     private readonly HashSet<string> _decided = new(StringComparer.Ordinal);
+    private readonly ChannelAxes _axes;
 
     /// <param name="nodes">In execution order.</param>
     /// <param name="outputs">Names of the graph's outputs.</param>
     /// <param name="constant">Values known at load time.</param>
     public VirtualSiteFinder(IReadOnlyList<NodeProto> nodes, IEnumerable<string> outputs, Func<string, Tensor?> constant)
     {
-        (_constant, _outputs) = (constant, outputs.ToHashSet(StringComparer.Ordinal));
+        (_constant, _outputs, _axes) = (constant, outputs.ToHashSet(StringComparer.Ordinal), new ChannelAxes(nodes, constant));
         foreach (var node in nodes.Where(node => node.OpType is not ("Shape" or "Size")))
         {
             foreach (var input in node.Input.Distinct())
@@ -107,16 +112,38 @@ internal sealed class VirtualSiteFinder
                 _decided.Add(output);
             }
         }
+
+        HasFeatures = !nodes.Any(node => node.OpType == "BatchNormalization") && nodes.Count(NormalizesFrames) > nodes.Count(IsFolded);
     }
 
-    /// <summary>Whether a virtual site can be at the node's output.</summary>
-    public bool IsSite(NodeProto node) =>
-        (IsConvolution(node) || ScaledBy(node) is not null)
-        && Readers(node.Output[0]).Count > 0
-        && !_normalized.Contains(node.Output[0])
-        && !_outputs.Contains(node.Output[0])
-        && !_answers.Contains(node.Output[0])
-        && !_decided.Contains(node.Output[0]);
+    /// <summary>Whether the network normalizes otherwise than by BatchNormalization, so that its places are the features of its blocks.</summary>
+    public bool HasFeatures { get; }
+
+    /// <summary>Where the channels are of what a virtual site can normalize at the node's output; null where none can be.</summary>
+    public ChannelAxis? Place(NodeProto node)
+    {
+        if (IsFolded(node))
+        {
+            return _axes.Of(node.Output[0], []);
+        }
+
+        var isFeature = HasFeatures && IsInside(node) && (IsBlock(node) || (IsConvolution(node) && !Readers(node.Output[0]).TrueForAll(IsInstanceNormalization)));
+        return isFeature ? _axes.Of(node.Output[0], Readers(node.Output[0])) : null;
+    }
+
+    // A convolution that BatchNormalization was folded into, or its parts.
+    private bool IsFolded(NodeProto node) =>
+        ((IsConvolution(node) && !_standardized.Contains(node.Input[0])) || ScaledBy(node) is not null) && !_normalized.Contains(node.Output[0]) && IsInside(node);
+
+    // Read by a layer behind it, and no answer.
+    private bool IsInside(NodeProto node) =>
+        Readers(node.Output[0]).Count > 0 && !_outputs.Contains(node.Output[0]) && !_answers.Contains(node.Output[0]) && !_decided.Contains(node.Output[0]);
+
+    // Of maps or tokens, not of what was pooled.
+    private bool IsBlock(NodeProto node) =>
+        node is { OpType: "Add", Input.Count: 2 } && node.Input.All(input => _constant(input) is null && _learned.Contains(input) && !_pooled.Contains(input));
+
+    private static bool IsInstanceNormalization(NodeProto node) => node.OpType == "InstanceNormalization";
 
     /// <summary>The constant of a map of one value a channel, [C,1,1] or [1,C,1,1]; null for another value.</summary>
     public static Tensor? PerChannel(Tensor? constant) =>
@@ -125,8 +152,7 @@ internal sealed class VirtualSiteFinder
     private bool IsConvolution(NodeProto node) =>
         node is { OpType: "Conv" or "ConvTranspose", Input.Count: >= 2, Output.Count: 1 }
         && _constant(node.Input[1]) is { } weight && weight.dim() >= 3
-        && !_pooled.Contains(node.Input[0])
-        && !_standardized.Contains(node.Input[0]);
+        && !_pooled.Contains(node.Input[0]);
 
     // Of a sum that ends a BatchNormalization in parts, x * scale + shift, the product; null for another node. What is done to the graph's input is its preprocessing.
     private NodeProto? ScaledBy(NodeProto sum)
@@ -160,21 +186,26 @@ internal sealed class VirtualSiteFinder
         }
 
         // Weights and shapes say nothing of where a value comes from.
-        var computed = node.Input.Take(node.OpType == "Reshape" ? 1 : node.Input.Count).Where(input => input.Length > 0 && _constant(input) is null).ToArray();
+        var computed = Moved(node).Where(input => input.Length > 0 && _constant(input) is null).ToArray();
         return computed.Length > 0 && !Spreading.Contains(node.OpType) && computed.All(_pooled.Contains);
     }
 
-    // What a normalization of the frame's own gives, one node or in parts: (x - ReduceMean(x)) / d * weight + bias. BatchNormalization is none: it knows no frame.
+    // What a normalization of the frame's own gives, one node or in parts: (x - ReduceMean(x)) / d * weight + bias.
     private bool IsStandardized(NodeProto node) => node.OpType switch
     {
-        "BatchNormalization" or "LRN" or "LpNormalization" => false,
-        "Div" => _centred.Contains(node.Input[0]),
         "Mul" or "Add" => node.Input.Any(_standardized.Contains) && node.Input.Any(input => _constant(input) is not null),
-        _ => Normalizing.Contains(node.OpType)
+        _ => NormalizesFrames(node)
             || (Linear.Contains(node.OpType)
                 && node.Input.Any(_standardized.Contains)
-                && node.Input.All(input => input.Length == 0 || _standardized.Contains(input) || _constant(input) is not null)),
+                && Moved(node).All(input => input.Length == 0 || _standardized.Contains(input) || _constant(input) is not null)),
     };
+
+    // Each by itself; BatchNormalization knows no frame.
+    private bool NormalizesFrames(NodeProto node) => node.OpType == "Div" ? _centred.Contains(node.Input[0])
+        : Normalizing.Contains(node.OpType) && node.OpType is not ("BatchNormalization" or "LRN" or "LpNormalization");
+
+    // What a node takes values from; of a Reshape not the shape.
+    private static IEnumerable<string> Moved(NodeProto node) => node.Input.Take(node.OpType == "Reshape" ? 1 : node.Input.Count);
 
     private bool ReducesMaps(NodeProto node)
     {

@@ -134,7 +134,8 @@ internal static class CalibrateCommand
         }
 
         loaded.Dispose();
-        throw new CommandException("the model has no normalization sites and no convolution that could be one, so there is nothing to observe; tta inspect says more");
+        throw new CommandException(
+            "the model has no normalization sites and no convolution or residual block that could be one, so there is nothing to observe; tta inspect says more");
     }
 
     // Frames that lie as far apart as the data allow: neighbours of a video are alike.

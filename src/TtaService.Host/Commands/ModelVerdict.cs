@@ -48,7 +48,7 @@ internal static class ModelVerdict
         var virtuals = model.Sites.Count(site => site.Kind == SiteKind.Virtual);
         var kinds = virtuals == 0
             ? string.Empty
-            : string.Create(CultureInfo.InvariantCulture, $" ({virtuals} of them virtual: convolutions whose BatchNorm was folded away, by the calibration's source statistics)");
+            : string.Create(CultureInfo.InvariantCulture, $" ({virtuals} of them virtual: without BatchNorm in the graph, by the calibration's source statistics)");
         return string.Create(
             CultureInfo.InvariantCulture,
             $"Adapts: all {model.Sites.Count} normalization sites{kinds} take each stream's own statistics, for {model.Convolutions} convolutions.");

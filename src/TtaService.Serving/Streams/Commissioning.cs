@@ -93,7 +93,7 @@ internal sealed class Commissioning(ModelFolder folder, FramePipeline frames, Ad
         await using var engine = await InferenceEngine.StartAsync(folder.OnnxPath, measured).ConfigureAwait(false);
         if (engine.Model.Sites.Count == 0)
         {
-            throw new CalibrationException("it has no BatchNormalization and no convolution that could be normalized instead");
+            throw new CalibrationException("it has no BatchNormalization and no convolution or residual block that could be normalized instead");
         }
 
         var settling = WarmUp.Frames(frames);

@@ -246,6 +246,33 @@ public abstract class PassPlanTests(bool usesTorchOperators) : IDisposable
         Assert.Equal(1, Load(model, new AdaptiveModelOptions { FrameSize = (12, 20) }).FramesPerPass);
     }
 
+    /// <summary>Large frames are tried small; what these show is believed as far as those of the graph's own size agree.</summary>
+    [Theory]
+    [InlineData(256, 1)]
+    [InlineData(300, null)]
+    public void LargeFrames_ThatMixAtTheirOwnSizeOnly_RunOneByOne(int mixingSide, int? framesPerPass)
+    {
+        const int Large = 256;
+        var model = Graph(
+            0,
+            Norm("c", "n"),
+            Node("Shape", ["x"], "s"),
+            Node("Gather", ["s", "two"], "h"),
+            Node("Div", ["h", "mixing"], "is"),
+            Node("Cast", ["is"], "mixes", Int("to", 1)),
+            Node("ReduceMean", ["n"], "all", Ints("axes", 0), Int("keepdims", 1)),
+            Node("Mul", ["all", "mixes"], "other"),
+            Node("Add", ["n", "other"], "both"),
+            Mean("both", "y", 2, 3));
+        model.Graph.Initializer.Add([Scalar("two", 2), Scalar("mixing", mixingSide)]);
+        foreach (var dim in model.Graph.Input[0].Type.TensorType.Shape.Dim.Skip(2))
+        {
+            dim.DimValue = Large;
+        }
+
+        Assert.Equal(framesPerPass, Load(model).FramesPerPass);
+    }
+
     [Theory]
     [InlineData("ConstantOfShape", 65536, 65536)]
     [InlineData("Expand", 65536, 65536)]

@@ -7,7 +7,7 @@ import torch
 import torchvision
 
 NAMES = ("resnet18 resnet50 mobilenet_v2 mobilenet_v3_small mobilenet_v3_large efficientnet_b0 densenet121 squeezenet1_1 vgg11_bn vgg16 alexnet googlenet "
-         "inception_v3 shufflenet_v2_x1_0 mnasnet1_0 regnet_y_400mf convnext_tiny vit_b_16 swin_t").split()
+         "inception_v3 shufflenet_v2_x1_0 mnasnet1_0 regnet_y_400mf wide_resnet50_2 resnext50_32x4d convnext_tiny vit_b_16 swin_t").split()
 OPSET = 17
 SIDES = {"inception_v3": 299}
 

@@ -1,3 +1,4 @@
+using TtaService.Engine.Normalization;
 using TtaService.Engine.Onnx.Operators;
 
 namespace TtaService.Engine.Onnx.Compiling;
@@ -39,7 +40,7 @@ internal static class SiteFusion
         {
             var chain = new SiteChain(site);
             var next = flow.Next(site);
-            if (next is { Proto.OpType: "Add" } && !takenAdds.Contains(next) && Shortcut(next, chain, flow, constants) is { } shortcut)
+            if (next is { Proto.OpType: "Add" } && !takenAdds.Contains(next) && !IsBeforeSite(next, flow) && Shortcut(next, chain, flow, constants) is { } shortcut)
             {
                 takenAdds.Add(next);
                 chain.Residual = shortcut;
@@ -47,7 +48,7 @@ internal static class SiteFusion
                 next = flow.Next(next);
             }
 
-            if (next is not null && Clamp(next) is { } epilogue)
+            if (next is not null && !IsBeforeSite(next, flow) && Clamp(next) is { } epilogue)
             {
                 chain.Epilogue = epilogue;
                 chain.Take(next);
@@ -58,6 +59,9 @@ internal static class SiteFusion
 
         return chains;
     }
+
+    // A virtual site's own node: with the source statistics it runs in the site's stead.
+    private static bool IsBeforeSite(CompiledNode node, ValueFlow flow) => flow.Next(node)?.Site is { Kind: SiteKind.Virtual };
 
     // The other summand, unless it is a constant or a later site's, which takes the sum itself.
     private static string? Shortcut(CompiledNode sum, SiteChain chain, ValueFlow flow, GraphConstants constants)

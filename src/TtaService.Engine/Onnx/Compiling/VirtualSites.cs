@@ -5,8 +5,8 @@ using static TorchSharp.torch;
 
 namespace TtaService.Engine.Onnx.Compiling;
 
-/// <summary>Puts virtual sites behind convolutions, and behind sums that end a BatchNormalization in parts: such a node writes a value of its own, the site behind it writes the
-/// node's.</summary>
+/// <summary>Puts virtual sites behind convolutions, and behind sums that end a BatchNormalization in parts or a residual block: such a node writes a value of its own, the
+/// site behind it writes the node's.</summary>
 internal static class VirtualSites
 {
     /// <summary>The places where virtual sites can be, and the nodes with those that were chosen. Names do not depend on which are chosen.</summary>
@@ -32,7 +32,7 @@ internal static class VirtualSites
                 continue;
             }
 
-            if (!finder.IsSite(node.Proto) || Channels(node.View) is not { } channels)
+            if (finder.Place(node.Proto) is not { } axis)
             {
                 all.Add(node);
                 continue;
@@ -41,9 +41,9 @@ internal static class VirtualSites
             var place = NormalizationSite.Virtual(
                 places.Count,
                 names.Unique(node.View.Name),
-                new float[channels],
-                [.. Enumerable.Repeat(1f, (int)channels)],
-                Bias(node.View, (int)channels));
+                new float[axis.Channels],
+                [.. Enumerable.Repeat(1f, (int)axis.Channels)],
+                Bias(node.View, (int)axis.Channels)) with { ChannelsLast = axis.IsLast, IsFeature = finder.HasFeatures };
             places.Add(place);
             if (choose?.Invoke(place) is not { } chosen)
             {
@@ -65,10 +65,11 @@ internal static class VirtualSites
         return (all, places);
     }
 
-    private static long? Channels(Node node) => node.Type == "Add" ? Shift(node)!.numel() : CompiledNode.Channels(node);
-
     private static Tensor? Shift(Node sum) => VirtualSiteFinder.PerChannel(sum.Constant(0)) ?? VirtualSiteFinder.PerChannel(sum.Constant(1));
 
-    private static float[] Bias(Node convolution, int channels) => convolution.Type == "Add" ? Shift(convolution)!.Singles()
-        : convolution.HasInput(2) && convolution.Constant(2)?.Singles() is { } bias && bias.Length == channels ? bias : new float[channels];
+    private static float[] Bias(Node node, int channels)
+    {
+        var bias = node.Type == "Add" ? Shift(node) : node.HasInput(2) ? node.Constant(2) : null;
+        return bias?.Singles() is { } values && values.Length == channels ? values : new float[channels];
+    }
 }

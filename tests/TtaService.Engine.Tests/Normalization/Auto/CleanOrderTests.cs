@@ -8,7 +8,7 @@ namespace TtaService.Engine.Tests.Normalization.Auto;
 
 /// <summary>Clean frames are answered no worse than by the source, in whatever order they come: on the demo's network, on which the rules were tuned, and on one with
 /// depthwise convolutions and ReLU6
-/// (Data/fashion-mobile). TTA_CLEAN=all runs three seeds of longer streams and every step size.</summary>
+/// (Data/fashion-mobile), and on three without BatchNormalization (Data/without-batchnorm). TTA_CLEAN=all runs three seeds of longer streams and every step size.</summary>
 public sealed class CleanOrderTests
 {
     private static readonly bool All = Environment.GetEnvironmentVariable("TTA_CLEAN") == "all";
@@ -28,6 +28,9 @@ public sealed class CleanOrderTests
     [Theory]
     [InlineData("fashion-mnist")]
     [InlineData("fashion-mobile")]
+    [InlineData("convnext")]
+    [InlineData("vit")]
+    [InlineData("groupnorm")]
     public void Run_CleanFramesInAnyOrder_AreAnsweredNoWorseThanBySource(string network)
     {
         using var model = Load(network);
@@ -60,14 +63,20 @@ public sealed class CleanOrderTests
     }
 
     /// <summary>A network by its name, calibrated.</summary>
-    public static AdaptiveModel Load(string network) =>
-        network == "fashion-mnist" ? Prototype.Load() : Calibrated(Path.Combine(AppContext.BaseDirectory, "Data", network, "model.onnx"));
+    public static AdaptiveModel Load(string network, AdaptiveModelOptions? options = null)
+    {
+        var data = Path.Combine(AppContext.BaseDirectory, "Data");
+        return network == "fashion-mnist"
+            ? Prototype.Load()
+            : Calibrated(
+                network == "fashion-mobile" ? Path.Combine(data, network, "model.onnx") : Path.Combine(data, "without-batchnorm", $"{network}.onnx"),
+                options ?? new AdaptiveModelOptions { InputNormalization = Prototype.Input });
+    }
 
     // On frames of its own training set's kind, without their labels.
-    private static AdaptiveModel Calibrated(string path)
+    private static AdaptiveModel Calibrated(string path, AdaptiveModelOptions options)
     {
-        var options = new AdaptiveModelOptions { InputNormalization = Prototype.Input };
-        using var plain = AdaptiveModel.Load(path, options);
+        using var plain = AdaptiveModel.Load(path, options with { ForCalibration = true });
         var images = LabelledImages.Open(Repository.Sample, unread => throw new InvalidOperationException(unread));
         var calibrator = new Calibrator(plain);
         for (var at = 0; at < 1024; at += 64)
