@@ -153,10 +153,10 @@ internal sealed class ModelPass(ModelGraph graph, ModelInputs inputs, FrameUploa
     /// <summary>Frames that fill a pass of so many up.</summary>
     public int Filled(int frames) => Plan.Computed(frames) - frames;
 
-    /// <summary>Runs frames through the graph as it is, for <see cref="PassProbe"/>.</summary>
-    public Tensor[] Trial(FrameBlock[] blocks, ISiteNormalizer? sites)
+    /// <summary>Runs frames through the graph as it is, for <see cref="PassProbe"/>, on one thread or all.</summary>
+    public Tensor[] Trial(FrameBlock[] blocks, ISiteNormalizer? sites, bool alone)
     {
-        using var alone = threads.Alone();
+        using var used = threads.ForTrial(alone);
         return graph.Run(Inputs(blocks, blocks.Sum(block => block.Count)), sites);
     }
 

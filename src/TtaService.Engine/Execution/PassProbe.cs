@@ -10,7 +10,8 @@ namespace TtaService.Engine.Execution;
 /// <summary>Finds out, by running it, what a model does with several frames in a pass: each must be answered as it is alone. Graphs with a batch size baked in mix frames
 /// without an error.</summary>
 /// <remarks>Made-up frames a and b run as [a], [b], [a,b], [b,a] and [a,b,a], folded, observed and adapted. Where an answer moves by more than 1e-4 of the output's
-/// scale, a pass gets one frame. A graph that takes smaller frames, too, shows that on those, which cost little; of its own size then only [a], [b] and [a,b] run.</remarks>
+/// scale, a pass gets one frame. A graph that takes smaller frames, too, shows that on those, which cost little; of its own size then only [a], [b] and [a,b]
+/// run. Of one that takes large frames only, fewer passes run.</remarks>
 internal sealed class PassProbe
 {
     private const double Tolerance = 1e-4;
@@ -80,6 +81,8 @@ internal sealed class PassProbe
         return (plan, [.. Describe(plan)]);
     }
 
+    private static bool IsLarge((int Channels, int Height, int Width) size) => size.Height * size.Width > ManyPixels;
+
     private bool IsOpen => !IsFixed && _options.FrameSize is null;
 
     private bool IsFixed => _model.InputShape.Skip(2).All(extent => extent > 0);
@@ -105,7 +108,7 @@ internal sealed class PassProbe
     // What smaller frames show, if those of this size agree; null where none run, frames are mixed, or this size's don't agree.
     private PassPlan? FindSmall((int Channels, int Height, int Width) size)
     {
-        if (size.Height * size.Width <= ManyPixels)
+        if (!IsLarge(size))
         {
             return null;
         }
@@ -155,7 +158,9 @@ internal sealed class PassProbe
             // First, since it is the sites that say best what does not fit.
             var rows = RowsOf(Repeat(a, unit));
             alone = new Pair(Run(Repeat(a, unit), null), Run(Repeat(b, unit), null), unit);
-            var (outputs, reason) = Together(alone, a, b, [[0, 1], [1, 0], [0, 1, 0]]);
+            // Three show what two do, but which of them is wrong.
+            int[][] passes = IsLarge(size) ? [[0, 1, 0]] : [[0, 1], [1, 0], [0, 1, 0]];
+            var (outputs, reason) = Together(alone, a, b, passes);
             var filledTo = 0;
             if (outputs is null && unit > 1)
             {
@@ -176,9 +181,9 @@ internal sealed class PassProbe
                 FilledTo = filledTo,
                 Reason = filledTo > 0 ? $"its batch is fixed to {filledTo}" : null,
                 Outputs = outputs,
-                AtSource = AtSource(a, b, rows, unit, filledTo > 0),
+                AtSource = AtSource(a, b, rows, (unit, filledTo), passes),
             };
-            if (WhyMixedWhenAdapted(plan, a, b) is not { } adapted)
+            if (WhyMixedWhenAdapted(plan, a, b, IsLarge(size) ? [(0, 1)] : [(0, 1), (1, 0)]) is not { } adapted)
             {
                 return plan;
             }
@@ -259,17 +264,17 @@ internal sealed class PassProbe
     }
 
     // The sites whose rows are not those of the frames, one frame behind another.
-    private bool[] AtSource(FrameBlock a, FrameBlock b, TrialValues[] rows, int unit, bool filled)
+    private bool[] AtSource(FrameBlock a, FrameBlock b, TrialValues[] rows, (int Unit, int FilledTo) batch, int[][] passes)
     {
         if (_graph.Sites.Count == 0)
         {
             return [];
         }
 
-        int[][] passes = filled ? [[.. Enumerable.Range(0, unit).Select(i => i % 2)]] : [[0, 1], [0, 1, 0]];
         // Without filling, frames alone are one a pass whatever the graph's batch is.
-        var frames = filled ? unit : 1;
-        var (aloneA, aloneB) = (frames == unit ? rows : RowsOf([a]), RowsOf(Repeat(b, frames)));
+        var frames = Math.Max(1, batch.FilledTo);
+        passes = batch.FilledTo > 0 ? [[.. Enumerable.Range(0, frames).Select(i => i % 2)]] : passes;
+        var (aloneA, aloneB) = (frames == batch.Unit ? rows : RowsOf([a]), RowsOf(Repeat(b, frames)));
         var together = passes.Select(pass => RowsOf([.. pass.Select(frame => frame == 0 ? a : b)])).ToArray();
         var layouts = _graph.Sites.Select(site =>
             LayoutOf(aloneA[site.Index], aloneB[site.Index], frames, passes, [.. together.Select(rows => rows[site.Index])], 10 * _tolerance));
@@ -287,7 +292,7 @@ internal sealed class PassProbe
         return recorder.Rows;
     }
 
-    private string? WhyMixedWhenAdapted(PassPlan plan, FrameBlock a, FrameBlock b)
+    private string? WhyMixedWhenAdapted(PassPlan plan, FrameBlock a, FrameBlock b, (int First, int Second)[] pairs)
     {
         if (_graph.Sites.Count == 0)
         {
@@ -302,9 +307,12 @@ internal sealed class PassProbe
             return null;
         }
 
-        foreach (var (first, second, expected) in new[] { (a, b, new[] { aloneA, aloneB }), (b, a, [aloneB, aloneA]) })
+        FrameBlock[] given = [a, b];
+        StepResult[] alone = [aloneA, aloneB];
+        foreach (var (first, second) in pairs)
         {
-            var together = _model.Trial(plan, method, [first, second]);
+            StepResult[] expected = [alone[first], alone[second]];
+            var together = _model.Trial(plan, method, [given[first], given[second]]);
             for (var frame = 0; frame < 2; frame++)
             {
                 if (together[frame].Status != StepStatus.Ok || expected[frame].Status != StepStatus.Ok)
@@ -326,7 +334,7 @@ internal sealed class PassProbe
     {
         using var scope = NewDisposeScope();
         using var mode = inference_mode();
-        return Array.ConvertAll(_model.Pass.Trial(frames, sites), TrialValues.Of);
+        return Array.ConvertAll(_model.Pass.Trial(frames, sites, alone: !IsLarge((frames[0].Channels, frames[0].Height, frames[0].Width))), TrialValues.Of);
     }
 
     private IEnumerable<string> Describe(PassPlan plan)

@@ -45,8 +45,8 @@ internal sealed class PassThreads(int maximum, bool ownsProcess)
         }
     }
 
-    /// <summary>Torch gets one thread until this is disposed: for a few passes of any size, which teach nothing.</summary>
-    public IDisposable Alone() => Use(1);
+    /// <summary>Torch gets one thread, or all, until this is disposed: for a few passes of any size, which teach nothing.</summary>
+    public IDisposable ForTrial(bool alone) => Use(alone ? 1 : _maximum);
 
     private ThreadCountScope Use(int threads)
     {

@@ -43,7 +43,8 @@ internal static class VirtualSites
                 names.Unique(node.View.Name),
                 new float[axis.Channels],
                 [.. Enumerable.Repeat(1f, (int)axis.Channels)],
-                Bias(node.View, (int)axis.Channels)) with { ChannelsLast = axis.IsLast, IsFeature = finder.HasFeatures };
+                Bias(node.View, (int)axis.Channels)) with
+            { ChannelsLast = axis.IsLast, IsFeature = finder.HasFeatures };
             places.Add(place);
             if (choose?.Invoke(place) is not { } chosen)
             {
