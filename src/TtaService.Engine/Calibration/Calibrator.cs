@@ -43,9 +43,10 @@ public sealed class Calibrator(AdaptiveModel model)
             throw new CalibrationException(reason);
         }
 
-        foreach (var parts in PassSchedule.Of([frames.Count], model.Pass.Plan.FramesPerPass))
+        var clips = frames.AsClips(model.ClipFrames);
+        foreach (var parts in PassSchedule.Of([clips.Count], model.Pass.Plan.FramesPerPass))
         {
-            ObservePart(frames.Slice(parts[0].First, parts[0].Count));
+            ObservePart(clips.Slice(parts[0].First, parts[0].Count));
         }
     }
 
@@ -113,7 +114,8 @@ public sealed class Calibrator(AdaptiveModel model)
     {
         if (Frames < MinFrames)
         {
-            throw new CalibrationException($"a calibration needs {MinFrames} frames and more, there are {Frames}; a few hundred of an ordinary day are good");
+            var what = model.ClipFrames == 1 ? "frames" : $"clips of {model.ClipFrames} frames";
+            throw new CalibrationException($"a calibration needs {MinFrames} {what} and more, there are {Frames}; a few hundred of an ordinary day are good");
         }
 
         var entropies = _entropies.Order().ToArray();

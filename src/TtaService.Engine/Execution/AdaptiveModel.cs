@@ -105,6 +105,10 @@ public sealed class AdaptiveModel : IDisposable
     /// <summary>How the input's axes lie in the graph.</summary>
     public InputLayout InputLayout => _encoding.Layout;
 
+    /// <summary>Frames T that the model takes and answers together, as a clip; 1 for a model of images. Steps hold whole clips, one behind another, and each frame is answered
+    /// with its clip's answer. Inside, a clip is what a frame is to other models: statistics, counters of the state and calibrations are of clips.</summary>
+    public int ClipFrames => _encoding.ClipFrames;
+
     /// <summary>The image input's name in the graph.</summary>
     public string InputName => _inputs.Image.Name;
 
@@ -204,7 +208,7 @@ public sealed class AdaptiveModel : IDisposable
         try
         {
             (model.Pass.Plan, model.Notices) = new PassProbe(model, graph, options).Find();
-            model.Notices = [.. model._inputs.Notices, .. model.Notices, .. model.Advice is { } advice ? [advice] : Array.Empty<string>()];
+            model.Notices = [.. model._inputs.Notices, .. model.ClipNotice(), .. model.Notices, .. model.Advice is { } advice ? [advice] : Array.Empty<string>()];
             return model;
         }
         catch (PassProbe.UnusableException unusable)
@@ -219,13 +223,17 @@ public sealed class AdaptiveModel : IDisposable
         }
     }
 
+    private string[] ClipNotice() => ClipFrames == 1 ? []
+        : [$"the model takes clips of {ClipFrames} frames: a step holds whole clips, one behind another, and each frame is answered with its clip's answer"];
+
     /// <summary>Runs frames one by one through the model as it was trained and holds what was decided about the outputs against what comes out.</summary>
     /// <param name="frames">Of the size that the model will be sent, not all alike.</param>
     /// <exception cref="ModelLoadException">Declared probabilities are none, or no output has as many classes as there are labels.</exception>
     public void Settle(FrameBlock frames)
     {
         var hints = _hints with { InputShape = [InputShape[0], frames.Channels, frames.Height, frames.Width] };
-        Answer = ModelOutputs.Settle(_path, Outputs, [.. Enumerable.Range(0, frames.Count).Select(frame => Pass.RunSource([frames.CopyFrame(frame)]))], hints);
+        var clips = frames.AsClips(ClipFrames);
+        Answer = ModelOutputs.Settle(_path, Outputs, [.. Enumerable.Range(0, clips.Count).Select(clip => Pass.RunSource([clips.CopyFrame(clip)]))], hints);
         Pass.Scores = ModelOutputs.Scores(Outputs, hints.Labels);
         var classes = ClassScores.Count(Scores);
         if (Calibration is { } calibration && calibration.Classes != classes)
@@ -389,7 +397,7 @@ public sealed class AdaptiveModel : IDisposable
         Pass.Between = between;
         try
         {
-            return _runs.Run(steps);
+            return ClipFrames == 1 ? _runs.Run(steps) : ClipSteps.FramesOf(_runs.Run([.. steps.Select(step => ClipSteps.Of(step, ClipFrames))]), ClipFrames);
         }
         finally
         {
@@ -400,7 +408,9 @@ public sealed class AdaptiveModel : IDisposable
     /// <summary>Runs frames through the model as it was trained, beside any stream. Blocks share C, H, W.</summary>
     /// <returns>The model's outputs for all frames, in the order given.</returns>
     /// <exception cref="InvalidOperationException">The graph can't run frames of this size; the message says why.</exception>
-    public IReadOnlyList<OutputTensor> RunSource(IReadOnlyList<FrameBlock> blocks) => Pass.RunSource(blocks);
+    public IReadOnlyList<OutputTensor> RunSource(IReadOnlyList<FrameBlock> blocks) =>
+        ClipFrames == 1 ? Pass.RunSource(blocks)
+            : [.. Pass.RunSource([.. blocks.Select(block => block.AsClips(ClipFrames))]).Select(output => output.ForFrames(ClipFrames))];
 
     /// <summary>Gives the model's memory back. Idempotent.</summary>
     public void Dispose()
@@ -471,6 +481,11 @@ public sealed class AdaptiveModel : IDisposable
         var shape = InputShape;
         var fits = Fits(shape[1], frames.Channels) && Fits(shape[2], frames.Height) && Fits(shape[3], frames.Width)
             && (frames.Pixels.IsEmpty || frames.Channels == _encoding.Normalization.Mean.Length);
+        if (fits && frames.Count % ClipFrames != 0)
+        {
+            return $"the model answers clips of {ClipFrames} frames, there are {frames.Count}; send whole clips, {ClipFrames} frames or a multiple in a step";
+        }
+
         return fits
             ? null
             : $"frames are {frames.Channels}x{frames.Height}x{frames.Width} (channels x height x width), the model takes {Extent(shape[1])}x{Extent(shape[2])}x{Extent(shape[3])}";

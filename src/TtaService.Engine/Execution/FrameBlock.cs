@@ -49,13 +49,22 @@ public sealed class FrameBlock
     }
 
     /// <summary>A copy of one frame, which outlives this block's memory.</summary>
-    public FrameBlock CopyFrame(int frame)
+    public FrameBlock CopyFrame(int frame) => CopyFrames(frame, 1);
+
+    /// <summary>A copy of neighbouring frames, which outlives this block's memory.</summary>
+    /// <param name="first">The first of them.</param>
+    /// <param name="count">How many they are.</param>
+    public FrameBlock CopyFrames(int first, int count)
     {
         var size = Channels * Height * Width;
         return Pixels.IsEmpty
-            ? FromValues(Values.Slice(frame * size, size).ToArray(), 1, Channels, Height, Width)
-            : FromPixels(Pixels.Slice(frame * size, size).ToArray(), 1, Channels, Height, Width);
+            ? FromValues(Values.Slice(first * size, count * size).ToArray(), count, Channels, Height, Width)
+            : FromPixels(Pixels.Slice(first * size, count * size).ToArray(), count, Channels, Height, Width);
     }
+
+    /// <summary>The same memory as clips of so many frames: [N,C,H,W] as [N/T,T*C,H,W]. N is a multiple of T.</summary>
+    internal FrameBlock AsClips(int frames) => frames == 1 ? this
+        : Pixels.IsEmpty ? FromValues(Values, Count / frames, Channels * frames, Height, Width) : FromPixels(Pixels, Count / frames, Channels * frames, Height, Width);
 
     /// <summary>Some of the frames, over the same memory.</summary>
     internal FrameBlock Slice(int first, int count)

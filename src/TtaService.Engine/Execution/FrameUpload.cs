@@ -9,8 +9,8 @@ namespace TtaService.Engine.Execution;
 /// <remarks>Staged, uint8 pixels travel as they are, from pinned memory, a quarter of the bytes; normalization follows on the device, rounded as on the host.</remarks>
 internal sealed class FrameUpload(InputEncoding encoding, Device device, ScalarType precision, bool staged) : IDisposable
 {
-    private readonly Tensor _factor = PerChannel(encoding.Normalization.Scale ?? encoding.Normalization.Std, device);
-    private readonly Tensor _term = PerChannel(encoding.Normalization.Offset ?? encoding.Normalization.Mean, device);
+    private readonly Tensor _factor = PerChannel(encoding.Normalization.Scale ?? encoding.Normalization.Std, encoding.ClipFrames, device);
+    private readonly Tensor _term = PerChannel(encoding.Normalization.Offset ?? encoding.Normalization.Mean, encoding.ClipFrames, device);
     private Tensor? _staging;
 
     /// <summary>The batch's input; belongs to the caller's dispose scope.</summary>
@@ -21,7 +21,14 @@ internal sealed class FrameUpload(InputEncoding encoding, Device device, ScalarT
             ? Normalized(blocks, frames).to(device)
             : Normalized(Transfer(blocks, frames));
         // Channels-last memory is a [B,H,W,C] tensor already.
-        var laid = encoding.Layout == InputLayout.Nhwc ? input.permute(0, 2, 3, 1) : input;
+        var laid = encoding.Layout switch
+        {
+            InputLayout.Nhwc => input.permute(0, 2, 3, 1),
+            // A clip's frames lie one behind another, as more channels.
+            InputLayout.Ntchw => Clips(input),
+            InputLayout.Ncthw => Clips(input).transpose(1, 2),
+            _ => input,
+        };
         return laid.to_type(encoding.Integer ?? precision).MoveToOuterDisposeScope();
     }
 
@@ -77,7 +84,7 @@ internal sealed class FrameUpload(InputEncoding encoding, Device device, ScalarT
                 {
                     for (var level = 0; level < table.Length; level++)
                     {
-                        table[level] = encoding.Normalization.Apply(level, c);
+                        table[level] = encoding.Normalization.Apply(level, c % (channels / encoding.ClipFrames));
                     }
                 }
 
@@ -113,5 +120,8 @@ internal sealed class FrameUpload(InputEncoding encoding, Device device, ScalarT
     // Values of a client for a graph that takes integers: the nearest one that the type has.
     private float Whole(float value) => encoding.Integer == ScalarType.Byte ? Math.Clamp(MathF.Round(value), 0, 255) : MathF.Round(value);
 
-    private static Tensor PerChannel(float[] values, Device device) => tensor(values, device: device).DetachFromDisposeScope();
+    private Tensor Clips(Tensor input) => input.unflatten(1, [encoding.ClipFrames, -1]);
+
+    private static Tensor PerChannel(float[] values, int times, Device device) =>
+        tensor(Enumerable.Repeat(values, times).SelectMany(frame => frame).ToArray(), device: device).DetachFromDisposeScope();
 }

@@ -12,6 +12,12 @@ public enum InputLayout
 
     /// <summary>[N,H,W,C].</summary>
     Nhwc,
+
+    /// <summary>[N,C,T,H,W]: clips of T frames, as torchvision's video networks take them.</summary>
+    Ncthw,
+
+    /// <summary>[N,T,C,H,W]: clips of T frames.</summary>
+    Ntchw,
 }
 
 /// <summary>How pixels become the tensor that a graph declares: its element type, its layout, the values.</summary>
@@ -20,20 +26,62 @@ public enum InputLayout
 /// <param name="Integer">The integer type that the graph takes; null for floating point, which is computed in the model's precision whatever the graph declares.</param>
 internal sealed record InputEncoding(InputNormalization Normalization, InputLayout Layout, ScalarType? Integer)
 {
-    /// <summary>[N,C,H,W] of an image input, whatever its layout is.</summary>
-    public IReadOnlyList<long> ImageShape(IReadOnlyList<long> shape) => Layout == InputLayout.Nchw ? shape : [shape[0], shape[3], shape[1], shape[2]];
+    // A pass holds a clip whole.
+    private const int MostClipFrames = 256;
+
+    /// <summary>Frames T that the graph takes together; 1 for images.</summary>
+    public int ClipFrames { get; private init; } = 1;
+
+    /// <summary>[N,C,H,W] of the frames of an input, whatever its layout is.</summary>
+    public IReadOnlyList<long> ImageShape(IReadOnlyList<long> shape) => Layout switch
+    {
+        InputLayout.Nhwc => [shape[0], shape[3], shape[1], shape[2]],
+        InputLayout.Ncthw => [shape[0], shape[1], shape[3], shape[4]],
+        InputLayout.Ntchw => [shape[0], shape[2], shape[3], shape[4]],
+        _ => shape,
+    };
 
     /// <summary>The encoding that an input asks for.</summary>
     /// <param name="path">The model, for messages.</param>
-    /// <param name="input">Of four axes.</param>
+    /// <param name="input">Of four axes, or five for clips.</param>
     /// <param name="normalization">As set; null for the default: ImageNet's for floating point, the pixels themselves for integers.</param>
     /// <param name="layout">As set; null to read it from the shape.</param>
     /// <param name="exporters">What the exporter says of floating point inputs; null when it says nothing.</param>
     /// <exception cref="ModelLoadException">The input's type takes no pixels, or not those that the normalization makes.</exception>
     public static InputEncoding For(string path, GraphValue input, InputNormalization? normalization, InputLayout? layout, InputNormalization? exporters = null)
     {
-        var lies = layout ?? (input.Shape[1] is not (1 or 3) && input.Shape[3] is 1 or 3 ? InputLayout.Nhwc : InputLayout.Nchw);
-        var channels = input.Shape[lies == InputLayout.Nchw ? 1 : 3];
+        var lies = layout ?? LayoutOf(input.Shape);
+        if (lies is InputLayout.Ncthw or InputLayout.Ntchw != (input.Shape.Count == 5))
+        {
+            throw new ModelLoadException($"{path}: input {input.Name} [{string.Join(',', input.Shape)}] does not lie as preprocessing.layout says "
+                + $"({$"{lies}".ToLowerInvariant()}); nchw and nhwc are of images, ncthw and ntchw of clips; leave it out where the shape tells");
+        }
+
+        var encoding = For(path, input, normalization, lies, input.Shape[ChannelsOf(lies)], exporters);
+        if (input.Shape.Count == 4)
+        {
+            return encoding;
+        }
+
+        return input.Shape[lies == InputLayout.Ncthw ? 2 : 1] is > 0 and <= MostClipFrames and var frames
+            ? encoding with { ClipFrames = (int)frames }
+            : throw new ModelLoadException($"{path}: input {input.Name} [{string.Join(',', input.Shape)}] takes clips of a number of frames that is not fixed, or above "
+                + $"{MostClipFrames}; export it with the length of a clip");
+    }
+
+    private static InputLayout LayoutOf(IReadOnlyList<long> shape) => shape.Count == 5
+        ? (shape[1] is not (1 or 3) && shape[2] is 1 or 3 ? InputLayout.Ntchw : InputLayout.Ncthw)
+        : shape[1] is not (1 or 3) && shape[3] is 1 or 3 ? InputLayout.Nhwc : InputLayout.Nchw;
+
+    private static int ChannelsOf(InputLayout layout) => layout switch
+    {
+        InputLayout.Nhwc => 3,
+        InputLayout.Ntchw => 2,
+        _ => 1,
+    };
+
+    private static InputEncoding For(string path, GraphValue input, InputNormalization? normalization, InputLayout lies, long channels, InputNormalization? exporters)
+    {
         if (normalization is { Scale: [var factor], Offset: [var term] } && channels == 3)
         {
             normalization = InputNormalization.Scaled([factor, factor, factor], [term, term, term]);

@@ -41,12 +41,12 @@ internal sealed class ModelInputs
     public static ModelInputs Of(string path, IReadOnlyList<GraphValue> inputs, IReadOnlyDictionary<string, IReadOnlyList<InputTerm>> declared)
     {
         var all = string.Join(", ", inputs.Select(input => $"{input.Name} [{string.Join(',', input.Shape)}]"));
-        if (inputs.Count(input => input.Shape.Count == 4) != 1)
+        if (inputs.Count(IsImage) != 1)
         {
-            throw new ModelLoadException($"{path}: a vision model has one image input [N,C,H,W]; this one has {all}");
+            throw new ModelLoadException($"{path}: a vision model has one input of images [N,C,H,W], or of clips [N,C,T,H,W]; this one has {all}");
         }
 
-        var image = Enumerable.Range(0, inputs.Count).First(input => inputs[input].Shape.Count == 4);
+        var image = Enumerable.Range(0, inputs.Count).First(input => IsImage(inputs[input]));
         if (declared.Keys.FirstOrDefault(name => inputs.All(input => input.Name != name) || inputs[image].Name == name) is { } unknown)
         {
             throw new ModelLoadException($"{path}: 'inputs' names '{unknown}', which is no input beside the image; the graph's are {all}");
@@ -70,6 +70,8 @@ internal sealed class ModelInputs
 
         return tensors;
     }
+
+    private static bool IsImage(GraphValue input) => input.Shape.Count is 4 or 5;
 
     private static InputTerm[] Terms(string path, GraphValue input, IReadOnlyDictionary<string, IReadOnlyList<InputTerm>> declared)
     {

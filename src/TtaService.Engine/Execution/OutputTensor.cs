@@ -22,6 +22,14 @@ public sealed record OutputTensor(string Name, int[] Shape, float[] Values)
         Entries = Entries.Count == 0 ? [] : [.. Entries.Skip(first).Take(count)],
     };
 
+    /// <summary>A clip's answer for each of its frames.</summary>
+    internal OutputTensor ForFrames(int clipFrames) => clipFrames == 1 || Shape.Length == 0 ? this : this with
+    {
+        Shape = [Shape[0] * clipFrames, .. Shape.AsSpan(1)],
+        Values = [.. Enumerable.Range(0, Shape[0] * clipFrames).SelectMany(frame => Values.Skip(frame / clipFrames * FrameFloats).Take(FrameFloats))],
+        Entries = [.. Entries.SelectMany(entries => Enumerable.Repeat(entries, clipFrames))],
+    };
+
     /// <summary>A frame's values; empty for an output without frames.</summary>
     internal ReadOnlyMemory<float> OfFrame(int frame) =>
         Values.AsMemory(frame * FrameFloats, Entries.Count == 0 ? FrameFloats : Entries[frame] * (FrameFloats / Math.Max(1, Shape[1])));

@@ -95,13 +95,13 @@ internal sealed class PassProbe
         foreach (var (height, width) in IsFixed ? [(0, 0)] : open)
         {
             var (h, w) = (shape[2] > 0 ? shape[2] : height, shape[3] > 0 ? shape[3] : width);
-            var values = (double)Math.Max(1, _declared) * channels * h * w;
+            var values = (double)Math.Max(1, _declared) * channels * _model.ClipFrames * h * w;
             if (values > MostFrameValues)
             {
                 throw new UnusableException($"its input [{string.Join(',', shape)}] has {values:0.##e+0} values; {MostFrameValues:N0} are the limit of a pass");
             }
 
-            yield return ((int)channels, (int)h, (int)w);
+            yield return ((int)channels * _model.ClipFrames, (int)h, (int)w);
         }
     }
 
@@ -399,7 +399,9 @@ internal sealed class PassProbe
 
     // A graph that takes pixels, or something near them, is fed that.
     private float Value(double normal, int channel) =>
-        _model.InputNormalization.Scale is null ? (float)normal : _model.InputNormalization.Apply((int)Math.Clamp(128 + (64 * normal), 0, 255), channel);
+        _model.InputNormalization.Scale is null
+            ? (float)normal
+            : _model.InputNormalization.Apply((int)Math.Clamp(128 + (64 * normal), 0, 255), channel % _model.InputNormalization.Mean.Length);
 
     /// <summary>No frame can be run, or none without the others of its pass.</summary>
     public sealed class UnusableException(string message) : Exception(message);

@@ -94,6 +94,7 @@ internal static class CalibrateCommand
                 using var loaded = Load(
                     location,
                     calibration is null ? options with { CalibrationPath = location.LoadOptions.CalibrationPath } : options with { Calibration = calibration });
+                ModelLocation.RequireImages(loaded, $"--only calibration writes {ModelCalibration.FileName} alone");
                 var frames = EvaluationData.OpenFrames(location, loaded, parsed.GetValue(data));
                 var streams = Streams(
                     frames.Labels,
@@ -138,7 +139,7 @@ internal static class CalibrateCommand
             "the model has no normalization sites and no convolution or residual block that could be one, so there is nothing to observe; tta inspect says more");
     }
 
-    // Frames that lie as far apart as the data allow: neighbours of a video are alike.
+    // Frames, or clips, that lie as far apart as the data allow: neighbours of a video are alike.
     private static (ModelCalibration Calibration, IReadOnlyList<(NormalizationSite Site, double Error)> Errors) Measure(
         AdaptiveModel model,
         EvaluationFrames frames,
@@ -147,9 +148,10 @@ internal static class CalibrateCommand
         DateTimeOffset created,
         CancellationToken cancel)
     {
-        var calibrator = new Calibrator(model);
-        var count = Math.Min(available, wanted);
-        foreach (var samples in Enumerable.Range(0, count).Select(i => new EvaluationSample(0, (int)((long)i * available / count))).Chunk(FramesInPass))
+        var (calibrator, clip) = (new Calibrator(model), model.ClipFrames);
+        var (clips, most) = (Math.Min(available, wanted) / clip, available / clip);
+        var chosen = Enumerable.Range(0, clips).SelectMany(i => Enumerable.Range((int)((long)i * most / clips) * clip, clip)).Select(i => new EvaluationSample(0, i));
+        foreach (var samples in chosen.Chunk(Math.Max(1, FramesInPass / clip) * clip))
         {
             cancel.ThrowIfCancellationRequested();
             calibrator.Observe(frames.Read(samples));

@@ -70,6 +70,7 @@ internal static class EvaluateCommand
         {
             var location = ModelLocation.Resolve(parsed.GetRequiredValue(model), parsed.GetValue(models), KnownMethods.Of(parsed, plugins));
             using var loaded = location.Load(location.LoadOptions with { Device = parsed.GetRequiredValue(device) });
+            ModelLocation.RequireImages(loaded, "serve it, and compare its answers with tta stream --record");
             if (parsed.GetValue(matrix))
             {
                 return Task.FromResult(MatrixRun.Run(new Terminal(parsed.InvocationConfiguration), location, loaded, new MatrixChoices

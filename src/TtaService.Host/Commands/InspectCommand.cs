@@ -69,7 +69,7 @@ internal static class InspectCommand
         {
             var decided = folder.Preprocessing(model);
             preprocessing = ModelFolder.Describe(decided, model);
-            model.Settle(WarmUp.Frames(new FramePipeline(decided, new FrameOptions())));
+            model.Settle(WarmUp.Frames(new FramePipeline(decided, new FrameOptions()), model.ClipFrames));
             method = folder.DefaultMethod(model);
         }
         catch (Exception failure)
@@ -109,6 +109,7 @@ internal static class InspectCommand
             [.. model.InputShape],
             model.InputType,
             $"{model.InputLayout}".ToLowerInvariant(),
+            model.ClipFrames,
             preprocessing,
             outputs,
             new AnswerReport($"{model.Answer.Kind}".ToLowerInvariant(), model.Answer.Reason),
@@ -129,7 +130,8 @@ internal static class InspectCommand
     {
         terminal.Line($"model    {report.Path}");
         terminal.Line($"sha256   {report.Digest}");
-        terminal.Line($"input    {Shape(report.InputShape)} as {report.InputLayout}, {report.InputType}");
+        var clips = report.ClipFrames > 1 ? string.Create(CultureInfo.InvariantCulture, $", clips of {report.ClipFrames}") : string.Empty;
+        terminal.Line($"input    {Shape(report.InputShape)} as {report.InputLayout}, {report.InputType}{clips}");
         terminal.Line($"frames   {report.Preprocessing?.ToJsonString() ?? "no preprocessing fits"}");
         foreach (var output in report.Outputs)
         {
@@ -205,6 +207,7 @@ internal static class InspectCommand
         long[] InputShape,
         string InputType,
         string InputLayout,
+        int ClipFrames,
         JsonObject? Preprocessing,
         IReadOnlyList<OutputReport> Outputs,
         AnswerReport Answer,

@@ -24,7 +24,7 @@ internal sealed record ModelLocation(string OnnxPath, ModelFolder? Folder, Metho
         var model = AdaptiveModel.Load(OnnxPath, options);
         try
         {
-            model.Settle(WarmUp.Frames(new FramePipeline((Folder ?? ModelFolder.Of(OnnxPath)).Preprocessing(model), new FrameOptions())));
+            model.Settle(WarmUp.Frames(new FramePipeline((Folder ?? ModelFolder.Of(OnnxPath)).Preprocessing(model), new FrameOptions()), model.ClipFrames));
             return model;
         }
         catch (Exception failure)
@@ -33,6 +33,16 @@ internal sealed record ModelLocation(string OnnxPath, ModelFolder? Folder, Metho
             throw failure is ModelLoadException or OutOfMemoryException
                 ? failure
                 : new ModelLoadException($"{OnnxPath} can't be served: {BrokenModel.From(string.Empty, failure).Reason}", failure);
+        }
+    }
+
+    /// <summary>Refuses a model of clips, for what runs over labelled images.</summary>
+    /// <exception cref="CommandException">It takes clips.</exception>
+    public static void RequireImages(AdaptiveModel model, string instead)
+    {
+        if (model.ClipFrames > 1)
+        {
+            throw new CommandException($"the model takes clips of {model.ClipFrames} frames, and labelled data are single images; {instead}");
         }
     }
 

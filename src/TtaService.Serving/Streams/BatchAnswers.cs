@@ -103,7 +103,8 @@ internal sealed class BatchAnswers(AnswerWriter writer, AnswerReader reader, Ste
                 (sum, learned) = teaches ? (sum + (entropy ?? double.NaN), learned + 1) : (sum, learned);
                 if (sampled)
                 {
-                    session.Model.Shadow.Add(health, session.Method.Name, entry.Block.CopyFrame(frame), row.ToArray());
+                    var clip = session.Model.Engine.Model.ClipFrames;
+                    session.Model.Shadow.Add(health, session.Method.Name, entry.Block.CopyFrames(frame - (frame % clip), clip), row.ToArray());
                 }
 
                 frame++;

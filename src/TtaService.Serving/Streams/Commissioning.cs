@@ -96,7 +96,7 @@ internal sealed class Commissioning(ModelFolder folder, FramePipeline frames, Ad
             throw new CalibrationException("it has no BatchNormalization and no convolution or residual block that could be normalized instead");
         }
 
-        var settling = WarmUp.Frames(frames);
+        var settling = WarmUp.Frames(frames, engine.Model.ClipFrames);
         var calibrator = await engine.InvokeAsync(model =>
         {
             model.Settle(settling);
@@ -104,7 +104,7 @@ internal sealed class Commissioning(ModelFolder folder, FramePipeline frames, Ad
         }).ConfigureAwait(false);
         var progress = new CommissioningProgress(folder.Name, 0, engine.Model.Sites.Count, double.PositiveInfinity);
         await report(progress).ConfigureAwait(false);
-        collection.Begin();
+        collection.Begin(engine.Model.ClipFrames);
         var told = clock.GetTimestamp();
         while (progress.Frames < wanted)
         {
@@ -147,28 +147,30 @@ internal sealed class Commissioning(ModelFolder folder, FramePipeline frames, Ad
     private sealed class Collection(string stream, int every)
     {
         private readonly Channel<FrameBlock> _frames = Channel.CreateBounded<FrameBlock>(new BoundedChannelOptions(MaxWaiting) { SingleReader = true });
-        private volatile bool _hasBegun;
+        private volatile int _clipFrames;
         private long _seen;
 
         public string Stream { get; } = stream;
 
         public ChannelReader<FrameBlock> Frames => _frames.Reader;
 
-        public void Begin() => _hasBegun = true;
+        /// <summary>Takes frames from now on; whole clips of so many.</summary>
+        public void Begin(int clipFrames) => _clipFrames = clipFrames;
 
         public void Take(BatchEntry entry)
         {
-            for (var frame = 0; _hasBegun && frame < entry.Block.Count; frame++)
+            var clip = _clipFrames;
+            for (var frame = 0; clip > 0 && frame < entry.Block.Count; frame += clip)
             {
                 // What shows no picture is not what is normal.
-                if (entry.NotLearned is { } reasons && reasons[frame] != NotLearnedReason.None)
+                if (entry.NotLearned is { } reasons && reasons.Skip(frame).Take(clip).Any(reason => reason != NotLearnedReason.None))
                 {
                     continue;
                 }
 
                 if (_seen++ % every == 0 && Frames.Count < MaxWaiting)
                 {
-                    _frames.Writer.TryWrite(entry.Block.CopyFrame(frame));
+                    _frames.Writer.TryWrite(entry.Block.CopyFrames(frame, clip));
                 }
             }
         }

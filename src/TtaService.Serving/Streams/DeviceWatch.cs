@@ -65,7 +65,8 @@ internal sealed class DeviceWatch(ModelCatalog models, LoopWatch loops, IOptions
             }
 
             var frames = model.Frames;
-            var blank = FrameBlock.FromPixels(new byte[frames.FrameBytes], 1, frames.Channels, frames.Height, frames.Width);
+            var clip = model.Engine.Model.ClipFrames;
+            var blank = FrameBlock.FromPixels(new byte[clip * frames.FrameBytes], clip, frames.Channels, frames.Height, frames.Width);
             await model.Engine.InvokeAsync(engine => engine.RunSource([blank])).ConfigureAwait(false);
             model.Batcher.Runner.FailuresInARow = 0;
             beat.Troubled(null);

@@ -98,7 +98,8 @@ internal sealed class ShadowQueue(string model, InferenceEngine engine, TtaMetri
 
         for (var i = 0; i < samples.Length; i++)
         {
-            var (agrees, sourceEntropy, adaptedEntropy) = samples[i].Health.Compare(samples[i].Scores, outputs[scores.Index].Values.AsSpan(i * classes, classes));
+            var row = i * engine.Model.ClipFrames;
+            var (agrees, sourceEntropy, adaptedEntropy) = samples[i].Health.Compare(samples[i].Scores, outputs[scores.Index].Values.AsSpan(row * classes, classes));
             metrics.ShadowCompared(model, samples[i].Method, agrees, sourceEntropy, adaptedEntropy);
         }
     }

@@ -52,9 +52,9 @@ public sealed class DeployedModelTests : IDisposable
                 Assert.All([expected, .. together], result => Assert.Equal(StepStatus.Ok, result.Status));
                 Assert.All(together[1].Outputs[0].Values, value => Assert.True(float.IsFinite(value)));
                 var scale = Math.Max(1, expected.Outputs[0].Values.Max(Math.Abs));
-                // Random weights amplify what a convolution rounds otherwise in a larger batch (EfficientNet-B0: 2e-3 with source, too); a neighbour's statistics would
-                // show far above it.
-                Close.Assert(expected.Outputs[0].Values, together[1].Outputs[0].Values, 1e-2 * scale, $"{method.Name}, step {step}");
+                // Random weights amplify what a convolution rounds otherwise in a larger batch (EfficientNet-B0: 2e-3 with source, too, 3 % by what eta learned of it); a
+                // neighbour's statistics would show far above it.
+                Close.Assert(expected.Outputs[0].Values, together[1].Outputs[0].Values, (Folder is null ? 1e-2 : 5e-2) * scale, $"{method.Name}, step {step}");
                 if (step == 0 && method.Name is "tbn")
                 {
                     // Random weights without a normalization answer next to nothing (AlexNet: 0.01).

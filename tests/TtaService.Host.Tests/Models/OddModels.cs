@@ -15,7 +15,7 @@ public sealed class OddModels : IAsyncLifetime
     public async ValueTask InitializeAsync()
     {
         _folders.Add("tiny", """{ "labels": ["ant", "bee", "cat", "dog", "eel"], "preprocessing": { "mean": [0, 0, 0], "std": [1, 1, 1] } }""");
-        foreach (var name in (string[])["softmax", "log-softmax", "sigmoid", "double", "wrong-reshape", "frames-lost"])
+        foreach (var name in (string[])["softmax", "log-softmax", "sigmoid", "double", "wrong-reshape", "frames-lost", "clips", "clips-frames-first"])
         {
             _folders.AddOdd(name, Unit);
         }

@@ -66,6 +66,37 @@ public sealed class OddModelsTests(OddModels models) : IClassFixture<OddModels>
         TestFrames.AssertClose(TestFrames.Scores(await StepAsync("tiny")), TestFrames.Scores(await StepAsync(model)));
     }
 
+    /// <summary>Networks that average the four frames of a clip: of one picture over and over they answer as the network alone.</summary>
+    [Theory]
+    [InlineData("clips")]
+    [InlineData("clips-frames-first")]
+    public async Task Input_OfClips_TakesWholeClipsAndAnswersEachFrame(string model)
+    {
+        var (first, second) = (TestFrames.Encoded(Picture), TestFrames.Encoded(TestFrames.File(4, SKEncodedImageFormat.Png)));
+        var alone = (await InferAsync("tiny", first, second)).Step;
+        var clips = (await InferAsync(model, first, first, first, first, second, second, second, second)).Step;
+
+        Assert.Equal(8, clips.Predictions.Count);
+        Assert.Equal([8, 5], clips.Outputs[0].Shape);
+        for (var frame = 0; frame < 8; frame++)
+        {
+            TestFrames.AssertClose(Row(alone, frame / 4), Row(clips, frame));
+            Assert.Equal(alone.Predictions[frame / 4].Top[0].Index, clips.Predictions[frame].Top[0].Index);
+        }
+
+        var refused = await Assert.ThrowsAsync<RpcException>(async () => await InferAsync(model, first, first, first));
+        Assert.Equal(StatusCode.InvalidArgument, refused.StatusCode);
+        Assert.Contains("the model answers clips of 4 frames, there are 3; send whole clips", refused.Status.Detail, StringComparison.Ordinal);
+
+        async Task<InferReply> InferAsync(string name, params Frame[] frames) => await models.Host.Adaptation.InferAsync(new InferRequest
+        {
+            Open = new OpenStream { Stream = $"{name}-{Guid.NewGuid():N}", Model = name, Method = new Method { Name = "source" }, Reply = new ReplyOptions { RawOutputs = true } },
+            Step = new StepRequest { Frames = { frames } },
+        });
+
+        static float[] Row(StepReply step, int frame) => TestFrames.Scores(step)[(frame * 5)..((frame + 1) * 5)];
+    }
+
     [Fact]
     public async Task Input_OfAnOffset_IsFedShiftedPixels()
     {

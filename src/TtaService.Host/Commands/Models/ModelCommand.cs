@@ -77,7 +77,7 @@ internal static class ModelCommand
         try
         {
             var preprocessing = ModelFolder.Of(Path.Combine("model", "model.onnx")).Preprocessing(model);
-            model.Settle(WarmUp.Frames(new FramePipeline(preprocessing, new FrameOptions())));
+            model.Settle(WarmUp.Frames(new FramePipeline(preprocessing, new FrameOptions()), model.ClipFrames));
         }
         catch (Exception unfit) when (unfit is not OutOfMemoryException)
         {

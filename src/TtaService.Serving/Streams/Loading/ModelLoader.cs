@@ -88,7 +88,7 @@ internal sealed partial class ModelLoader(
         {
             var preprocessing = folder.Preprocessing(engine.Model);
             var pipeline = new FramePipeline(preprocessing, frames.Value);
-            var first = WarmUp.Frames(pipeline);
+            var first = WarmUp.Frames(pipeline, engine.Model.ClipFrames);
             await engine.InvokeAsync(model =>
             {
                 model.Settle(first);

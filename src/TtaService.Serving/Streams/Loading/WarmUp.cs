@@ -13,13 +13,14 @@ internal static class WarmUp
     private const int Side = 64;
 
     /// <summary>Adapts a state that nobody sees, and releases it.</summary>
-    public static Task RunAsync(ServedModel served) => served.Engine.InvokeAsync(model => Adapt(model, served.DefaultMethod, Frames(served.Frames).CopyFrame(0)));
+    public static Task RunAsync(ServedModel served) =>
+        served.Engine.InvokeAsync(model => Adapt(model, served.DefaultMethod, Frames(served.Frames, model.ClipFrames).CopyFrames(0, model.ClipFrames)));
 
-    /// <summary>Two frames as a pipeline makes them: an even picture and noise.</summary>
-    public static FrameBlock Frames(FramePipeline pipeline)
+    /// <summary>Two frames, or clips of a frame over and over, as a pipeline makes them: an even picture and noise.</summary>
+    public static FrameBlock Frames(FramePipeline pipeline, int clipFrames)
     {
         var size = checked((int)pipeline.FrameBytes);
-        var pixels = new byte[2 * size];
+        var pixels = new byte[2 * clipFrames * size];
         try
         {
             pipeline.DecodeEncoded(Picture(), pixels.AsSpan(0, size));
@@ -30,8 +31,13 @@ internal static class WarmUp
         }
 
         // Not for secrets: the same noise at every start.
-        new Random(0).NextBytes(pixels.AsSpan(size));
-        return FrameBlock.FromPixels(pixels, 2, pipeline.Channels, pipeline.Height, pipeline.Width);
+        new Random(0).NextBytes(pixels.AsSpan(clipFrames * size));
+        for (var frame = 1; frame < clipFrames; frame++)
+        {
+            pixels.AsSpan(0, size).CopyTo(pixels.AsSpan(frame * size));
+        }
+
+        return FrameBlock.FromPixels(pixels, 2 * clipFrames, pipeline.Channels, pipeline.Height, pipeline.Width);
     }
 
     private static bool Adapt(AdaptiveModel model, MethodSettings method, FrameBlock frame)
