@@ -109,7 +109,8 @@ internal sealed class DriftService(IDriftWatching drift, IHostApplicationLifetim
         return wire;
     }
 
-    private static StreamDrift ToWire(StreamDriftFigures figures)
+    /// <summary>A stream's drift, by site.</summary>
+    public static StreamDrift ToWire(StreamDriftFigures figures)
     {
         var wire = ToWire(figures.Drift);
         foreach (var site in figures.Sites)

@@ -129,7 +129,14 @@ internal static class Replies
         _ => new Stream { Name = listed.Name, Model = listed.Model },
     };
 
-    public static Checkpoint ToWire(KeptCheckpoint checkpoint) => new()
+    public static ListCheckpointsResponse ToWire(IReadOnlyList<KeptCheckpoint> kept)
+    {
+        var response = new ListCheckpointsResponse();
+        response.Checkpoints.AddRange(kept.Select(ToWire));
+        return response;
+    }
+
+    private static Checkpoint ToWire(KeptCheckpoint checkpoint) => new()
     {
         Number = checkpoint.Number,
         Step = checkpoint.Step,

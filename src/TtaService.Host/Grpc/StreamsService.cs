@@ -1,8 +1,7 @@
-using System.Buffers.Text;
-using System.Text;
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
+using TtaService.Host.Protocols;
 using TtaService.Serving.Front;
 using TtaService.Serving.Streams;
 using TtaService.V1;
@@ -13,10 +12,6 @@ namespace TtaService.Host.Grpc;
 /// <summary>The stream resource.</summary>
 internal sealed class StreamsService(IStreamOperations streams) : V1.StreamsService.StreamsServiceBase
 {
-    private const int DefaultPageSize = 100;
-    private const int MaxPageSize = 1000;
-    private const int MaxTokenLength = 256;
-
     public override Task<Stream> CreateStream(CreateStreamRequest request, ServerCallContext context)
     {
         var stream = request.Stream ?? throw new FailureException(Failure.Invalid("STREAM_MISSING", "stream", "the request has no stream"));
@@ -25,32 +20,7 @@ internal sealed class StreamsService(IStreamOperations streams) : V1.StreamsServ
 
     public override Task<Stream> GetStream(GetStreamRequest request, ServerCallContext context) => DescribedAsync(streams.GetAsync(Key(request.Name)));
 
-    public override async Task<ListStreamsResponse> ListStreams(ListStreamsRequest request, ServerCallContext context)
-    {
-        if (request.PageSize is < 0 or > MaxPageSize)
-        {
-            throw new FailureException(Failure.Invalid(
-                "PAGE_SIZE_OUT_OF_RANGE",
-                "page_size",
-                $"page_size is 0 (meaning {DefaultPageSize}) to {MaxPageSize}, not {request.PageSize}"));
-        }
-
-        var size = request.PageSize == 0 ? DefaultPageSize : request.PageSize;
-        var page = (await streams.ListAsync(request.Model, ReadToken(request.PageToken), size).ConfigureAwait(false)).OrThrow();
-        var response = new ListStreamsResponse();
-        response.Streams.AddRange(page.Streams.Select(Replies.ToWire));
-        if (page.Warning is { } warning)
-        {
-            response.Warnings.Add(warning);
-        }
-
-        if (page.More)
-        {
-            response.NextPageToken = Base64Url.EncodeToString(Encoding.ASCII.GetBytes(page.Streams[^1].Name));
-        }
-
-        return response;
-    }
+    public override Task<ListStreamsResponse> ListStreams(ListStreamsRequest request, ServerCallContext context) => StreamPages.ReadAsync(streams, request);
 
     public override Task<Stream> UpdateStream(UpdateStreamRequest request, ServerCallContext context)
     {
@@ -81,13 +51,8 @@ internal sealed class StreamsService(IStreamOperations streams) : V1.StreamsServ
         return DescribedAsync(streams.ForkAsync(Key(request.Source, "source"), name));
     }
 
-    public override async Task<ListCheckpointsResponse> ListCheckpoints(ListCheckpointsRequest request, ServerCallContext context)
-    {
-        var kept = (await streams.CheckpointsAsync(Key(request.Name)).ConfigureAwait(false)).OrThrow();
-        var response = new ListCheckpointsResponse();
-        response.Checkpoints.AddRange(kept.Select(Replies.ToWire));
-        return response;
-    }
+    public override async Task<ListCheckpointsResponse> ListCheckpoints(ListCheckpointsRequest request, ServerCallContext context) =>
+        Replies.ToWire((await streams.CheckpointsAsync(Key(request.Name)).ConfigureAwait(false)).OrThrow());
 
     public override Task<Stream> RollBackStream(RollBackStreamRequest request, ServerCallContext context) =>
         DescribedAsync(streams.RollBackAsync(Key(request.Name), request.Checkpoint));
@@ -95,19 +60,4 @@ internal sealed class StreamsService(IStreamOperations streams) : V1.StreamsServ
     private static StreamKey Key(string name, string field = "name") => StreamKey.Checked(name, field);
 
     private static async Task<Stream> DescribedAsync(Task<Outcome<StreamDescription>> operation) => Replies.ToWire((await operation.ConfigureAwait(false)).OrThrow());
-
-    private static string ReadToken(string token)
-    {
-        if (token.Length == 0)
-        {
-            return string.Empty;
-        }
-
-        return token.Length <= MaxTokenLength && Base64Url.IsValid(token, out _)
-            ? Encoding.ASCII.GetString(Base64Url.DecodeFromChars(token))
-            : throw new FailureException(Failure.Invalid(
-                "PAGE_TOKEN_INVALID",
-                "page_token",
-                "page_token is not one that ListStreams gave; leave it out to start from the first page"));
-    }
 }

@@ -1,5 +1,7 @@
 using System.Diagnostics;
+using System.Globalization;
 using System.Net;
+using System.Text.Json.Serialization;
 using Microsoft.Extensions.Options;
 using TtaService.Engine;
 using TtaService.Host.Grpc;
@@ -39,7 +41,7 @@ internal sealed partial class HttpBorder(IOptions<ServerOptions> server, ILogger
         }
         catch (FailureException refused) when (!context.Response.HasStarted)
         {
-            await TellAsync(context, FailureStatuses.Of(refused.Failure.Kind).Http, refused.Failure.Message).ConfigureAwait(false);
+            await TellAsync(context, FailureStatuses.Of(refused.Failure.Kind).Http, refused.Failure.Message, refused.Failure).ConfigureAwait(false);
         }
         catch (BadHttpRequestException bad) when (!context.Response.HasStarted)
         {
@@ -64,11 +66,17 @@ internal sealed partial class HttpBorder(IOptions<ServerOptions> server, ILogger
         name == "*" || host.Equals(name, StringComparison.OrdinalIgnoreCase)
             || (name.StartsWith("*.", StringComparison.Ordinal) && host.EndsWith(name[1..], StringComparison.OrdinalIgnoreCase));
 
-    private static Task TellAsync(HttpContext context, HttpStatusCode status, string error)
+    private static Task TellAsync(HttpContext context, HttpStatusCode status, string error, Failure? failure = null)
     {
         context.Response.Clear();
         context.Response.StatusCode = (int)status;
-        return context.Response.WriteAsJsonAsync(new { error = ErrorText.Of(error) }, context.RequestAborted);
+        if (failure?.RetryAfter is { } delay)
+        {
+            // Whole seconds are all that HTTP has.
+            context.Response.Headers.RetryAfter = Math.Ceiling(delay.TotalSeconds).ToString(CultureInfo.InvariantCulture);
+        }
+
+        return context.Response.WriteAsJsonAsync(new ErrorBody(ErrorText.Of(error), failure?.Reason), context.RequestAborted);
     }
 
     private static partial class Log
@@ -77,3 +85,8 @@ internal sealed partial class HttpBorder(IOptions<ServerOptions> server, ILogger
         public static partial void RequestFailed(ILogger logger, string traceId, Exception defect);
     }
 }
+
+/// <summary>What is told of a request that was refused or failed.</summary>
+/// <param name="Error">What was wrong, the value seen, what to do.</param>
+/// <param name="Reason">For programs, upper snake case; not of what HTTP itself refuses.</param>
+internal sealed record ErrorBody(string Error, [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] string? Reason);

@@ -4,13 +4,14 @@ using TtaService.Host.Dashboard;
 using TtaService.Host.Grpc;
 using TtaService.Host.Hosting;
 using TtaService.Host.Inference;
+using TtaService.Host.Rest;
 
 namespace Microsoft.AspNetCore.Builder;
 
 internal static class TtaEndpointRouteBuilderExtensions
 {
-    /// <summary>Puts the borders up and maps the gRPC services, which the HTTP/2 listener serves, the probes, which both do, and the metrics and the dashboard, which the HTTP/1.1
-    /// listener serves.</summary>
+    /// <summary>Puts the borders up and maps the gRPC services, which the HTTP/2 listener serves, the probes, which both do, and the metrics, the dashboard and the resources,
+    /// which the HTTP/1.1 listener serves.</summary>
     public static void MapTtaService(this WebApplication endpoints)
     {
         endpoints.Use(endpoints.Services.GetRequiredService<HttpBorder>().RunAsync);
@@ -28,6 +29,8 @@ internal static class TtaEndpointRouteBuilderExtensions
         endpoints.MapPrometheusScrapingEndpoint("/metrics").DisableHttpMetrics().Add(NotOverHttp2);
         endpoints.MapDashboard().Add(NotOverHttp2);
         endpoints.MapInference().Add(NotOverHttp2);
+        endpoints.MapResources().Add(NotOverHttp2);
+        endpoints.MapOpenApi().Add(NotOverHttp2);
     }
 
     // The status, and what is wrong when something is.

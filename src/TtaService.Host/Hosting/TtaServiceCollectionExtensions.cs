@@ -7,6 +7,8 @@ using TtaService.Host.Dashboard;
 using TtaService.Host.Grpc;
 using TtaService.Host.Hosting;
 using TtaService.Host.Inference;
+using TtaService.Host.Protocols;
+using TtaService.Host.Rest;
 using TtaService.Serving.Drift;
 using TtaService.Serving.Telemetry;
 
@@ -23,6 +25,7 @@ internal static class TtaServiceCollectionExtensions
         AddDashboard(services);
         AddGrpcServices(services);
         AddInference(services);
+        services.AddOpenApi(ApiDescription.Configure);
         AddHealth(services);
         return services;
     }

@@ -1,7 +1,9 @@
 using System.Globalization;
 using System.Text;
 using System.Text.Json;
-using Google.Protobuf;
+using TtaService.Host.Protocols;
+using TtaService.Host.Rest;
+using TtaService.Inference;
 using TtaService.Serving.Streams;
 
 namespace TtaService.Host.Inference;
@@ -11,41 +13,46 @@ internal static class InferenceEndpoints
 {
     private const string HeaderLength = "Inference-Header-Content-Length";
 
-    // Protobuf's JSON names fields as the .proto file does, which is how Triton's REST names them.
-    private static readonly JsonFormatter Json = new(JsonFormatter.Settings.Default.WithPreserveProtoFieldNames(true).WithFormatDefaultValues(true));
-
     public static IEndpointConventionBuilder MapInference(this IEndpointRouteBuilder endpoints)
     {
-        var v2 = endpoints.MapGroup("/v2");
-        v2.MapGet("", (InferenceServer server) => new { name = server.Name, version = server.Version, extensions = InferenceServer.Extensions });
-        v2.MapGet("/health/live", () => Results.Ok());
+        var v2 = endpoints.MapGroup("/v2").WithTags("inference");
+        v2.MapGet("", (InferenceServer server) => new { name = server.Name, version = InferenceServer.ProgramVersion, extensions = InferenceServer.Extensions })
+            .WithSummary("The server's name, version and extensions.").Gives(ServerMetadataResponse.Descriptor);
+        v2.MapGet("/health/live", () => Results.Ok()).WithSummary("Whether the server answers.").Produces(StatusCodes.Status200OK);
         v2.MapGet(
             "/health/ready",
             async (InferenceServer server, CancellationToken cancel) =>
-                await server.IsReadyAsync(cancel).ConfigureAwait(false) ? Results.Ok() : Results.StatusCode(StatusCodes.Status503ServiceUnavailable));
+                await server.IsReadyAsync(cancel).ConfigureAwait(false) ? Results.Ok() : Results.StatusCode(StatusCodes.Status503ServiceUnavailable))
+            .WithSummary("Whether models can be asked.").Produces(StatusCodes.Status200OK).Produces(StatusCodes.Status503ServiceUnavailable);
         v2.MapPost("/repository/index", (InferenceModels models) => models.Index().Select(model => new
         {
             name = model.Name,
             version = model.Version,
             state = model.Reason.Length == 0 ? "READY" : "UNAVAILABLE",
             reason = model.Reason,
-        }));
-        v2.MapPost("/repository/models/{model}/load", LoadAsync);
-        v2.MapPost("/repository/models/{model}/unload", UnloadAsync);
-        v2.MapGet("/models/stats", (InferenceModels models) => Statistics(models, string.Empty, string.Empty));
+        })).WithSummary("What the model repository holds.").Gives(InferenceSchemas.Index);
+        v2.MapPost("/repository/models/{model}/load", LoadAsync)
+            .WithSummary("Loads a model as its folder is now, anew or for the first time.").Takes(InferenceSchemas.Load, required: false).Produces(StatusCodes.Status200OK);
+        v2.MapPost("/repository/models/{model}/unload", UnloadAsync).WithSummary("Serves a model no more; what its streams learned is saved.").Produces(StatusCodes.Status200OK);
+        v2.MapGet("/models/stats", (InferenceModels models) => Statistics(models, string.Empty, string.Empty))
+            .WithSummary("Requests and durations of all models.").Gives(ModelStatisticsResponse.Descriptor);
         foreach (var model in new[] { "/models/{model}", "/models/{model}/versions/{version}" })
         {
-            v2.MapGet(model, (InferenceModels models, string model, string? version) => Describe(models.Find(model, version ?? string.Empty).Description));
+            v2.MapGet(model, (InferenceModels models, string model, string? version) => Describe(models.Find(model, version ?? string.Empty).Description))
+                .WithSummary("A model's inputs and outputs.").Gives(InferenceSchemas.Model);
             v2.MapGet(
                 model + "/ready",
-                (InferenceModels models, string model, string? version) => models.IsReady(model, version ?? string.Empty) ? Results.Ok() : Results.BadRequest());
+                (InferenceModels models, string model, string? version) => models.IsReady(model, version ?? string.Empty) ? Results.Ok() : Results.BadRequest())
+                .WithSummary("Whether a model can be asked.").Produces(StatusCodes.Status200OK).Produces(StatusCodes.Status400BadRequest);
             v2.MapGet(
                 model + "/config",
-                (InferenceModels models, string model, string? version) => Results.Text(
-                    Json.Format(ModelConfigs.Of(models.Find(model, version ?? string.Empty).Description)),
-                    "application/json"));
-            v2.MapGet(model + "/stats", (InferenceModels models, string model, string? version) => Statistics(models, model, version ?? string.Empty));
-            v2.MapPost(model + "/infer", InferAsync);
+                (InferenceModels models, string model, string? version) => ProtoJson.Answer(ModelConfigs.Of(models.Find(model, version ?? string.Empty).Description)))
+                .WithSummary("A model's configuration as Triton writes it.").Gives(ModelConfig.Descriptor);
+            v2.MapGet(model + "/stats", (InferenceModels models, string model, string? version) => Statistics(models, model, version ?? string.Empty))
+                .WithSummary("A model's requests and durations.").Gives(ModelStatisticsResponse.Descriptor);
+            v2.MapPost(model + "/infer", InferAsync)
+                .WithSummary("Asks a model; with sequence_id as a step of a stream. Binary tensors follow the JSON.")
+                .Takes(InferenceSchemas.Request).Gives(InferenceSchemas.Response);
         }
 
         return v2;
@@ -148,7 +155,7 @@ internal static class InferenceEndpoints
     private static IResult Statistics(InferenceModels models, string model, string version)
     {
         var text = new StringBuilder("{\"model_stats\":[");
-        text.AppendJoin(',', models.Statistics(model, version).Select(one => Json.Format(one)));
+        text.AppendJoin(',', models.Statistics(model, version).Select(one => ProtoJson.Format(one)));
         return Results.Text(text.Append("]}").ToString(), "application/json");
     }
 }

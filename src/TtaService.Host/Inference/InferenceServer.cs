@@ -15,7 +15,8 @@ internal sealed class InferenceServer(HealthCheckService health, IOptions<Infere
     /// <summary>The examples of Triton's clients ask for Triton's name.</summary>
     public string Name => options.Value.ConformanceModels ? "triton" : "tta";
 
-    public string Version { get; } = typeof(InferenceServer).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion.Split('+')[0] ?? "0";
+    public static string ProgramVersion { get; } =
+        typeof(InferenceServer).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion.Split('+')[0] ?? "0";
 
     public async Task<bool> IsReadyAsync(CancellationToken cancel)
     {

@@ -19,7 +19,7 @@ internal sealed class InferenceService(InferenceModels models, InferenceServer s
 
     public override Task<ServerMetadataResponse> ServerMetadata(ServerMetadataRequest request, ServerCallContext context)
     {
-        var response = new ServerMetadataResponse { Name = server.Name, Version = server.Version };
+        var response = new ServerMetadataResponse { Name = server.Name, Version = InferenceServer.ProgramVersion };
         response.Extensions.AddRange(InferenceServer.Extensions);
         return Task.FromResult(response);
     }

@@ -5,7 +5,7 @@ using Microsoft.Extensions.Options;
 using TtaService.Host.Hosting;
 using TtaService.Serving.Streams;
 
-namespace TtaService.Host.Inference;
+namespace TtaService.Host.Protocols;
 
 /// <summary>Reads the bodies of REST requests whole, within the limits that messages of gRPC have: bytes of one, unpacked, of all together, and time.</summary>
 internal sealed class RequestBodies(IOptions<ServerOptions> server, TimeProvider clock)
