@@ -19,6 +19,8 @@ internal static class InferenceErrors
     public static Failure NotReady(string name, string why) =>
         new(FailureKind.Unavailable, "MODEL_BROKEN", $"Request for unknown model: '{name}' has no available versions: {why}") { Field = "model_name" };
 
+    public static FailureException NotLoaded(string name, Failure why) => new(why with { Message = $"failed to load '{ForeignText.Clip(name)}': {why.Message}" });
+
     public static Failure MustStart(string sequence, string model) => Failure.Invalid(
         "SEQUENCE_NOT_STARTED", "sequence_id", $"inference request for sequence {ForeignText.Clip(sequence)} to model '{model}' must specify the START flag on the first "
             + "request of the sequence");

@@ -53,14 +53,26 @@ internal sealed class InferenceModels
 
     /// <summary>Loads a network as its folder is now.</summary>
     /// <exception cref="FailureException">It can't be served, or is built in.</exception>
-    public Task LoadAsync(string name, IReadOnlyCollection<string> parameters)
+    public async Task LoadAsync(string name, IReadOnlyCollection<string> parameters)
     {
         RequireNetwork(name);
-        return parameters.Count == 0 ? _networks.LoadAsync(name) : throw new FailureException(Failure.Invalid(
-            "PARAMETERS_UNSUPPORTED",
-            "parameters",
-            $"load of model '{Engine.ForeignText.Clip(name)}' came with {Engine.ForeignText.Clip(string.Join(", ", parameters))}; put the files into the model repository "
-                + "instead, and load without parameters"));
+        if (parameters.Count > 0)
+        {
+            throw new FailureException(Failure.Invalid(
+                "PARAMETERS_UNSUPPORTED",
+                "parameters",
+                $"load of model '{Engine.ForeignText.Clip(name)}' came with {Engine.ForeignText.Clip(string.Join(", ", parameters))}; put the files into the model repository "
+                    + "instead, and load without parameters"));
+        }
+
+        try
+        {
+            await _networks.LoadAsync(name).ConfigureAwait(false);
+        }
+        catch (FailureException refused)
+        {
+            throw InferenceErrors.NotLoaded(name, refused.Failure);
+        }
     }
 
     /// <summary>Serves a network no more.</summary>

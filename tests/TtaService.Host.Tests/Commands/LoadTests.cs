@@ -1,5 +1,8 @@
+using System.Globalization;
 using System.Text.Json;
+using TtaService.Host.Grpc;
 using TtaService.Host.Tests.Infrastructure;
+using TtaService.Serving.Streams;
 
 namespace TtaService.Host.Tests.Commands;
 
@@ -21,6 +24,23 @@ public sealed class LoadTests
         Assert.InRange(report.RootElement.GetProperty("latency_p99").GetDouble(),
             report.RootElement.GetProperty("latency_p50").GetDouble(), report.RootElement.GetProperty("latency_max").GetDouble());
         Assert.True(report.RootElement.GetProperty("longest_gap").GetDouble() >= 90, "a camera that sends every 100 ms has gaps of about that");
+    }
+
+    // The figure is 1,000 cameras for a minute: TTA_LOAD_CAMERAS, TTA_LOAD_SECONDS.
+    [Fact]
+    public async Task Load_ManyCamerasOnTheDemosModel_LoseAndDoubleNothing()
+    {
+        var (cameras, seconds) = (Environment.GetEnvironmentVariable("TTA_LOAD_CAMERAS") ?? "100", Environment.GetEnvironmentVariable("TTA_LOAD_SECONDS") ?? "4");
+        await using var host = await TestHost.StartAsync($"--Models:Path={FashionCamera.Models}");
+
+        var run = await TtaRun.Of(
+            "load", "--address", host.Grpc.AbsoluteUri, "--cameras", cameras, "--rate", "1", "--seconds", seconds, "--image-size", "28", "--json", "--strict");
+
+        Assert.True(run.ExitCode == 0, run.Error + run.Output);
+        TestContext.Current.TestOutputHelper!.WriteLine($"figure: {run.Output}");
+        Assert.Equal(int.Parse(cameras, CultureInfo.InvariantCulture), host.Part<StreamDirectory>().Loaded.Count());
+        // What cameras sent is held until it is answered, and no longer.
+        await TestHost.UntilAsync(() => host.Part<MessageBudget>().Bytes == 0, "bytes of messages stay counted");
     }
 
     [Fact]

@@ -35,6 +35,20 @@ public sealed class StreamCommandTests : IDisposable
     }
 
     [Fact]
+    public async Task Stream_ThatWasObserved_SaysItsDriftAtTheEnd()
+    {
+        await using var host = await TestHost.StartAsync("--Drift:Interval=01:00:00");
+        Write("1.png", "2.png");
+        await host.StepAsync("cli", TestFrames.Tensor(1));
+        await host.Part<Serving.Drift.DriftPublisher>().SweepAsync();
+
+        var run = await TtaRun.Of("stream", "--address", host.Grpc.AbsoluteUri, _folder.Path);
+
+        Assert.True(run.ExitCode == 0, run.Error);
+        Assert.Matches("^drift (uncalibrated|warming up)", run.Lines[^1]);
+    }
+
+    [Fact]
     public async Task Stream_BadFrame_IsNamedTheOthersRunAndTheExitSaysSo()
     {
         await using var host = await TestHost.StartAsync();

@@ -1,8 +1,10 @@
 using System.Net;
 using Grpc.Core;
 using Grpc.Health.V1;
+using Grpc.Net.Client;
 using Grpc.Reflection.V1Alpha;
 using TtaService.Host.Tests.Infrastructure;
+using TtaService.V1;
 
 namespace TtaService.Host.Tests.Functional;
 
@@ -98,15 +100,59 @@ public sealed class HealthAndReflectionTests
     public async Task ManyCalls_OnOneConnection_AreAllAnswered()
     {
         await using var host = await TestHost.StartAsync();
+        // The client's own default would open a second connection where the server takes no more calls on one.
+        using var handler = new SocketsHttpHandler { EnableMultipleHttp2Connections = false };
+        using var channel = GrpcChannel.ForAddress(host.Grpc, new GrpcChannelOptions { HttpHandler = handler });
+        var adaptation = new AdaptationService.AdaptationServiceClient(channel);
         var calls = new List<DuplexClient>();
         for (var i = 0; i < 150; i++)
         {
-            calls.Add(await DuplexClient.OpenAsync(host, $"camera-{i}", "ema"));
+            calls.Add(await DuplexClient.OpenAsync(adaptation, new OpenStream { Stream = $"camera-{i}", Model = TestHost.Model }));
         }
 
         var replies = await Task.WhenAll(calls.Select(call => call.StepAsync(1, TestFrames.Tensor(1))));
 
         Assert.All(replies, reply => Assert.Equal(1, reply.Step.Step));
         calls.ForEach(call => call.Dispose());
+    }
+
+    [Fact]
+    public async Task CallsThatNobodyReads_HoldNoOtherOfTheirConnectionUp()
+    {
+        await using var host = await TestHost.StartAsync();
+        using var handler = new SocketsHttpHandler { EnableMultipleHttp2Connections = false };
+        using var channel = GrpcChannel.ForAddress(host.Grpc, new GrpcChannelOptions { HttpHandler = handler });
+        var adaptation = new AdaptationService.AdaptationServiceClient(channel);
+        using var enough = new CancellationTokenSource();
+        var deaf = Enumerable.Range(0, 4).Select(async camera =>
+        {
+            using var call = adaptation.StreamInfer(cancellationToken: enough.Token);
+            await call.RequestStream.WriteAsync(
+                new StreamInferRequest { Open = new OpenStream { Stream = $"deaf-{camera}", Model = TestHost.Model, Reply = new ReplyOptions { RawOutputs = true } } });
+            try
+            {
+                var step = new StreamInferRequest { Step = new StepRequest { Frames = { TestFrames.Tensor(1), TestFrames.Tensor(2) } } };
+                while (true)
+                {
+                    await call.RequestStream.WriteAsync(step, enough.Token);
+                }
+            }
+            catch (Exception ended) when (ended is RpcException or OperationCanceledException or InvalidOperationException)
+            {
+                // It was told to stop, or the server ended it for what it left unread.
+            }
+        }).ToArray();
+
+        var readers = Enumerable.Range(0, 8).Select(async camera =>
+        {
+            using var call = await DuplexClient.OpenAsync(adaptation, new OpenStream { Stream = $"reader-{camera}", Model = TestHost.Model });
+            for (var step = 1UL; step <= 50; step++)
+            {
+                Assert.Equal(step, (await call.StepAsync(step, TestFrames.Tensor((int)step))).Step.Sequence);
+            }
+        });
+        await Task.WhenAll(readers);
+        await enough.CancelAsync();
+        await Task.WhenAll(deaf);
     }
 }

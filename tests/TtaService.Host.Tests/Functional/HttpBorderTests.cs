@@ -10,8 +10,10 @@ namespace TtaService.Host.Tests.Functional;
 public sealed class HttpBorderTests
 {
     public static TheoryData<string> EveryPath =>
-        ["/", "/metrics", "/health/ready", "/health/live", "/api/v1/fleet", "/api/v1/streams", "/api/v1/events", "/api/v1/streams/camera/export", "/v1/streams", "/v1/streams/camera/export",
-            "/v1/models", "/openapi/v1.json", "/nothing"];
+        [
+            "/", "/metrics", "/health/ready", "/health/live", "/api/v1/fleet", "/api/v1/streams", "/api/v1/events", "/api/v1/streams/camera/export",
+            "/v1/streams", "/v1/streams/camera/export", "/v1/models", "/openapi/v1.json", "/nothing",
+        ];
 
     [Theory]
     [MemberData(nameof(EveryPath))]

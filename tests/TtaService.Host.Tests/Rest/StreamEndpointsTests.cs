@@ -25,7 +25,10 @@ public sealed class StreamEndpointsTests
             shown.GetProperty("method").GetProperty("name").GetString(),
             shown.GetProperty("age").GetProperty("steps").GetString(),
             shown.GetProperty("last_sequence").GetString()));
-        Assert.Equal(shown.GetRawText(), JsonDocument.Parse(Protocols.ProtoJson.Format(await host.GetAsync("hall:1"))).RootElement.GetRawText());
+        var known = JsonDocument.Parse(Protocols.ProtoJson.Format(await host.GetAsync("hall:1"))).RootElement;
+        // Its age goes on.
+        Assert.Equal(known.EnumerateObject().Select(field => field.Name), shown.EnumerateObject().Select(field => field.Name));
+        Assert.All(known.EnumerateObject().Where(field => field.Name != "age"), field => Assert.Equal(field.Value.GetRawText(), shown.GetProperty(field.Name).GetRawText()));
 
         Assert.True((await SendAsync(host, HttpMethod.Post, "v1/streams/hall:1/freeze")).Json.GetProperty("frozen").GetBoolean());
         Assert.False((await SendAsync(host, HttpMethod.Post, "v1/streams/hall:1/freeze", """{"frozen":false}""")).Json.GetProperty("frozen").GetBoolean());

@@ -43,7 +43,7 @@ internal static class StreamCommand
                 + "which need ffmpeg, or - for JPEG after JPEG on standard input.",
             Arity = ArgumentArity.ZeroOrMore,
         };
-        var command = new Command("stream", "Sends images, folders, videos or a camera to a running server as one stream and shows predictions and latency.")
+        var command = new Command("stream", "Sends images, folders, videos or a camera to a running server as one stream and shows predictions, drift and latency.")
         {
             address, key, model, stream, method, batch, top, fps, follow, latest, list, record, sources,
         };
@@ -63,7 +63,7 @@ internal static class StreamCommand
 
             using var server = RemoteServer.Of(parsed, address, key);
             using var recording = parsed.GetValue(record) is { } path ? new Recording(path, TimeProvider.System) : null;
-            var view = new StreamView(new Terminal(parsed.InvocationConfiguration), input);
+            var view = new StreamView(new Terminal(parsed.InvocationConfiguration), input, new DriftWatch(server, open.Stream));
             var options = new AdaptationStreamOptions { MaxOpenAttempts = OpenAttempts, OnEvent = happened => Tell(view, recording, happened) };
             var opened = await server.OpenAsync(open, options, cancel).ConfigureAwait(false);
             await using var disposal = opened.ConfigureAwait(false);

@@ -6,7 +6,7 @@ using TtaService.V1;
 namespace TtaService.Host.Commands.Streaming;
 
 /// <summary>What <c>tta stream</c> shows: live on a terminal, otherwise a line a frame; at the end a summary. Thread-safe.</summary>
-internal sealed class StreamView(Terminal terminal, FrameInput input)
+internal sealed class StreamView(Terminal terminal, FrameInput input, DriftWatch drift)
 {
     private const int KeptLines = 8;
     private const int KeptLatencies = 10_000;
@@ -49,6 +49,7 @@ internal sealed class StreamView(Terminal terminal, FrameInput input)
                     while (!running.IsCompleted)
                     {
                         await Task.WhenAny(running, Task.Delay(Refresh)).ConfigureAwait(false);
+                        drift.Look();
                         live.UpdateTarget(Table());
                     }
                 }).ConfigureAwait(false);
@@ -59,6 +60,11 @@ internal sealed class StreamView(Terminal terminal, FrameInput input)
         finally
         {
             terminal.Line($"{Summary()}");
+            await drift.AskAsync().ConfigureAwait(false);
+            if (drift.Text is { } text)
+            {
+                terminal.Line($"{text}");
+            }
         }
     }
 
@@ -145,13 +151,18 @@ internal sealed class StreamView(Terminal terminal, FrameInput input)
             var table = new Table { Border = TableBorder.Rounded };
             table.AddColumns(new TableColumn(new Text($"{_opened.Stream} · {_opened.Model} · {_opened.Method?.Name}")));
             table.AddRow(new Text(summary));
+            if (input.Count is > 0 and var all)
+            {
+                table.AddRow(new Text($"{Bar((double)_frames / all)} {100 * _frames / all} %"));
+            }
+
+            table.AddRow(new Text(drift.Text ?? "drift: nothing observed yet"));
             if (_last is { Reply: { } reply } last)
             {
                 table.AddRow(new Text(string.Create(CultureInfo.InvariantCulture, $"step {reply.Step:N0}  {last.Frames[^1].Name}  {last.Took.TotalMilliseconds:0.0} ms")));
                 foreach (var label in PredictionText.Bars(reply.Predictions[^1]))
                 {
-                    var bar = new string('█', (int)Math.Round(Math.Clamp(label.Share, 0, 1) * BarWidth)).PadRight(BarWidth);
-                    table.AddRow(new Text($"{bar} {label.Text}"));
+                    table.AddRow(new Text($"{Bar(label.Share)} {label.Text}"));
                 }
             }
 
@@ -163,6 +174,8 @@ internal sealed class StreamView(Terminal terminal, FrameInput input)
             return table;
         }
     }
+
+    private static string Bar(double share) => new string('█', (int)Math.Round(Math.Clamp(share, 0, 1) * BarWidth)).PadRight(BarWidth, '·');
 
     private static double Quantile(List<double> ordered, double quantile) => ordered[Math.Min(ordered.Count - 1, (int)(quantile * ordered.Count))];
 }
