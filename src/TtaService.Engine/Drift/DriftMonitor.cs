@@ -51,7 +51,7 @@ public sealed class DriftMonitor
             throw new ArgumentException("the stream's state is not resident here", nameof(state));
         }
 
-        var normal = _reference?.Methods.GetValueOrDefault(state.Method.Name);
+        var normal = _reference?.Of(state.Method.Name);
         var row = _observed.Arena.Read(state.ObservedRow);
         var kl = new float[_sources.Length];
         var wasserstein = new float[_sources.Length];

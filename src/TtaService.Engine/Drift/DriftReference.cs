@@ -42,6 +42,10 @@ public sealed record DriftReference
     /// <summary>What is normal by the name of the method that streams run with.</summary>
     public required IReadOnlyDictionary<string, MethodReference> Methods { get; init; }
 
+    /// <summary>What is normal for streams of a method; null when it was not calibrated. A prediction filter behind a method changes nothing of what its sites see.</summary>
+    /// <param name="method">Its name, perhaps with a filter behind it.</param>
+    public MethodReference? Of(string method) => Methods.GetValueOrDefault(method) ?? Methods.GetValueOrDefault(method.Split('+')[0]);
+
     /// <summary>Reads a reference.</summary>
     /// <exception cref="DriftReferenceException">Not readable, or not what <c>tta calibrate</c> writes; the message says what to do.</exception>
     public static DriftReference Read(string path)

@@ -5,6 +5,7 @@ using TtaService.Engine.Calibration;
 using TtaService.Engine.Drift;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Normalization.Affine;
+using TtaService.Engine.Normalization.Filters;
 using TtaService.Engine.Onnx;
 using TtaService.Engine.Streams;
 using static TorchSharp.torch;
@@ -69,7 +70,7 @@ public sealed class AdaptiveModel : IDisposable
         var modelKey = ulong.Parse((options.DrawsAs ?? graph.Digest).AsSpan(0, 16), NumberStyles.HexNumber, CultureInfo.InvariantCulture);
         _states = new StreamStates(arenas, ArenaBytes, observed, modelKey, collapseFrames)
         {
-            Target = new MethodTarget(graph.Sites, calibration?.Classes ?? ClassScores.Count(Scores), calibration, Scores),
+            Target = new MethodTarget(graph.Sites, calibration?.Classes ?? ClassScores.Count(Scores), calibration, Scores) { Features = Pass.Features },
         };
         _runner = onHost ? new HostRunner(Pass) : new DeviceRunner(Pass, device);
         // On the host, too, gradients go through torch operators.
@@ -241,7 +242,7 @@ public sealed class AdaptiveModel : IDisposable
             throw new ModelLoadException($"{_path}: {ModelLoading.OtherClasses(calibration, classes)}");
         }
 
-        _states.Target = _states.Target with { Classes = classes, Scores = Scores };
+        _states.Target = _states.Target with { Classes = classes, Scores = Scores, Features = Pass.Features };
     }
 
     /// <summary>Whether a site never adapts, because its rows are not the frames of a pass, one after another; <see cref="Notices"/> says so, too.</summary>
@@ -259,6 +260,11 @@ public sealed class AdaptiveModel : IDisposable
             {
                 return $"the model was loaded without this method {method.Name}; load it with AdaptiveModelOptions.Methods that hold it, "
                     + "and make the settings by the same registry";
+            }
+
+            if (method.Definition.Filter is { } predictions && WhyUnfiltered(predictions) is { } unfiltered)
+            {
+                return unfiltered;
             }
 
             if (!MethodRuntime.ReadsFramesOf(method, Unbound(method)))
@@ -305,7 +311,8 @@ public sealed class AdaptiveModel : IDisposable
     /// <summary>Bytes of state that a stream of this method keeps, its observed statistics included.</summary>
     /// <exception cref="MethodSettingsException">The method can't be made on this model.</exception>
     public long StateBytes(MethodSettings method) =>
-        _states.ObservedBytes + sizeof(float) * (long)MethodRuntime.LayoutOf(method, MethodRuntime.Bind(method, _states.Target), Sites).RowFloats;
+        _states.ObservedBytes + MethodRuntime.FilterBytesOf(method, _states.Target)
+            + sizeof(float) * (long)MethodRuntime.LayoutOf(method, MethodRuntime.Bind(method, _states.Target), Sites).RowFloats;
 
     /// <summary>A fresh stream state.</summary>
     /// <exception cref="MethodSettingsException">The method can't run on this model (see <see cref="WhyUnavailable"/>).</exception>
@@ -494,6 +501,13 @@ public sealed class AdaptiveModel : IDisposable
 
         static string Extent(long extent) => extent < 0 ? "any" : extent.ToString(CultureInfo.InvariantCulture);
     }
+
+    private string? WhyUnfiltered(FilterDefinition filter) => ClassScores.Count(Scores) == 0
+        ? $"{filter.Name} filters scores of classes that exclude each other, and the model answers none; use a method without a prediction filter"
+        : filter.ReadsFeatures && Pass.Features == 0
+            ? $"{filter.Name} reads the features that one layer computes the class scores from, and the graph of output '{Scores!.Name}' ends otherwise; "
+                + "use temporal, or no prediction filter"
+            : null;
 
     // For what is the same on any model, without what a method prepares for this one.
     private static INormalizationMethod Unbound(MethodSettings method) => method.Definition.Make(method, new MethodTarget([]));

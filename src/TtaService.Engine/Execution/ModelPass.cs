@@ -21,6 +21,9 @@ internal sealed class ModelPass(ModelGraph graph, ModelInputs inputs, FrameUploa
     // A site's input and its output, as much again for the operators between the sites, and room for the gradients on their way.
     private const int FloatsKeptOfAnActivation = 5;
 
+    // No output of a graph: a name there is not empty.
+    private const string FeaturesName = "";
+
     private ((int Height, int Width) Size, long Bytes) _measured;
 
     /// <summary>The normalization sites, in execution order.</summary>
@@ -47,6 +50,12 @@ internal sealed class ModelPass(ModelGraph graph, ModelInputs inputs, FrameUploa
     /// <summary>The output that predictions are read from; null for none.</summary>
     public ModelOutput? Scores { get; set; }
 
+    /// <summary>While set, outputs are followed by the features that the class scores are computed from, [N,D].</summary>
+    public bool ShowsFeatures { get; set; }
+
+    /// <summary>How long the vector of a frame is that the class scores are computed from; 0 where the graph does not show it.</summary>
+    public int Features => Scores is { Index: var scores } ? graph.Outputs[scores].Features : 0;
+
     /// <summary>Where the time of the passes since it was set went.</summary>
     public PassTimes Times { get; set; }
 
@@ -68,7 +77,7 @@ internal sealed class ModelPass(ModelGraph graph, ModelInputs inputs, FrameUploa
         var began = Stopwatch.GetTimestamp();
         var given = Inputs(blocks, frames);
         var uploaded = Stopwatch.GetTimestamp();
-        var read = Read(graph.Run(given, pass, Between is null || !givesWay ? null : GiveWay), frames);
+        var read = Read(graph.Run(given, pass, Between is null || !givesWay ? null : GiveWay, FeaturesOf), frames);
         Times += new PassTimes(Stopwatch.GetElapsedTime(began, uploaded), Stopwatch.GetElapsedTime(uploaded), TimeSpan.Zero);
         return read;
     }
@@ -87,7 +96,7 @@ internal sealed class ModelPass(ModelGraph graph, ModelInputs inputs, FrameUploa
             var began = Stopwatch.GetTimestamp();
             var given = Inputs(blocks, frames);
             var uploaded = Stopwatch.GetTimestamp();
-            var outputs = graph.RunDifferentiable(given, sites, Between is null || !givesWay ? null : GiveWay);
+            var outputs = graph.RunDifferentiable(given, sites, Between is null || !givesWay ? null : GiveWay, FeaturesOf);
             var read = Read(outputs, frames);
             var weights = weigh(read);
             if (weights.AsSpan().ContainsAnyExcept(0))
@@ -170,6 +179,8 @@ internal sealed class ModelPass(ModelGraph graph, ModelInputs inputs, FrameUploa
         graph.Dispose();
     }
 
+    private int? FeaturesOf => ShowsFeatures && Features > 0 ? Scores!.Index : null;
+
     private Tensor[] Inputs(FrameBlock[] blocks, int frames) => inputs.With(upload.Upload(blocks, frames), frames, blocks[0].Height, blocks[0].Width);
 
     private OutputTensor[] Read(Tensor[] outputs, int frames)
@@ -177,15 +188,22 @@ internal sealed class ModelPass(ModelGraph graph, ModelInputs inputs, FrameUploa
         var read = new OutputTensor[outputs.Length];
         for (var i = 0; i < read.Length; i++)
         {
-            var output = Plan.Outputs[i].FramesFirst(graph.Outputs[i].Name, outputs[i], frames);
+            var (name, output) = i < graph.Outputs.Count
+                ? (graph.Outputs[i].Name, Plan.Outputs[i].FramesFirst(graph.Outputs[i].Name, outputs[i], frames))
+                : (FeaturesName, FeaturesFirst(outputs[i], frames));
             var shape = output.shape;
             var values = output.detach().to_type(ScalarType.Float32).cpu().contiguous();
             int[] extents = Array.ConvertAll(shape, extent => checked((int)extent));
-            read[i] = new OutputTensor(graph.Outputs[i].Name, extents, values.data<float>().ToArray());
+            read[i] = new OutputTensor(name, extents, values.data<float>().ToArray());
         }
 
         return read;
     }
+
+    private Tensor FeaturesFirst(Tensor features, int frames) => features.numel() == (long)frames * Features && features.shape[0] == frames
+        ? features.flatten(1)
+        : throw new PassException($"the classifier reads [{string.Join(',', features.shape)}] of {frames} frame(s), expected {Features} numbers of each; "
+            + "use a method without lame");
 
     // Of each frame's prediction, [B], in nats.
     private static Tensor Entropies(Tensor scores, OutputKind kind)

@@ -83,19 +83,34 @@ internal sealed class StepRuns(ModelPass pass, StreamStates states, IBatchRunner
 
         // Nothing is committed before all steps have run: a call that throws has changed nothing.
         using var proposed = new ProposedRuns();
-        proposed.Run(runner, steps!, plain, results!, PassForm.Folded);
-        proposed.Run(runner, steps!, adapted, results!, PassForm.Adaptive);
-        if (affine.Count + trained.Count > 0)
+        var filters = new StepFilters(pass.Scores);
+        int[] ran = [.. plain, .. adapted, .. affine, .. trained.Values.SelectMany(alike => alike)];
+        var showedFeatures = pass.ShowsFeatures;
+        try
         {
-            proposed.Run(torch.Value, steps!, affine, results!, PassForm.Adaptive);
-            foreach (var alike in trained.Values)
+            var showsFeatures = pass.ShowsFeatures = StepFilters.ReadFeatures(ran.Select(index => steps[index]!));
+            proposed.Run(runner, steps!, plain, results!, PassForm.Folded);
+            proposed.Run(runner, steps!, adapted, results!, PassForm.Adaptive);
+            if (affine.Count + trained.Count > 0)
             {
-                proposed.Run(torch.Value, steps!, alike, results!, PassForm.Trained);
+                proposed.Run(torch.Value, steps!, affine, results!, PassForm.Adaptive);
+                foreach (var alike in trained.Values)
+                {
+                    proposed.Run(torch.Value, steps!, alike, results!, PassForm.Trained);
+                }
             }
+
+            filters.Run(steps, results, ran, showsFeatures);
+        }
+        finally
+        {
+            // A pass that gave way to this one goes on.
+            pass.ShowsFeatures = showedFeatures;
         }
 
         using var commit = pass.TimeCommit();
         proposed.Commit();
+        filters.Commit();
         if (observes)
         {
             CountUnobserved(steps!, plain, adapted, results!);

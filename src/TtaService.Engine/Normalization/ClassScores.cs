@@ -1,4 +1,5 @@
 using System.Numerics.Tensors;
+using TtaService.Engine.Calibration;
 using TtaService.Engine.Execution;
 
 namespace TtaService.Engine.Normalization;
@@ -14,6 +15,15 @@ internal static class ClassScores
 
     /// <summary>Classes Q that exclude each other; 0 for none, or where the graph leaves the number open.</summary>
     public static int Count(ModelOutput? output) => output is { IsMultiLabel: false, Classes: > 1 and var classes } ? classes : 0;
+
+    /// <summary>How frequent each class is among a calibration's predictions, [Q]; all alike without one.</summary>
+    /// <remarks>Laplace's estimate: a class that the calibration hardly saw is rare, not impossible.</remarks>
+    public static float[] Prior(int classes, ModelCalibration? calibration)
+    {
+        var count = calibration?.Classes ?? classes;
+        var frames = calibration?.Frames ?? 0;
+        return [.. Enumerable.Range(0, count).Select(k => frames == 0 ? 1f / count : (float)(((calibration!.Prior[k] * frames) + 1) / (frames + count)))];
+    }
 
     /// <summary>Probabilities of each row, [n,Q], from scores.</summary>
     public static void ToProbabilities(OutputKind kind, ReadOnlySpan<float> scores, int classes, Span<float> probabilities)

@@ -78,4 +78,8 @@ public readonly ref struct PassStep
 /// <param name="Classes">Classes that the model answers; 0 for none.</param>
 /// <param name="Calibration">What is normal for the model; null when it was not calibrated.</param>
 /// <param name="Scores">The output with the classes' scores; null for none.</param>
-public sealed record MethodTarget(IReadOnlyList<NormalizationSite> Sites, int Classes = 0, ModelCalibration? Calibration = null, ModelOutput? Scores = null);
+public sealed record MethodTarget(IReadOnlyList<NormalizationSite> Sites, int Classes = 0, ModelCalibration? Calibration = null, ModelOutput? Scores = null)
+{
+    /// <summary>Floats D of the features that the classes' scores are computed from; 0 where the graph does not show them.</summary>
+    public int Features { get; init; }
+}

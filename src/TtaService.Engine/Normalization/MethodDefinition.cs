@@ -1,4 +1,5 @@
 using System.Text.RegularExpressions;
+using TtaService.Engine.Normalization.Filters;
 
 namespace TtaService.Engine.Normalization;
 
@@ -39,8 +40,17 @@ public sealed partial record MethodDefinition(
     /// another version is refused. Default 1.</summary>
     public int Version { get; init; } = 1;
 
-    /// <summary>The method's own hyperparameters and the site filter, which every method has.</summary>
-    internal IReadOnlyList<Hyperparameter> Hyperparameters { get; } = [.. Own ?? [], .. SiteFilter.Hyperparameters];
+    /// <summary>The prediction filter behind the method; null for none.</summary>
+    internal FilterDefinition? Filter { get; init; }
+
+    /// <summary>Why a filter behind it makes no sense and what to write instead, given the filter's name; null where any does.</summary>
+    internal Func<string, string?> RefusesFilter { get; init; } = _ => null;
+
+    /// <summary>The name of what normalizes: <see cref="Name"/>, without a filter behind it.</summary>
+    internal string NormalizationName { get; init; } = Name;
+
+    /// <summary>The method's own hyperparameters, the site filter, which every method has, and those of the filter behind it.</summary>
+    internal IReadOnlyList<Hyperparameter> Hyperparameters => [.. Own ?? [], .. SiteFilter.Hyperparameters, .. Filter?.Own ?? []];
 
     internal MethodDescription Describe() => new(Name, Summary, Source, [.. Hyperparameters.Select(h => h.Describe())], Warning) { Version = Version };
 

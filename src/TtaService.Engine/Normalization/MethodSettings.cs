@@ -23,6 +23,9 @@ public sealed class MethodSettings : IEquatable<MethodSettings>
     /// <summary>The method's name: <c>source</c>, <c>unmix_tns</c>, …</summary>
     public string Name => Definition.Name;
 
+    /// <summary>The name of what normalizes: <see cref="Name"/>, without a prediction filter behind it.</summary>
+    public string NormalizationName => Definition.NormalizationName;
+
     /// <summary>What makes the method.</summary>
     internal MethodDefinition Definition { get; }
 
@@ -30,15 +33,14 @@ public sealed class MethodSettings : IEquatable<MethodSettings>
     public JsonObject Hyperparameters => (JsonObject)_values.DeepClone();
 
     /// <summary>Checks and completes the hyperparameters of a method.</summary>
-    /// <param name="name">A name of the registry.</param>
+    /// <param name="name">A name of the registry, or an expression of its parts: <c>unmix_tns+lame</c>.</param>
     /// <param name="hyperparameters">Those that differ from the defaults. Numbers and strings.</param>
     /// <param name="methods">Where the name is looked up; the engine's own methods when null.</param>
     /// <exception cref="MethodSettingsException">Unknown method or hyperparameter, wrong type, or out of range: the message names it, its range and the value seen.</exception>
     public static MethodSettings Create(string name, JsonObject? hyperparameters = null, MethodRegistry? methods = null)
     {
         methods ??= MethodRegistry.BuiltIn;
-        var method = methods.Find(name)
-            ?? throw new MethodSettingsException($"method '{ForeignText.Clip(name)}' does not exist; the methods are {string.Join(", ", methods.All.Select(known => known.Name))}");
+        var method = methods.Require(name);
         var problems = new List<string>();
         var known = method.Hyperparameters.ToDictionary(h => h.Name, StringComparer.Ordinal);
         string[] unknown = [.. (hyperparameters ?? []).Select(pair => pair.Key).Where(given => !known.ContainsKey(given))];

@@ -12,14 +12,7 @@ internal static class GraphTail
     /// <summary>The operator that decides what the output's numbers are (Softmax, LogSoftmax, Sigmoid, ArgMax, …); null when it is an ordinary one.</summary>
     public static string? Activation(GraphProto graph, string output)
     {
-        var producers = new Dictionary<string, NodeProto>(StringComparer.Ordinal);
-        foreach (var node in graph.Node)
-        {
-            foreach (var made in node.Output)
-            {
-                producers.TryAdd(made, node);
-            }
-        }
+        var producers = Producers(graph);
 
         // No longer than the graph, so that a malformed one ends, too.
         for (var steps = 0; steps <= graph.Node.Count && producers.TryGetValue(output, out var node); steps++)
@@ -33,6 +26,48 @@ internal static class GraphTail
         }
 
         return null;
+    }
+
+    /// <summary>The value that an output's class scores are computed from by one layer, and that layer; null where they come otherwise.</summary>
+    /// <param name="graph">The graph.</param>
+    /// <param name="output">Name of the output.</param>
+    /// <param name="isConstant">Whether a value is the same for every frame.</param>
+    public static (string Features, NodeProto Layer)? Classifier(GraphProto graph, string output, Func<string, bool> isConstant)
+    {
+        var producers = Producers(graph);
+        for (var steps = 0; steps <= graph.Node.Count && producers.TryGetValue(output, out var node) && node.Input.Count > 0; steps++)
+        {
+            switch (node.OpType)
+            {
+                case "Gemm" or "MatMul" or "Conv" when node.Input.Count > 1 && isConstant(node.Input[1]):
+                    return (node.Input[0], node);
+                case "Add" or "Sub" or "Mul" or "Div" when node.Input.Count(isConstant) == 1:
+                    output = node.Input.First(input => !isConstant(input));
+                    break;
+                case "Softmax" or "LogSoftmax" or "Log" or "Exp":
+                case var type when Passing.Contains(type):
+                    output = node.Input[0];
+                    break;
+                default:
+                    return null;
+            }
+        }
+
+        return null;
+    }
+
+    private static Dictionary<string, NodeProto> Producers(GraphProto graph)
+    {
+        var producers = new Dictionary<string, NodeProto>(StringComparer.Ordinal);
+        foreach (var node in graph.Node)
+        {
+            foreach (var made in node.Output)
+            {
+                producers.TryAdd(made, node);
+            }
+        }
+
+        return producers;
     }
 
     private static string? Name(NodeProto node, Dictionary<string, NodeProto> producers)

@@ -17,6 +17,9 @@ internal sealed record GraphValue(string Name, IReadOnlyList<long> Shape)
 
     /// <summary>Of an output: the operator that decides what its numbers are (Softmax, LogSoftmax, Sigmoid, ArgMax, …); null when it is an ordinary one.</summary>
     public string? Activation { get; init; }
+
+    /// <summary>Of an output that one layer computes from a vector a frame: how long that is; 0 of another.</summary>
+    public int Features { get; init; }
 }
 
 /// <summary>An ONNX graph, compiled once to a list of instructions over tensors. Not thread-safe.</summary>
@@ -29,6 +32,7 @@ internal sealed class ModelGraph : IDisposable
     private Tensor?[] _values = [];
     private readonly int[] _inputs;
     private readonly int[] _outputs;
+    private readonly int[] _features;
 
     private ModelGraph(string digest, IReadOnlyDictionary<string, string> metadata, GraphCompiler compiler)
     {
@@ -42,6 +46,7 @@ internal sealed class ModelGraph : IDisposable
         _compiler = compiler;
         _inputs = compiler.InputSlots;
         _outputs = compiler.OutputSlots;
+        _features = compiler.FeatureSlots;
         _adaptive = compiler.Compile(ProgramForm.Adaptive);
         _folded = new Lazy<Program>(() => compiler.Compile(ProgramForm.Folded));
         _differentiable = new Lazy<Program>(() => compiler.Compile(ProgramForm.Differentiable));
@@ -114,18 +119,22 @@ internal sealed class ModelGraph : IDisposable
     /// <param name="inputs">In the order of <see cref="Inputs"/>.</param>
     /// <param name="sites">Decides at the sites; null runs the source statistics, folded into the convolutions.</param>
     /// <param name="between">Runs behind every instruction, and may run this graph.</param>
-    internal Tensor[] Run(IReadOnlyList<Tensor> inputs, ISiteNormalizer? sites, Action? between = null) => Run(sites is null ? _folded.Value : _adaptive, inputs, sites, between);
+    /// <param name="featuresOf">An output whose <see cref="GraphValue.Features"/> are given behind the outputs, too; null for none.</param>
+    internal Tensor[] Run(IReadOnlyList<Tensor> inputs, ISiteNormalizer? sites, Action? between = null, int? featuresOf = null) =>
+        Run(sites is null ? _folded.Value : _adaptive, inputs, sites, between, featuresOf);
 
-    /// <summary>Runs the graph in torch operators that gradients pass through, with <see cref="Run(IReadOnlyList{Tensor}, ISiteNormalizer?, Action?)"/>'s rules.</summary>
+    /// <summary>Runs the graph in torch operators that gradients pass through, with <see cref="Run(IReadOnlyList{Tensor}, ISiteNormalizer?, Action?, int?)"/>'s rules.</summary>
     /// <param name="inputs">No tensors of inference mode.</param>
     /// <param name="sites">Decides at the sites.</param>
     /// <param name="between">Runs behind every instruction, and may run this graph.</param>
-    internal Tensor[] RunDifferentiable(IReadOnlyList<Tensor> inputs, ISiteNormalizer sites, Action? between = null) => Run(_differentiable.Value, inputs, sites, between);
+    /// <param name="featuresOf">An output whose <see cref="GraphValue.Features"/> are given behind the outputs, too; null for none.</param>
+    internal Tensor[] RunDifferentiable(IReadOnlyList<Tensor> inputs, ISiteNormalizer sites, Action? between = null, int? featuresOf = null) =>
+        Run(_differentiable.Value, inputs, sites, between, featuresOf);
 
     /// <summary>Null when the gradient of an output reaches every chosen site that it depends on, else why not.</summary>
     internal string? WhyNotDifferentiable(string output, Func<NormalizationSite, bool> chosen) => _compiler.WhyNotDifferentiable(output, chosen);
 
-    private Tensor[] Run(Program program, IReadOnlyList<Tensor> inputs, ISiteNormalizer? sites, Action? between)
+    private Tensor[] Run(Program program, IReadOnlyList<Tensor> inputs, ISiteNormalizer? sites, Action? between, int? featuresOf)
     {
         // A run between two instructions of this one has slots of its own.
         (var values, _values) = (_values, []);
@@ -154,7 +163,8 @@ internal sealed class ModelGraph : IDisposable
                 between?.Invoke();
             }
 
-            return [.. _outputs.Select(slot => values[slot]!.alias())];
+            var read = featuresOf is { } output ? _outputs.Append(_features[output]) : _outputs;
+            return [.. read.Select(slot => values[slot]!.alias())];
         }
         finally
         {

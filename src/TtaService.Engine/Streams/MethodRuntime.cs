@@ -2,6 +2,7 @@ using TtaService.Engine.Drift;
 using TtaService.Engine.Execution;
 using TtaService.Engine.Normalization;
 using TtaService.Engine.Normalization.Affine;
+using TtaService.Engine.Normalization.Filters;
 
 namespace TtaService.Engine.Streams;
 
@@ -32,6 +33,8 @@ internal sealed class MethodRuntime : IDisposable
         _modelKey = modelKey;
         _selected = [.. _sites.Select(filter.Selects)];
         Layout = LayoutOf(settings, Method, _sites);
+        Filter = settings.Definition.Filter?.Create(settings, model);
+        FilterLayout = Filter is null ? null : StateLayout.OfFilter(Filter.State);
         _arenas = arenas ?? new ArenaPool(device: null);
         Arena = _arenas.Rent(Layout.RowFloats);
     }
@@ -73,6 +76,10 @@ internal sealed class MethodRuntime : IDisposable
         }
     }
 
+    /// <summary>Bytes of what a method's prediction filter keeps of a stream.</summary>
+    public static long FilterBytesOf(MethodSettings settings, MethodTarget model) =>
+        settings.Definition.Filter is { } filter ? sizeof(float) * (long)StateLayout.OfFilter(filter.Create(settings, model).State).RowFloats : 0;
+
     public MethodSettings Settings { get; }
 
     public INormalizationMethod Method { get; }
@@ -88,6 +95,15 @@ internal sealed class MethodRuntime : IDisposable
 
     public StateLayout Layout { get; }
 
+    /// <summary>What replaces predictions behind the pass; null for nothing.</summary>
+    public IPredictionFilter? Filter { get; }
+
+    /// <summary>Where the state of <see cref="Filter"/> lies in what a stream keeps for it; null without one.</summary>
+    public StateLayout? FilterLayout { get; }
+
+    /// <summary>Bytes of the state of <see cref="Filter"/>, in the host's memory.</summary>
+    public long FilterBytes => sizeof(float) * (long)(FilterLayout?.RowFloats ?? 0);
+
     /// <summary>The output with the classes' scores; null for none.</summary>
     public ModelOutput? Scores { get; }
 
@@ -102,6 +118,14 @@ internal sealed class MethodRuntime : IDisposable
 
     /// <summary>Whether the method decides at this site; elsewhere the source statistics do.</summary>
     public bool Adapts(NormalizationSite site) => _selected[site.Index] && ReadsFrames;
+
+    /// <summary>The filter's state of a stream that has seen nothing.</summary>
+    public float[] InitialFilter()
+    {
+        var state = new float[FilterLayout?.RowFloats ?? 0];
+        Filter?.Initialize(state.AsSpan(0, FilterLayout!.Stream.Length));
+        return state;
+    }
 
     /// <summary>Writes the row of a stream that has seen nothing.</summary>
     /// <exception cref="MethodSettingsException">The method fails at that.</exception>

@@ -11,7 +11,8 @@ internal sealed class StateLayout
     private readonly (int Offset, int Length)[] _sites;
 
     /// <summary>A layout of the tensors that are named for each site.</summary>
-    public StateLayout(IReadOnlyList<NormalizationSite> sites, Func<NormalizationSite, IReadOnlyList<StateTensor>> tensorsAt, IReadOnlyList<StateTensor>? ofStream = null)
+    public StateLayout(
+        IReadOnlyList<NormalizationSite> sites, Func<NormalizationSite, IReadOnlyList<StateTensor>> tensorsAt, IReadOnlyList<StateTensor>? ofStream = null, string owner = "stream")
     {
         _sites = new (int, int)[sites.Count];
         var tensors = new List<LayoutTensor>();
@@ -21,7 +22,7 @@ internal sealed class StateLayout
             _sites[site.Index] = Place(site.Name, tensorsAt(site));
         }
 
-        Stream = Place("stream", ofStream ?? []);
+        Stream = Place(owner, ofStream ?? []);
         RowFloats = offset;
         Tensors = tensors;
 
@@ -39,6 +40,9 @@ internal sealed class StateLayout
             return (start, length);
         }
     }
+
+    /// <summary>A layout of what a prediction filter keeps.</summary>
+    public static StateLayout OfFilter(IReadOnlyList<StateTensor> tensors) => new([], _ => [], tensors, "filter");
 
     /// <summary>Floats of a row.</summary>
     public int RowFloats { get; }

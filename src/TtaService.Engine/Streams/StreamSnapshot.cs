@@ -34,16 +34,21 @@ internal static class StreamSnapshot
             ["created"] = created.ToString("O", CultureInfo.InvariantCulture),
         };
         var runtime = state.Runtime!;
-        if (observed is null || state.ObservedFrames == 0)
+        List<(IReadOnlyList<LayoutTensor> Tensors, float[] Row)> others = [];
+        if (runtime.FilterLayout is { } filter)
         {
-            return Safetensors.Write(metadata, runtime.Layout.Tensors, runtime.Arena.Read(state.Row));
+            others.Add((filter.Tensors, state.Filter));
         }
 
-        metadata[ChangesKey] = state.Changes.Write();
-        metadata[ObservedFramesKey] = state.ObservedFrames.ToString(CultureInfo.InvariantCulture);
-        float[] row = [.. runtime.Arena.Read(state.Row), .. observed.Arena.Read(state.ObservedRow)];
-        var observations = observed.Layout.Tensors.Select(tensor => tensor with { Offset = runtime.Layout.RowFloats + tensor.Offset });
-        return Safetensors.Write(metadata, [.. runtime.Layout.Tensors, .. observations], row);
+        if (observed is not null && state.ObservedFrames > 0)
+        {
+            metadata[ChangesKey] = state.Changes.Write();
+            metadata[ObservedFramesKey] = state.ObservedFrames.ToString(CultureInfo.InvariantCulture);
+            others.Add((observed.Layout.Tensors, observed.Arena.Read(state.ObservedRow).ToArray()));
+        }
+
+        var own = runtime.Arena.Read(state.Row);
+        return others.Count == 0 ? Safetensors.Write(metadata, runtime.Layout.Tensors, own) : Joined(metadata, [(runtime.Layout.Tensors, own.ToArray()), .. others]);
     }
 
     /// <summary>Checks everything that does not need a row: container, format, model, method and its version, counters.</summary>
@@ -87,14 +92,27 @@ internal static class StreamSnapshot
 
     /// <summary>Copies the tensors into a row that holds the initial state; a virtual site that came with a later calibration keeps it.</summary>
     /// <exception cref="SnapshotException">A tensor is missing, unknown, of another shape or not finite.</exception>
-    public static void Fill(in Checked snapshot, ReadOnlySpan<byte> file, StateLayout layout, IReadOnlyList<NormalizationSite> sites, Span<float> row)
+    public static void Fill(in Checked snapshot, ReadOnlySpan<byte> file, MethodRuntime runtime, IReadOnlyList<NormalizationSite> sites, Span<float> row)
     {
-        Copy(snapshot, file, layout, Later(snapshot, sites), row);
-        var known = layout.Tensors.Select(tensor => tensor.Name).ToHashSet(StringComparer.Ordinal);
+        Copy(snapshot, file, runtime.Layout, Later(snapshot, sites), row);
+        var known = runtime.Layout.Tensors.Concat(runtime.FilterLayout?.Tensors ?? []).Select(tensor => tensor.Name).ToHashSet(StringComparer.Ordinal);
         if (snapshot.Content.Names.FirstOrDefault(name => !known.Contains(name) && !ObservedStatistics.IsTensor(name)) is { } unknown)
         {
             throw new SnapshotException($"the snapshot holds tensor '{ForeignText.Clip(unknown)}', which its method does not have");
         }
+    }
+
+    /// <summary>What the method's prediction filter keeps; empty without one.</summary>
+    /// <exception cref="SnapshotException">A tensor is missing, of another shape or not finite.</exception>
+    public static float[] FilterOf(in Checked snapshot, ReadOnlySpan<byte> file, MethodRuntime runtime)
+    {
+        var state = runtime.InitialFilter();
+        if (runtime.FilterLayout is { } layout)
+        {
+            Copy(snapshot, file, layout, [], state);
+        }
+
+        return state;
     }
 
     /// <summary>Copies the observed statistics into their row. A snapshot without them, or without those of a site that came later, leaves the stream as one that nothing
@@ -111,6 +129,19 @@ internal static class StreamSnapshot
                 state.Changes.Restore(changes);
             }
         }
+    }
+
+    private static byte[] Joined(Dictionary<string, string> metadata, IReadOnlyList<(IReadOnlyList<LayoutTensor> Tensors, float[] Row)> parts)
+    {
+        var (tensors, offset) = (new List<LayoutTensor>(), 0);
+        foreach (var (own, row) in parts)
+        {
+            var start = offset;
+            tensors.AddRange(own.Select(tensor => tensor with { Offset = start + tensor.Offset }));
+            offset += row.Length;
+        }
+
+        return Safetensors.Write(metadata, tensors, [.. parts.SelectMany(part => part.Row)]);
     }
 
     // Virtual sites that the snapshot knows nothing of: it was written before the model's calibration.

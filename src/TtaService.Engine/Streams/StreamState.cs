@@ -43,6 +43,9 @@ public sealed class StreamState
     /// <summary>The committed row of the observed statistics; -1 while not resident, or where nothing is observed.</summary>
     internal int ObservedRow { get; set; } = -1;
 
+    /// <summary>The committed state of the method's prediction filter; empty while not resident, or where it keeps none. Replaced, never written.</summary>
+    internal float[] Filter { get; set; } = [];
+
     /// <summary>Steps since one of a method without statistics was observed.</summary>
     internal int UnobservedSteps { get; set; }
 

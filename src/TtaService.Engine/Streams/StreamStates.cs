@@ -64,7 +64,8 @@ internal sealed class StreamStates(ArenaPool arenas, long arenaBytes, ObservedSt
 
         runtime.Arena.Return(state.Row);
         runtime.Streams--;
-        (state.Runtime, state.Row) = (null, -1);
+        arenas.Held(-runtime.FilterBytes);
+        (state.Runtime, state.Row, state.Filter) = (null, -1, []);
         if (observed is not null)
         {
             observed.Arena.Return(state.ObservedRow);
@@ -72,7 +73,7 @@ internal sealed class StreamStates(ArenaPool arenas, long arenaBytes, ObservedSt
         }
 
         _resident.Remove(state);
-        ResidentBytes -= runtime.RowBytes + ObservedBytes;
+        ResidentBytes -= runtime.RowBytes + runtime.FilterBytes + ObservedBytes;
         if (runtime.Streams == 0)
         {
             // Settings come from clients: what nobody uses any more must not stay.
@@ -101,8 +102,10 @@ internal sealed class StreamStates(ArenaPool arenas, long arenaBytes, ObservedSt
                     row.Values.Clear();
                 }
 
-                StreamSnapshot.Fill(content, snapshot, state.Runtime.Layout, Target.Sites, row.Values);
+                StreamSnapshot.Fill(content, snapshot, state.Runtime, Target.Sites, row.Values);
             }
+
+            state.Filter = StreamSnapshot.FilterOf(content, snapshot, state.Runtime);
 
             ForgetObservation(state);
             if (observed is not null)
@@ -134,6 +137,7 @@ internal sealed class StreamStates(ArenaPool arenas, long arenaBytes, ObservedSt
             state.Runtime.Initialize(row.Values, state.Seed);
         }
 
+        state.Filter = state.Runtime.InitialFilter();
         ForgetObservation(state);
     }
 
@@ -211,7 +215,7 @@ internal sealed class StreamStates(ArenaPool arenas, long arenaBytes, ObservedSt
             runtime = new MethodRuntime(state.Method, Target, modelKey, arenas);
         }
 
-        if (ResidentBytes + runtime.RowBytes + ObservedBytes > arenaBytes)
+        if (ResidentBytes + runtime.RowBytes + runtime.FilterBytes + ObservedBytes > arenaBytes)
         {
             if (runtime.Streams == 0)
             {
@@ -223,7 +227,7 @@ internal sealed class StreamStates(ArenaPool arenas, long arenaBytes, ObservedSt
 
         // What is held is what counts: free rows of other sizes make room.
         var alsoObserved = runtime.Arena == observed?.Arena;
-        var growth = Growth(runtime.Arena, alsoObserved ? 2 : 1) + (alsoObserved || observed is null ? 0 : Growth(observed.Arena, 1));
+        var growth = runtime.FilterBytes + Growth(runtime.Arena, alsoObserved ? 2 : 1) + (alsoObserved || observed is null ? 0 : Growth(observed.Arena, 1));
         if (growth > arenas.Room)
         {
             arenas.Trim(Tighten);
@@ -232,9 +236,10 @@ internal sealed class StreamStates(ArenaPool arenas, long arenaBytes, ObservedSt
         _runtimes[state.Method] = runtime;
         (state.Runtime, state.Row) = (runtime, runtime.Arena.Rent(alsoNeeded: ObservedBytes));
         runtime.Streams++;
+        arenas.Held(runtime.FilterBytes);
         state.ObservedRow = observed?.Arena.Rent() ?? -1;
         _resident.Add(state);
-        ResidentBytes += runtime.RowBytes + ObservedBytes;
+        ResidentBytes += runtime.RowBytes + runtime.FilterBytes + ObservedBytes;
     }
 
     private static long Growth(StateArena arena, int rows) => Math.Max(0, rows - arena.FreeRows) * arena.RowBytes;

@@ -15,9 +15,11 @@ internal sealed record MethodChoice(string Label, MethodSettings Settings, JsonO
     public V1.Method ToWire() => new() { Name = Settings.Name, Hyperparameters = Struct.Parser.ParseJson(Given.ToJsonString()) };
 }
 
-/// <summary>Reads <c>source,ema{momentum=0.1},unmix_tns{components=16;temperature=0.05}</c> and <c>--set unmix_tns.components=16</c>.</summary>
+/// <summary>Reads <c>source,ema{momentum=0.1},unmix_tns{components=16;temperature=0.05}+lame{neighbors=3}</c> and <c>--set unmix_tns.components=16</c>.</summary>
 internal static class MethodExpressions
 {
+    private const char Joint = '+';
+
     /// <param name="expressions">As the user wrote them.</param>
     /// <param name="overrides">Hyperparameters that were set beside.</param>
     /// <param name="methods">Where names are looked up.</param>
@@ -64,7 +66,23 @@ internal static class MethodExpressions
             : ParseSingle(expression, MethodRegistry.BuiltIn).ToWire();
     }
 
+    // unmix_tns{components=16}+lame{neighbors=5}: what is behind a joint is set by its own names, which stand beside the method's as lame_neighbors.
     private static (string Name, JsonObject Given) ParseOne(string expression)
+    {
+        var parts = Split(expression, Joint).Select(ParsePart).ToList();
+        var given = parts[0].Given;
+        foreach (var (name, own) in parts.Skip(1))
+        {
+            foreach (var (hyperparameter, value) in own)
+            {
+                given[hyperparameter.StartsWith($"{name}_", StringComparison.Ordinal) ? hyperparameter : $"{name}_{hyperparameter}"] = value?.DeepClone();
+            }
+        }
+
+        return (string.Join(Joint, parts.Select(part => part.Name)), given);
+    }
+
+    private static (string Name, JsonObject Given) ParsePart(string expression)
     {
         var open = expression.IndexOf('{', StringComparison.Ordinal);
         if (open < 0)
@@ -95,12 +113,12 @@ internal static class MethodExpressions
         return (expression[..open].Trim(), given);
     }
 
-    private static IEnumerable<string> Split(string expressions)
+    private static IEnumerable<string> Split(string expressions, char separator = ',')
     {
         var (start, depth) = (0, 0);
         for (var i = 0; i <= expressions.Length; i++)
         {
-            if (i == expressions.Length || (expressions[i] == ',' && depth == 0))
+            if (i == expressions.Length || (expressions[i] == separator && depth == 0))
             {
                 var part = expressions[start..i].Trim();
                 if (part.Length == 0 || depth != 0)
@@ -143,11 +161,24 @@ internal static class MethodExpressions
         }
     }
 
-    private static string Label(string name, JsonObject given) =>
-        given.Count == 0 ? name : $"{name}{{{string.Join(';', given.Select(pair => $"{pair.Key}={pair.Value}"))}}}";
+    private static string Label(string name, JsonObject given)
+    {
+        string[] parts = name.Split(Joint);
+        bool Behind(string hyperparameter) => parts.Skip(1).Any(part => hyperparameter.StartsWith($"{part}_", StringComparison.Ordinal));
+        return string.Join(Joint, parts.Select((part, i) => i == 0
+            ? Braced(part, given.Where(pair => !Behind(pair.Key)).Select(pair => (pair.Key, pair.Value)))
+            : Braced(part, given.Where(pair => pair.Key.StartsWith($"{part}_", StringComparison.Ordinal)).Select(pair => (pair.Key[(part.Length + 1)..], pair.Value)))));
+    }
+
+    private static string Braced(string name, IEnumerable<(string Name, JsonNode? Value)> given)
+    {
+        var settings = string.Join(';', given.Select(pair => $"{pair.Name}={pair.Value}"));
+        return settings.Length == 0 ? name : $"{name}{{{settings}}}";
+    }
 
     private static CommandException Several(string expression) => CommandException.WrongUse($"--method '{expression}' lists several methods; give one");
 
     private static CommandException Malformed(string text) =>
-        CommandException.WrongUse($"--method '{text}' can't be read; write names separated by commas, hyperparameters in braces: source,ema{{momentum=0.1}}");
+        CommandException.WrongUse($"--method '{text}' can't be read; "
+            + $"write names separated by commas, hyperparameters in braces, a prediction filter behind a +: source,ema{{momentum=0.1}}+temporal");
 }

@@ -17,7 +17,16 @@ internal static class MethodsCommand
 
     private static int Write(Terminal terminal, MethodRegistry methods)
     {
-        foreach (var method in methods.All)
+        WriteAll(terminal, methods.All);
+        terminal.Line($"Prediction filters, one of which may stand behind a method, but for auto: unmix_tns+lame, or set, tbr+lame{{{{neighbors=3}}}}");
+        terminal.Line($"");
+        WriteAll(terminal, methods.Filters);
+        return 0;
+    }
+
+    private static void WriteAll(Terminal terminal, IEnumerable<MethodDescription> methods)
+    {
+        foreach (var method in methods)
         {
             terminal.Line($"{method.Name}: {method.Summary}");
             terminal.Line($"  from {method.Source}");
@@ -44,7 +53,5 @@ internal static class MethodsCommand
                 terminal.Line($"");
             }
         }
-
-        return 0;
     }
 }

@@ -206,7 +206,7 @@ internal sealed class FleetReader(
         };
     }
 
-    private static MethodReference? Normal(ServedModel model, string method) => model.Drift.Monitor?.Reference?.Methods.GetValueOrDefault(method);
+    private static MethodReference? Normal(ServedModel model, string method) => model.Drift.Monitor?.Reference?.Of(method);
 
     private static ReferenceView? Reference(ServedModel model) =>
         model.Drift.Monitor?.Reference is { } reference ? new ReferenceView(reference.Created, reference.Frames, reference.Streams) : null;

@@ -22,6 +22,7 @@ internal static class ModelReplies
         var wire = ToWire(model);
         wire.Sites.AddRange(model.Sites.Select(site => new NormalizationSite { Name = site.Name, Channels = site.Channels, Kind = $"{site.Kind}".ToLowerInvariant() }));
         wire.Methods.AddRange(models.Methods(model.Name).OrThrow().Select(ToWire));
+        wire.Filters.AddRange(models.Filters(model.Name).OrThrow().Select(ToWire));
         return wire;
     }
 

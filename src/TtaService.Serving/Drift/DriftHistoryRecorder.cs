@@ -37,7 +37,7 @@ internal sealed class DriftHistoryRecorder(DriftBoard board, DriftHistory histor
     /// <summary>Each site's divergence over its limit; the divergence itself without a reference.</summary>
     public static double[] OverLimits(DriftReport report, StreamDrift drift)
     {
-        var normal = report.Reference?.Methods.GetValueOrDefault(drift.Method);
+        var normal = report.Reference?.Of(drift.Method);
         return [.. drift.Reading.GaussianKl.Select((kl, site) => kl / (normal?.Sites[site].Limit ?? 1))];
     }
 

@@ -188,7 +188,7 @@ internal sealed partial class DriftPublisher(
         Method = session.Method.Name,
         Level = session.Watch.Level,
         Reading = reading,
-        Predictions = session.Watch.Health.Read(monitor.Reference?.Methods.GetValueOrDefault(session.Method.Name)),
+        Predictions = session.Watch.Health.Read(monitor.Reference?.Of(session.Method.Name)),
     };
 
     private static partial class Log

@@ -31,7 +31,7 @@ internal sealed class DriftWatching(DriftBoard board, ModelCatalog models, Strea
 
         var drift = await DriftPublisher.ReadAsync(session, monitor).ConfigureAwait(false)
             ?? throw new FailureException(new Failure(FailureKind.FailedPrecondition, "NOTHING_OBSERVED", $"nothing was observed of stream '{session.Name}' yet; send frames"));
-        var normal = monitor.Reference?.Methods.GetValueOrDefault(drift.Method);
+        var normal = monitor.Reference?.Of(drift.Method);
         return new StreamDriftFigures(drift, [.. monitor.Sites.Select((site, i) =>
             new SiteDriftFigures(site.Name, drift.Reading.GaussianKl[i], drift.Reading.Wasserstein[i], normal is null ? null : normal.Sites[i].Limit * normal.ScoreLimit))]);
     });

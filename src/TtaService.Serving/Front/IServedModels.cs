@@ -82,6 +82,9 @@ public interface IServedModels
     /// <summary>Every method, as it is on a model.</summary>
     Outcome<IReadOnlyList<MethodOnModel>> Methods(string model);
 
+    /// <summary>Prediction filters that an expression may put behind a method, on a model; the bytes are what they add.</summary>
+    Outcome<IReadOnlyList<MethodOnModel>> Filters(string model);
+
     /// <summary>Loads a model as its folder is now, anew or for the first time.</summary>
     /// <remarks>It takes over when it is warmed up; one that can't be served leaves the one before serving.</remarks>
     Task<Outcome<ModelDescription>> LoadAsync(string name);

@@ -24,6 +24,19 @@ internal sealed class ServedModels(ModelCatalog models, ModelChanges changes, St
         return [.. engine.Methods.All.Select(method => Describe(engine, method))];
     });
 
+    public Outcome<IReadOnlyList<MethodOnModel>> Filters(string model) => Outcome.Of<IReadOnlyList<MethodOnModel>>(() =>
+    {
+        var engine = models.Find(model).Engine.Model;
+        var without = engine.StateBytes(engine.Methods.Settings("source"));
+        return [.. engine.Methods.Filters.Select(filter =>
+        {
+            var settings = engine.Methods.Settings($"source+{filter.Name}");
+            return engine.WhyUnavailable(settings) is { } unavailable
+                ? new MethodOnModel(filter, unavailable, 0)
+                : new MethodOnModel(filter, null, engine.StateBytes(settings) - without);
+        })];
+    });
+
     public Task<Outcome<ModelDescription>> LoadAsync(string name) => Outcome.OfAsync(async () =>
     {
         RequireAllowed();

@@ -24,8 +24,24 @@ public sealed class MethodExpressionsTests
         Assert.Equal(MethodSettings.Create("tbr"), choices[1].Settings);
     }
 
+    [Fact]
+    public void Parse_PartsBehindAMethod_AreSetByTheirOwnNamesAndShownSo()
+    {
+        const string Expression = "unmix_tns{components=4}+lame{neighbors=3;affinity=rbf},tbr+temporal,tbr+lame";
+        var choices = MethodExpressions.Parse(Expression, ["tbr+lame.lame_memory=2"], MethodRegistry.BuiltIn);
+
+        Assert.Equal("unmix_tns{components=4}+lame{neighbors=3;affinity=rbf},tbr+temporal,tbr+lame{memory=2}", string.Join(',', choices.Select(choice => choice.Label)));
+        Assert.Equal(["unmix_tns+lame", "tbr+temporal", "tbr+lame"], choices.Select(choice => choice.Settings.Name));
+        Assert.Equal((3L, "rbf"), ((long)choices[0].Settings.Hyperparameters["lame_neighbors"]!, (string?)choices[0].Settings.Hyperparameters["lame_affinity"]));
+        // The wire, model.json and snapshots have the flat form.
+        Assert.Equal(choices[0].Settings, MethodRegistry.BuiltIn.Settings(choices[0].ToWire().Name, choices[0].Given));
+        Assert.Equal(choices[0].Settings, MethodExpressions.ParseSingle(choices[0].Label, MethodRegistry.BuiltIn).Settings);
+    }
+
     [Theory]
     [InlineData("ema{momentum=0.1", "can't be read")]
+    [InlineData("ema+", "can't be read")]
+    [InlineData("+lame", "can't be read")]
     [InlineData("ema,,source", "can't be read")]
     [InlineData("ema}momentum{", "can't be read")]
     [InlineData("ema{momentum}", "not NAME=VALUE")]

@@ -60,7 +60,7 @@ internal sealed class AutoMethod : IPassMethod, ISpanMethod, IDisposable
         _coarse = calibration is null ? [.. _sites.Select((site, i) => SiteNormal.Assumed(site, i, _sites.Count, isCoarse: true))] : _normals;
         _isCoarse = new bool[_sites.Count];
         _tensors = new AutoTensors?[_sites.Count];
-        _prior = Prior(target.Classes, calibration);
+        _prior = ClassScores.Prior(target.Classes, calibration);
         _usualEntropy = calibration?.Entropy is { Length: > 0 } entropy && entropy[^1] > 0 ? TensorPrimitives.Average<float>(entropy) : PredictionDoubt.UsualEntropy;
         _layout = new AutoLayout(_prior.Length);
         _pass = new AutoPassLayout(_sites);
@@ -75,7 +75,10 @@ internal sealed class AutoMethod : IPassMethod, ISpanMethod, IDisposable
             Hyperparameter.Choice("filter", "Whether answers are filtered in time; off: each frame's own prediction.", "on", "off"),
             Hyperparameter.Choice("guard", "Whether the source answers while the adapted predictions are guesses; off: the adapted answer in any case.", "on", "off"),
         ],
-        (settings, target) => new AutoMethod(settings, target));
+        (settings, target) => new AutoMethod(settings, target))
+    {
+        RefusesFilter = filter => $"puts {filter} behind auto, which filters predictions itself; write auto, or another method in front of {filter}",
+    };
 
     public bool ReadsFrames => true;
 
@@ -267,14 +270,6 @@ internal sealed class AutoMethod : IPassMethod, ISpanMethod, IDisposable
         {
             tensors?.Dispose();
         }
-    }
-
-    // Laplace's estimate: a class that the calibration hardly saw is rare, not impossible.
-    private static float[] Prior(int classes, ModelCalibration? calibration)
-    {
-        var count = calibration?.Classes ?? classes;
-        var frames = calibration?.Frames ?? 0;
-        return [.. Enumerable.Range(0, count).Select(k => frames == 0 ? 1f / count : (float)(((calibration!.Prior[k] * frames) + 1) / (frames + count)))];
     }
 
     private static void Mean(ReadOnlySpan<float> probabilities, Span<float> mean)

@@ -40,7 +40,21 @@ internal static class TemporalFilter
         ReadOnlySpan<float> mean,
         Span<float> answer)
     {
-        var classes = layout.Classes;
+        var parts = new TemporalState
+        {
+            Frames = ref state[AutoLayout.FilterFrames],
+            Evidence = state[AutoLayout.Evidence],
+            Predictions = state[layout.FilterPredictions],
+            Belief = state[layout.Belief],
+        };
+        Run(parts, prior, trust, probabilities, mean, answer);
+    }
+
+    /// <inheritdoc cref="Run(AutoLayout, Span{float}, ReadOnlySpan{float}, float, ReadOnlySpan{float}, ReadOnlySpan{float}, Span{float})"/>
+    public static void Run(
+        TemporalState state, ReadOnlySpan<float> prior, float trust, ReadOnlySpan<float> probabilities, ReadOnlySpan<float> mean, Span<float> answer)
+    {
+        var classes = mean.Length;
         var frames = probabilities.Length / classes;
         var rented = ArrayPool<float>.Shared.Rent((3 + (Experts * frames)) * classes);
         try
@@ -48,12 +62,12 @@ internal static class TemporalFilter
             var frequencies = rented.AsSpan(0, classes);
             var scratch = rented.AsSpan(classes, 2 * classes);
             var beliefs = rented.AsSpan(3 * classes, Experts * frames * classes);             // [experts,n,Q]
-            Expected(state[layout.FilterPredictions], state[AutoLayout.FilterFrames], mean, frames, prior, trust, frequencies);
+            Expected(state.Predictions, state.Frames, mean, frames, prior, trust, frequencies);
             Span<float> weights = stackalloc float[Experts + 1];
-            var evidence = state[AutoLayout.Evidence];
+            var evidence = state.Evidence;
             for (var j = 0; j < Experts; j++)
             {
-                var belief = state[layout.Belief].Slice(j * classes, classes);
+                var belief = state.Belief.Slice(j * classes, classes);
                 var own = beliefs.Slice(j * frames * classes, frames * classes);
                 Forward(Stays[j], probabilities, frequencies, belief, own, ref evidence[j]);
                 weights[j + 1] = evidence[j] - Caution;
@@ -73,9 +87,9 @@ internal static class TemporalFilter
             ArrayPool<float>.Shared.Return(rented);
         }
 
-        ref var memory = ref state[AutoLayout.FilterFrames];
+        ref var memory = ref state.Frames;
         memory = Math.Min(memory + frames, LongestMemory);
-        Blend(state[layout.FilterPredictions], mean, Math.Min(1, frames / memory));
+        Blend(state.Predictions, mean, Math.Min(1, frames / memory));
     }
 
     /// <summary>a += weight (b - a).</summary>
@@ -144,4 +158,20 @@ internal static class TemporalFilter
         TensorPrimitives.Multiply(belief, stay, prediction);
         TensorPrimitives.MultiplyAdd(frequencies, 1 - stay, prediction, prediction);
     }
+}
+
+/// <summary>What <see cref="TemporalFilter"/> keeps of a stream of Q classes.</summary>
+internal ref struct TemporalState
+{
+    /// <summary>Frames that the class frequencies stand for.</summary>
+    public ref float Frames;
+
+    /// <summary>le: the evidence for each expert, [3].</summary>
+    public Span<float> Evidence;
+
+    /// <summary>qf: class frequencies, [Q].</summary>
+    public Span<float> Predictions;
+
+    /// <summary>a: each expert's belief after the last frame, [3,Q].</summary>
+    public Span<float> Belief;
 }

@@ -19,7 +19,6 @@ internal sealed class GraphCompiler : IDisposable
         _constants = new GraphConstants(device, precision);
         _constants.Read(path, graph, problems);
         Inputs = [.. graph.Input.Where(input => !_constants.ByName.ContainsKey(input.Name)).Select(Describe)];
-        Outputs = [.. graph.Output.Select(output => Describe(output) with { Activation = GraphTail.Activation(graph, output.Name) })];
         var sites = new SiteReader();
         var read = new NodeReader(_constants, sites, problems, Inputs.Select(input => input.Name)).Read(graph, opset);
         if (problems.Count > 0)
@@ -28,6 +27,9 @@ internal sealed class GraphCompiler : IDisposable
             throw new ModelLoadException($"{path} can't be served:\n{string.Join('\n', problems.Distinct())}");
         }
 
+        var classifiers = graph.Output.Select(output => GraphTail.Classifier(graph, output.Name, _constants.ByName.ContainsKey)).ToArray();
+        Outputs = [.. graph.Output.Zip(classifiers, (output, classifier) =>
+            Describe(output) with { Activation = GraphTail.Activation(graph, output.Name), Features = FeaturesOf(classifier?.Layer) })];
         string[] outputs = [.. graph.Output.Select(output => output.Name)];
         (_nodes, VirtualSites) = Compiling.VirtualSites.Put(read, outputs, _constants, sites, chooseVirtual);
         _flow = new ValueFlow(_nodes, outputs);
@@ -35,6 +37,7 @@ internal sealed class GraphCompiler : IDisposable
         Sites = [.. _nodes.Where(node => node.Site is not null).Select(node => node.Site!)];
         InputSlots = [.. Inputs.Select(input => _slots[input.Name])];
         OutputSlots = [.. Outputs.Select(output => _slots[output.Name])];
+        FeatureSlots = [.. Outputs.Zip(classifiers, (output, classifier) => output.Features > 0 ? _slots[classifier!.Value.Features] : -1)];
         _constants.Keep(_nodes.SelectMany(node => node.Proto.Input).Concat(outputs).ToHashSet(StringComparer.Ordinal));
     }
 
@@ -51,6 +54,9 @@ internal sealed class GraphCompiler : IDisposable
     public int[] InputSlots { get; }
 
     public int[] OutputSlots { get; }
+
+    /// <summary>Of each output where its features are; -1 for an output without.</summary>
+    public int[] FeatureSlots { get; }
 
     /// <summary>The convolutions that keep their weights in oneDNN's layout.</summary>
     public PackedConvolutions Packed { get; } = new();
@@ -86,7 +92,7 @@ internal sealed class GraphCompiler : IDisposable
             }
         }
 
-        SlotPlan.Apply(instructions, OutputSlots, slots.IsConstant);
+        SlotPlan.Apply(instructions, OutputSlots.Concat(FeatureSlots.Where(slot => slot >= 0)), slots.IsConstant);
         return new Program(instructions, slots.Constants());
     }
 
@@ -119,6 +125,23 @@ internal sealed class GraphCompiler : IDisposable
 
     private static SiteTail Tail(SiteChain chain, ProgramSlots slots) =>
         new(chain.Residual is { } residual ? slots.Of(residual) : -1, slots.Of(chain.Output), chain.Epilogue);
+
+    // Of [Q,D] weights, of [D,Q] ones, and of [Q,D,1,1] ones.
+    private int FeaturesOf(NodeProto? layer)
+    {
+        if (layer is null || _constants.ByName[layer.Input[1]].shape is not { } shape)
+        {
+            return 0;
+        }
+
+        var isTransposed = layer.OpType == "Gemm" && layer.Attribute.Any(attribute => attribute.Name == "transB" && attribute.I != 0);
+        return (layer.OpType, shape) switch
+        {
+            ("Conv", [_, var features, 1, 1]) => (int)features,
+            ("Gemm" or "MatMul", [var rows, var columns]) => (int)(isTransposed ? columns : rows),
+            _ => 0,
+        };
+    }
 
     private static GraphValue Describe(ValueInfoProto value) => new(
         value.Name,
