@@ -262,7 +262,7 @@ public sealed class AdaptiveModel : IDisposable
                     + "and make the settings by the same registry";
             }
 
-            if (method.Definition.Filter is { } predictions && WhyUnfiltered(predictions) is { } unfiltered)
+            if (method.Filter is { } predictions && WhyUnfiltered(predictions) is { } unfiltered)
             {
                 return unfiltered;
             }

@@ -50,7 +50,11 @@ public sealed partial record MethodDefinition(
     internal string NormalizationName { get; init; } = Name;
 
     /// <summary>The method's own hyperparameters, the site filter, which every method has, and those of the filter behind it.</summary>
-    internal IReadOnlyList<Hyperparameter> Hyperparameters => [.. Own ?? [], .. SiteFilter.Hyperparameters, .. Filter?.Own ?? []];
+    internal IReadOnlyList<Hyperparameter> Hyperparameters => [.. Own ?? [], .. SiteFilter.Hyperparameters, .. OfFilter];
+
+    // A method of others may have a hyperparameter that is called like the switch.
+    private IEnumerable<Hyperparameter> OfFilter => Filter is null ? []
+        : Own.Any(own => own.Name == FilterDefinition.Switch) ? Filter.Own : [FilterDefinition.OnOrOff, .. Filter.Own];
 
     internal MethodDescription Describe() => new(Name, Summary, Source, [.. Hyperparameters.Select(h => h.Describe())], Warning) { Version = Version };
 

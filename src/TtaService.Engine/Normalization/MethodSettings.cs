@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using TtaService.Engine.Normalization.Filters;
 
 namespace TtaService.Engine.Normalization;
 
@@ -25,6 +26,10 @@ public sealed class MethodSettings : IEquatable<MethodSettings>
 
     /// <summary>The name of what normalizes: <see cref="Name"/>, without a prediction filter behind it.</summary>
     public string NormalizationName => Definition.NormalizationName;
+
+    /// <summary>The prediction filter behind the method; null for none, or where it is switched off.</summary>
+    internal FilterDefinition? Filter =>
+        Definition.Filter is { } filter && (!_values.ContainsKey(FilterDefinition.Switch) || Text(FilterDefinition.Switch) == "on") ? filter : null;
 
     /// <summary>What makes the method.</summary>
     internal MethodDefinition Definition { get; }

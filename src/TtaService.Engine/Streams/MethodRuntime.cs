@@ -33,7 +33,7 @@ internal sealed class MethodRuntime : IDisposable
         _modelKey = modelKey;
         _selected = [.. _sites.Select(filter.Selects)];
         Layout = LayoutOf(settings, Method, _sites);
-        Filter = settings.Definition.Filter?.Create(settings, model);
+        Filter = settings.Filter?.Create(settings, model);
         FilterLayout = Filter is null ? null : StateLayout.OfFilter(Filter.State);
         _arenas = arenas ?? new ArenaPool(device: null);
         Arena = _arenas.Rent(Layout.RowFloats);
@@ -78,7 +78,7 @@ internal sealed class MethodRuntime : IDisposable
 
     /// <summary>Bytes of what a method's prediction filter keeps of a stream.</summary>
     public static long FilterBytesOf(MethodSettings settings, MethodTarget model) =>
-        settings.Definition.Filter is { } filter ? sizeof(float) * (long)StateLayout.OfFilter(filter.Create(settings, model).State).RowFloats : 0;
+        settings.Filter is { } filter ? sizeof(float) * (long)StateLayout.OfFilter(filter.Create(settings, model).State).RowFloats : 0;
 
     public MethodSettings Settings { get; }
 

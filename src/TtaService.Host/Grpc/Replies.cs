@@ -60,6 +60,11 @@ internal static class Replies
         {
             var prediction = new FramePrediction();
             prediction.Top.AddRange(answer.Predictions[frame].Select(ToWire));
+            if (frame < answer.Unfiltered.Count)
+            {
+                prediction.Unfiltered.AddRange(answer.Unfiltered[frame].Select(ToWire));
+            }
+
             if (frame < answer.Found.Count)
             {
                 FoundReplies.Fill(prediction, answer.Found[frame]);
@@ -68,6 +73,7 @@ internal static class Replies
             reply.Predictions.Add(prediction);
         }
 
+        reply.Filtered = answer.Filtered;
         reply.RolledBack = answer.RolledBack;
         foreach (var (frame, reason) in answer.NotLearned)
         {

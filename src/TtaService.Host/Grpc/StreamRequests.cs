@@ -117,6 +117,7 @@ internal static class StreamRequests
             ScoreThreshold = options is { HasScoreThreshold: true } ? CheckedShare(options.ScoreThreshold, "score_threshold") : null,
             IouThreshold = options is { HasIouThreshold: true } ? CheckedShare(options.IouThreshold, "iou_threshold") : null,
             MaxBoxes = boxes,
+            Unfiltered = options?.Unfiltered ?? false,
             Mask = options?.MaskEncoding switch
             {
                 null or MaskEncoding.Unspecified or MaskEncoding.Png => MaskForm.Png,

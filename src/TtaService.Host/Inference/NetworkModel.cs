@@ -15,6 +15,8 @@ namespace TtaService.Host.Inference;
 /// <summary>A served network behind the Open Inference Protocol: a sequence is a stream; without one the source model answers and nothing is learned.</summary>
 internal sealed class NetworkModel : IInferenceModel
 {
+    private const string UnfilteredPrefix = "tta_unfiltered:";
+
     private readonly ModelDescription _model;
     private readonly IStreamStepping _streams;
     private readonly IStreamOperations _operations;
@@ -76,12 +78,21 @@ internal sealed class NetworkModel : IInferenceModel
     private async Task<InferenceResponse> RunAsync(InferenceRequest request, CancellationToken cancel)
     {
         var outputs = AskedOutputs(request);
+        if (request.Parameters.Unfiltered && _model.Scores is null)
+        {
+            throw new FailureException(InferenceErrors.WrongInputs(Description.Name, "parameter 'tta_unfiltered' asks for class scores, and the model answers none; leave it out"));
+        }
+
         var step = new SentStep
         {
             Frames = FrameInput.Read(Description, request),
             Freeze = request.Parameters.Freeze,
             Timeout = request.Parameters.Timeout?.TotalSeconds,
-            Content = new ReplyContent(outputs.Max(output => output.Classes), outputs.Any(output => output.Classes == 0)) { Reads = false },
+            Content = new ReplyContent(outputs.Max(output => output.Classes), outputs.Any(output => output.Classes == 0) || request.Parameters.Unfiltered)
+            {
+                Reads = false,
+                Unfiltered = request.Parameters.Unfiltered,
+            },
             Cancel = cancel,
         };
         if (request.Parameters.Sequence is null)
@@ -148,6 +159,7 @@ internal sealed class NetworkModel : IInferenceModel
             ["tta_state"] = Label<StateOrigin>.Of(opened.Origin),
             ["tta_step"] = answer.Steps,
             ["tta_learned"] = answer.NotLearned.Count == 0 && !(freeze ?? opened.Stream.Settings.Frozen),
+            ["tta_filtered"] = answer.Filtered,
             ["tta_drift_level"] = Label<Engine.Drift.DriftLevel>.Of(opened.DriftLevel),
         };
         if (opened.DriftScore is { } score)
@@ -192,7 +204,12 @@ internal sealed class NetworkModel : IInferenceModel
         return request.Outputs.Count > 0 ? request.Outputs : [.. Description.Outputs.Select(output => new RequestedOutput(output.Name, 0))];
     }
 
-    private static IReadOnlyList<Tensor> Write(StepAnswer answer, IReadOnlyList<RequestedOutput> outputs, int frames) => [.. outputs.Select(asked =>
+    private static IReadOnlyList<Tensor> Write(StepAnswer answer, IReadOnlyList<RequestedOutput> outputs, int frames) =>
+        answer.UnfilteredScores is { } scores ? [.. Asked(answer, outputs, frames), Floats(UnfilteredPrefix + scores.Name, scores)] : [.. Asked(answer, outputs, frames)];
+
+    private static Tensor Floats(string name, OutputTensor output) => Tensor.Of<float>(name, Datatype.Fp32, [.. output.Shape.Select(extent => (long)extent)], output.Values);
+
+    private static IEnumerable<Tensor> Asked(StepAnswer answer, IReadOnlyList<RequestedOutput> outputs, int frames) => outputs.Select(asked =>
     {
         if (asked.Classes > 0)
         {
@@ -200,9 +217,8 @@ internal sealed class NetworkModel : IInferenceModel
             return Tensor.Of(asked.Name, [frames, classes], [.. answer.Predictions.SelectMany(scores => scores.Take(classes)).Select(Line)]);
         }
 
-        var output = answer.Outputs.First(output => output.Name == asked.Name);
-        return Tensor.Of<float>(asked.Name, Datatype.Fp32, [.. output.Shape.Select(extent => (long)extent)], output.Values);
-    })];
+        return Floats(asked.Name, answer.Outputs.First(output => output.Name == asked.Name));
+    });
 
     // As Triton's classification extension writes a class.
     private static ReadOnlyMemory<byte> Line(ClassScore score) => Encoding.UTF8.GetBytes(string.Create(

@@ -12,7 +12,7 @@ internal sealed class RequestParameters
 
     private static readonly TimeSpan MaxTimeout = TimeSpan.FromDays(1);
 
-    private static readonly string[] Known = ["tta_method", "tta_freeze", "tta_reset", "tta_resume", "tta_keep"];
+    private static readonly string[] Known = ["tta_method", "tta_freeze", "tta_reset", "tta_resume", "tta_keep", "tta_unfiltered"];
 
     private readonly IReadOnlyDictionary<string, object> _values;
 
@@ -42,6 +42,7 @@ internal sealed class RequestParameters
         Reset = Bool("tta_reset");
         Resume = Bool("tta_resume");
         Keep = Bool("tta_keep");
+        Unfiltered = Bool("tta_unfiltered");
     }
 
     /// <summary>The sequence, a number as its digits; null for none.</summary>
@@ -77,6 +78,9 @@ internal sealed class RequestParameters
 
     /// <summary>An end leaves the stream in place.</summary>
     public bool Keep { get; }
+
+    /// <summary>Answer the class scores before the method's prediction filter, too.</summary>
+    public bool Unfiltered { get; }
 
     private static FailureException Wrong(string name, string wanted, object value) =>
         new(Failure.Invalid("PARAMETER_INVALID", name, $"parameter '{name}' must be {wanted}, not {Kind(value)}"));

@@ -14,7 +14,10 @@ internal sealed class AnswerWriter(IReadOnlyList<string> labels, ModelOutput? sc
             Frames = result.Frames,
             Age = session.History.Age,
             Method = session.Method.Name,
-            Predictions = Predict(result.Outputs, firstFrame, frames, content.TopK),
+            Predictions = Predict(Scores(result.Outputs), firstFrame, frames, content.TopK),
+            Filtered = result.Unfiltered is not null,
+            Unfiltered = content.Unfiltered ? Predict(Raw(result), firstFrame, frames, content.TopK) : [],
+            UnfilteredScores = content is { Unfiltered: true, RawOutputs: true } ? Raw(result)?.Part(firstFrame, frames) : null,
             Found = found,
             Outputs = content.RawOutputs ? [.. result.Outputs.Select(output => output.Part(firstFrame, frames))] : [],
             NotLearned = NotLearned(result.NotLearned, firstFrame, frames),
@@ -40,10 +43,11 @@ internal sealed class AnswerWriter(IReadOnlyList<string> labels, ModelOutput? sc
         return unlearned;
     }
 
-    private ClassScore[][] Predict(IReadOnlyList<OutputTensor> outputs, int firstFrame, int frames, int topK)
+    private OutputTensor? Raw(StepResult result) => result.Unfiltered ?? Scores(result.Outputs);
+
+    private ClassScore[][] Predict(OutputTensor? given, int firstFrame, int frames, int topK)
     {
         var predictions = new ClassScore[frames][];
-        var given = Scores(outputs);
         for (var frame = 0; frame < frames; frame++)
         {
             predictions[frame] = given is null || topK == 0 ? [] : Top(given.Values.AsSpan((firstFrame + frame) * given.Shape[1], given.Shape[1]), topK);

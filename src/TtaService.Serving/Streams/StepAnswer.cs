@@ -22,6 +22,9 @@ public readonly record struct ReplyContent(int TopK, bool RawOutputs)
     /// <summary>Read boxes, maps and vectors; false for a protocol that hands out tensors only.</summary>
     public bool Reads { get; init; } = true;
 
+    /// <summary>Say also what the method answered before its prediction filter.</summary>
+    public bool Unfiltered { get; init; }
+
     /// <summary>Instead of the model's, 0 to 1.</summary>
     public float? ScoreThreshold { get; init; }
 
@@ -62,6 +65,15 @@ public sealed record StepAnswer
     /// <summary>Per frame, most probable first.</summary>
     public required ClassScore[][] Predictions { get; init; }
 
+    /// <summary>A prediction filter replaced what the method answered.</summary>
+    public bool Filtered { get; init; }
+
+    /// <summary>Per frame, most probable first: what the method answered before its prediction filter. Empty unless asked for.</summary>
+    public IReadOnlyList<ClassScore[]> Unfiltered { get; init; } = [];
+
+    /// <summary>The class scores before a prediction filter; null unless asked for with the model's outputs.</summary>
+    public OutputTensor? UnfilteredScores { get; init; }
+
     /// <summary>Per frame, of a model that answers boxes, maps or vectors; empty for another.</summary>
     public IReadOnlyList<FrameAnswer> Found { get; init; } = [];
 
@@ -89,12 +101,12 @@ public sealed record StepAnswer
         get
         {
             var bytes = 256L;
-            foreach (var classes in Predictions)
+            foreach (var classes in Predictions.Concat(Unfiltered))
             {
                 bytes += 32 + (16L * classes.Length);
             }
 
-            foreach (var output in Outputs)
+            foreach (var output in UnfilteredScores is { } scores ? Outputs.Append(scores) : Outputs)
             {
                 bytes += 64 + ((long)sizeof(float) * output.Values.Length);
             }

@@ -279,6 +279,42 @@ public sealed class StreamResourceTests(ServerFixture server) : IClassFixture<Se
         Assert.Equal(("scores", "1,5"), (reply.Outputs[0].Name, string.Join(',', reply.Outputs[0].Shape)));
     }
 
+    [Fact]
+    public async Task Reply_SaysFilteredAndUnfilteredPredictions()
+    {
+        await using var host = await TestHost.StartAsync();
+        async Task<(StepReply Reply, float[] Scores)> StepAsync(string method, int frame, bool unfiltered, string? filter = null)
+        {
+            var name = $"{method.Replace('+', '-')}-{filter}";
+            var chosen = new Method { Name = method, Hyperparameters = new Struct() };
+            if (filter is not null)
+            {
+                chosen.Hyperparameters.Fields["filter"] = Value.ForString(filter);
+            }
+
+            var open = new OpenStream { Stream = name, Model = TestHost.Model, Method = chosen, Reply = new ReplyOptions { RawOutputs = true, Unfiltered = unfiltered } };
+            var reply = (await host.Adaptation.InferAsync(new InferRequest { Open = open, Step = new StepRequest { Frames = { TestFrames.Tensor(frame) } } })).Step;
+            return (reply, TestFrames.Scores(reply));
+        }
+
+        var differs = false;
+        for (var frame = 1; frame < 6; frame++)
+        {
+            var bare = (await StepAsync("ema", frame, unfiltered: true)).Reply;
+            var (filtered, _) = await StepAsync("ema+lame", frame, unfiltered: true);
+            var off = (await StepAsync("ema+lame", frame, unfiltered: true, "off")).Reply;
+
+            Assert.Equal((false, true, false), (bare.Filtered, filtered.Filtered, off.Filtered));
+            Assert.Equal(bare.Predictions[0].Top, bare.Predictions[0].Unfiltered);
+            Assert.Equal(bare.Predictions[0].Top, filtered.Predictions[0].Unfiltered);
+            Assert.Equal(bare.Predictions[0].Top, off.Predictions[0].Top);
+            differs |= !filtered.Predictions[0].Top.Equals(filtered.Predictions[0].Unfiltered);
+        }
+
+        Assert.True(differs);
+        Assert.Empty((await StepAsync("ema+lame", 7, unfiltered: false)).Reply.Predictions[0].Unfiltered);
+    }
+
     private async Task<Stream> CreateAsync(Stream stream) => await Host.Streams.CreateStreamAsync(new CreateStreamRequest { Stream = stream });
 
     private async Task<Stream> UpdateAsync(Stream stream, params string[] mask) =>

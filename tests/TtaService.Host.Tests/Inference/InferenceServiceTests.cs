@@ -113,6 +113,26 @@ public sealed class InferenceServiceTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task Infer_Unfiltered_IsAnOutputOfItsOwn()
+    {
+        async Task<ModelInferResponse> StepAsync(string sequence, string method, int frame, params (string, InferParameter)[] parameters) =>
+            await _client.ModelInferAsync(await RequestAsync(
+                TestFrames.Tensor(frame),
+                [("sequence_id", Text(sequence)), ("sequence_start", Flag(true)), ("tta_resume", Flag(true)), ("tta_method", Text(method)), .. parameters]));
+
+        for (var frame = 1; frame < 4; frame++)
+        {
+            var bare = await StepAsync("bare", "ema", frame);
+            var filtered = await StepAsync("filtered", "ema+lame{neighbors=2}", frame, ("tta_unfiltered", Flag(true)));
+
+            Assert.Equal("ema+lame", filtered.Parameters["tta_method"].StringParam);
+            Assert.Equal((true, false), (filtered.Parameters["tta_filtered"].BoolParam, bare.Parameters["tta_filtered"].BoolParam));
+            Assert.Equal([bare.Outputs[0].Name, $"tta_unfiltered:{bare.Outputs[0].Name}"], filtered.Outputs.Select(output => output.Name));
+            Assert.Equal(bare.RawOutputContents[0], filtered.RawOutputContents[1]);
+        }
+    }
+
+    [Fact]
     public async Task Infer_Method_IsTheStreams()
     {
         var reply = await _client.ModelInferAsync(

@@ -17,5 +17,12 @@ internal sealed record FilterDefinition(
     Func<MethodSettings, MethodTarget, IPredictionFilter> Create,
     string? Warning = null)
 {
+    /// <summary>The hyperparameter of a method with a filter that switches it off for a stream.</summary>
+    public const string Switch = "filter";
+
+    /// <summary>What switches the filter behind a method off.</summary>
+    public static Hyperparameter OnOrOff { get; } =
+        Hyperparameter.Choice(Switch, "Whether answers are filtered; off: each frame's own prediction.", "on", "off");
+
     public MethodDescription Describe() => new(Name, Summary, Source, [.. Own.Select(own => own.Describe())], Warning);
 }

@@ -11,6 +11,7 @@ internal static class PredictionText
     /// <summary>One line.</summary>
     public static string Of(FramePrediction prediction) => prediction switch
     {
+        { Width: 0, Unfiltered.Count: > 0 } => $"{string.Join(", ", prediction.Top.Select(Label))} (unfiltered {string.Join(", ", prediction.Unfiltered.Select(Label))})",
         { Width: 0 } => string.Join(", ", prediction.Top.Select(Label)),
         { Segmentation: { } map } => string.Join(", ", map.Shares.Take(ShownShares).Select(Label)),
         { Embedding.Count: > 0 and var size } => $"vector of {size}",

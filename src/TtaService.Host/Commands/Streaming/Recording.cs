@@ -35,7 +35,11 @@ internal sealed class Recording : IDisposable
         Sequence = step.Reply?.Sequence ?? step.Error!.Sequence,
         step.Reply?.Step,
         step.Reply?.Replayed,
-        Frames = step.Reply?.Predictions.Select(prediction => prediction.Top.Select(label => new { label.Index, label.Label, Probability = Math.Round(label.Probability, 6) })),
+        Frames = step.Reply?.Predictions.Select(prediction => Labels(prediction.Top)),
+        step.Reply?.Filtered,
+        Unfiltered = step.Reply is { } answered && answered.Predictions.Any(prediction => prediction.Unfiltered.Count > 0)
+            ? answered.Predictions.Select(prediction => Labels(prediction.Unfiltered))
+            : null,
         Found = step.Reply is { } reply && reply.Predictions.Any(prediction => prediction.Width > 0) ? reply.Predictions.Select(Found) : null,
         Error = step.Error is { } error ? new { error.Reason, error.Message } : null,
     });
@@ -43,6 +47,9 @@ internal sealed class Recording : IDisposable
     public void Write(StreamEvent happened) => Write(new { Time = _clock.GetUtcNow(), Event = happened.GetType().Name, Text = happened.ToString() });
 
     public void Dispose() => _file.Dispose();
+
+    private static IEnumerable<object> Labels(IEnumerable<LabelScore> labels) =>
+        labels.Select(label => new { label.Index, label.Label, Probability = Math.Round(label.Probability, 6) });
 
     private static object Found(FramePrediction found) => new
     {

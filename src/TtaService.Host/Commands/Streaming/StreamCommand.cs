@@ -37,6 +37,7 @@ internal static class StreamCommand
         };
         var list = new Option<FileInfo?>("--list") { Description = "A text file with a path a line, in the order to send; relative to the file.", HelpName = "FILE" };
         var record = new Option<string?>("--record") { Description = "Write every answer and event to a file, a JSON object a line.", HelpName = "FILE" };
+        var unfiltered = new Option<bool>("--unfiltered") { Description = "Show and record also what the method answered before its prediction filter (auto, tbr+temporal)." };
         var sources = new Argument<string[]>("sources")
         {
             Description = "In the order to send: JPEG, PNG or WebP files, folders of them, video files, addresses (rtsp://, http://) and cameras (/dev/video0), "
@@ -45,7 +46,7 @@ internal static class StreamCommand
         };
         var command = new Command("stream", "Sends images, folders, videos or a camera to a running server as one stream and shows predictions, drift and latency.")
         {
-            address, key, model, stream, method, batch, top, fps, follow, latest, list, record, sources,
+            address, key, model, stream, method, batch, top, fps, follow, latest, list, record, unfiltered, sources,
         };
         command.SetAction(async (parsed, cancel) =>
         {
@@ -54,7 +55,7 @@ internal static class StreamCommand
             {
                 Stream = parsed.GetRequiredValue(stream),
                 Model = parsed.GetRequiredValue(model),
-                Reply = new ReplyOptions { TopK = parsed.GetValue(top) },
+                Reply = new ReplyOptions { TopK = parsed.GetValue(top), Unfiltered = parsed.GetValue(unfiltered) },
             };
             if (parsed.GetValue(method) is { } expression)
             {
