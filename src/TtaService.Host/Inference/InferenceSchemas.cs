@@ -27,7 +27,8 @@ internal static class InferenceSchemas
     public static IOpenApiSchema Request(OpenApiDocument document) => Named(document, "inference.InferRequest", new()
     {
         ["id"] = Text(),
-        ["parameters"] = Parameters("sequence_id, sequence_start, sequence_end, priority, timeout, binary_data_output, tta_method, tta_freeze, tta_reset, tta_resume, tta_keep"),
+        ["parameters"] = Parameters(
+            "sequence_id, sequence_start, sequence_end, priority, timeout, binary_data_output, tta_method, tta_freeze, tta_reset, tta_resume, tta_keep, tta_unfiltered"),
         ["inputs"] = ArrayOf(Tensor(document)),
         ["outputs"] = ArrayOf(Named(document, "inference.RequestedOutput", new() { ["name"] = Text(), ["parameters"] = Parameters("classification, binary_data") }, "name")),
     }, "inputs");
@@ -37,7 +38,7 @@ internal static class InferenceSchemas
         ["id"] = Text(),
         ["model_name"] = Text(),
         ["model_version"] = Text(),
-        ["parameters"] = Parameters("tta_stream, tta_method, tta_state, tta_step, tta_learned, tta_not_learned, tta_rolled_back, tta_drift_level, tta_drift"),
+        ["parameters"] = Parameters("tta_stream, tta_method, tta_state, tta_step, tta_filtered, tta_learned, tta_not_learned, tta_rolled_back, tta_drift_level, tta_drift"),
         ["outputs"] = ArrayOf(Tensor(document)),
     }, "model_name", "outputs");
 
