@@ -374,34 +374,7 @@ internal sealed class PassProbe
         return line.Length <= 200 ? line : $"{line[..200]}…";
     }
 
-    // Smooth shapes of different contrast and brightness a channel, with noise on top: what two frames average to differs at every depth.
-    private FrameBlock MadeUpFrame((int Channels, int Height, int Width) size, int seed)
-    {
-        var random = new Random(seed);
-        var values = new float[size.Channels * size.Height * size.Width];
-        var at = 0;
-        for (var c = 0; c < size.Channels; c++)
-        {
-            var (level, contrast, noise) = (random.NextDouble() - 0.5, 0.3 + random.NextDouble(), 0.1 + (0.4 * random.NextDouble()));
-            var (down, across, phase) = (6 * random.NextDouble(), 6 * random.NextDouble(), 6 * random.NextDouble());
-            for (var y = 0; y < size.Height; y++)
-            {
-                for (var x = 0; x < size.Width; x++)
-                {
-                    var wave = Math.Sin((down * y / size.Height) + (across * x / size.Width) + phase);
-                    values[at++] = Value(level + (contrast * wave) + (noise * ((2 * random.NextDouble()) - 1)), c);
-                }
-            }
-        }
-
-        return FrameBlock.FromValues(values, 1, size.Channels, size.Height, size.Width);
-    }
-
-    // A graph that takes pixels, or something near them, is fed that.
-    private float Value(double normal, int channel) =>
-        _model.InputNormalization.Scale is null
-            ? (float)normal
-            : _model.InputNormalization.Apply((int)Math.Clamp(128 + (64 * normal), 0, 255), channel % _model.InputNormalization.Mean.Length);
+    private FrameBlock MadeUpFrame((int Channels, int Height, int Width) size, int seed) => TrialFrames.Make(size, seed, _model.InputNormalization);
 
     /// <summary>No frame can be run, or none without the others of its pass.</summary>
     public sealed class UnusableException(string message) : Exception(message);

@@ -22,6 +22,9 @@ def build(name):
             module.momentum = None
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
+        if isinstance(module, torch.nn.Linear) and not module.weight.any():
+            # ViT's head: zeros would answer zeros to everything.
+            torch.nn.init.normal_(module.weight, std=0.02)
     if any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules()):
         with torch.no_grad():
             model.train()(2 * torch.rand(8, 3, side(name), side(name)) - 1)

@@ -38,13 +38,7 @@ internal static class VirtualSites
                 continue;
             }
 
-            var place = NormalizationSite.Virtual(
-                places.Count,
-                names.Unique(node.View.Name),
-                new float[axis.Channels],
-                [.. Enumerable.Repeat(1f, (int)axis.Channels)],
-                Bias(node.View, (int)axis.Channels)) with
-            { ChannelsLast = axis.IsLast, IsFeature = finder.HasFeatures };
+            var place = Place(places.Count, names.Unique(node.View.Name), node.View, axis) with { IsFeature = finder.HasFeatures };
             places.Add(place);
             if (choose?.Invoke(place) is not { } chosen)
             {
@@ -64,6 +58,13 @@ internal static class VirtualSites
         }
 
         return (all, places);
+    }
+
+    private static NormalizationSite Place(int index, string name, Node node, ChannelAxis axis)
+    {
+        var channels = (int)axis.Channels;
+        var place = NormalizationSite.Virtual(index, name, new float[channels], [.. Enumerable.Repeat(1f, channels)], Bias(node, channels));
+        return place with { ChannelsLast = axis.IsLast };
     }
 
     private static Tensor? Shift(Node sum) => VirtualSiteFinder.PerChannel(sum.Constant(0)) ?? VirtualSiteFinder.PerChannel(sum.Constant(1));
