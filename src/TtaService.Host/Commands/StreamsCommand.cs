@@ -158,8 +158,13 @@ internal static class StreamsCommand
             var stream = parsed.GetRequiredValue(name);
             var answer = await remote.AskAsync($"export stream '{stream}'",
                 (client, deadline) => client.Streams.ExportStreamAsync(new ExportStreamRequest { Name = stream }, deadline: deadline)).ConfigureAwait(false);
-            DurableFile.Write(parsed.GetRequiredValue(file), answer.Snapshot.ToByteArray());
-            new Terminal(parsed.InvocationConfiguration).Line($"{parsed.GetRequiredValue(file)}: {answer.Snapshot.Length} bytes");
+            var path = parsed.GetRequiredValue(file);
+            OnDisk($"write {path}", () =>
+            {
+                DurableFile.Write(path, answer.Snapshot.Span);
+                return true;
+            });
+            new Terminal(parsed.InvocationConfiguration).Line($"{path}: {answer.Snapshot.Length} bytes");
         });
         return command;
     }
@@ -170,17 +175,18 @@ internal static class StreamsCommand
         var file = new Argument<string>("file") { Description = "A snapshot (.safetensors)." };
         var model = new Option<string>("--model") { Description = "The model's name; not needed when the server has one.", DefaultValueFactory = _ => "" };
         var command = new Command("import", "Starts a stream from a snapshot.") { name, file, model };
-        command.SetAction(async (parsed, cancel) =>
+        command.SetAction(async (parsed, _) =>
         {
             using var remote = server(parsed);
-            var snapshot = await File.ReadAllBytesAsync(parsed.GetRequiredValue(file), cancel).ConfigureAwait(false);
+            var path = parsed.GetRequiredValue(file);
+            var snapshot = OnDisk($"read {path}", () => File.ReadAllBytes(path));
             var request = new ImportStreamRequest
             {
                 Name = parsed.GetRequiredValue(name),
                 Model = parsed.GetRequiredValue(model),
                 Snapshot = UnsafeByteOperations.UnsafeWrap(snapshot),
             };
-            Show(parsed, await remote.AskAsync($"import {parsed.GetRequiredValue(file)} as stream '{request.Name}'",
+            Show(parsed, await remote.AskAsync($"import {path} as stream '{request.Name}'",
                 (client, deadline) => client.Streams.ImportStreamAsync(request, deadline: deadline)).ConfigureAwait(false));
         });
         return command;
@@ -201,6 +207,18 @@ internal static class StreamsCommand
             }
         });
         return command;
+    }
+
+    private static T OnDisk<T>(string what, Func<T> work)
+    {
+        try
+        {
+            return work();
+        }
+        catch (Exception refused) when (refused is IOException or UnauthorizedAccessException)
+        {
+            throw new CommandException($"could not {what}: {refused.Message}");
+        }
     }
 
     private static void Write(Terminal terminal, List<Stream> streams)

@@ -14,6 +14,8 @@ internal static partial class DurableFile
     /// <exception cref="IOException">Not written; a temporary file may be left over.</exception>
     public static void Write(string path, ReadOnlySpan<byte> content)
     {
+        // A bare name has no folder to flush.
+        path = Path.GetFullPath(path);
         var temporary = path + TemporaryExtension;
         using (var file = File.OpenHandle(temporary, FileMode.Create, FileAccess.Write, FileShare.None, FileOptions.None, preallocationSize: content.Length))
         {

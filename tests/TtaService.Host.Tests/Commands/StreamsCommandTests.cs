@@ -47,5 +47,27 @@ public sealed class StreamsCommandTests
     }
 
     [Fact]
+    public async Task Streams_SnapshotFiles_BareNamesAreWrittenAndTroubleIsNamed()
+    {
+        await using var host = await TestHost.StartAsync();
+        await host.StepAsync("camera", TestFrames.Tensor(1), 1);
+        Task<TtaRun> Run(params string[] arguments) => TtaRun.Of(["streams", "--address", host.Grpc.AbsoluteUri, .. arguments]);
+        var bare = $"bare-{Guid.NewGuid():N}.safetensors";
+        try
+        {
+            var exported = await Run("export", "camera", bare);
+            Assert.True(exported.ExitCode == 0, exported.Error);
+            Assert.Equal(0, (await Run("import", "again", bare)).ExitCode);
+        }
+        finally
+        {
+            File.Delete(bare);
+        }
+
+        (await Run("export", "camera", "/no-folder/camera.safetensors")).AssertRefused(1, "could not write /no-folder/camera.safetensors");
+        (await Run("import", "third", bare)).AssertRefused(1, $"could not read {bare}");
+    }
+
+    [Fact]
     public async Task Streams_WrongVerb_NamesTheNearest() => (await TtaRun.Of("streams", "lst")).AssertRefused(2, "lst", "Did you mean 'list'?");
 }
