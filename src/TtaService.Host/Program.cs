@@ -23,6 +23,7 @@ internal static class Program
             ServeCommand.Build(),
             DemoCommand.Build(),
             EvaluateCommand.Build(),
+            RecommendCommand.Build(),
             CalibrateCommand.Build(),
             InspectCommand.Build(),
             ModelCommand.Build(),

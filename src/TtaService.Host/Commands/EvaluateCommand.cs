@@ -193,7 +193,8 @@ internal static class EvaluateCommand
         }
     }
 
-    private static (IReadOnlyList<EvaluationOutcome> Outcomes, bool IsComplete) Run(
+    /// <summary>Runs a study, with a bar of its progress where somebody looks.</summary>
+    public static (IReadOnlyList<EvaluationOutcome> Outcomes, bool IsComplete) Run(
         Terminal terminal,
         EvaluationStudy study,
         Evaluator evaluator,
@@ -234,7 +235,8 @@ internal static class EvaluateCommand
         }
     }
 
-    private static Option<IReadOnlyList<T>> Names<T>(string name, string description, IReadOnlyList<T> fallback)
+    /// <summary>An option that takes a list of an enumeration's names.</summary>
+    public static Option<IReadOnlyList<T>> Names<T>(string name, string description, IReadOnlyList<T> fallback)
         where T : struct, Enum
     {
         var known = Enum.GetValues<T>().ToDictionary(EvaluationStudy.NameOf, value => value);
