@@ -10,7 +10,7 @@ namespace TtaService.Client;
 public static class FrameSource
 {
     private static readonly TimeSpan DefaultPoll = TimeSpan.FromMilliseconds(500);
-    private static readonly string[] Extensions = [".png", ".jpg", ".jpeg", ".webp"];
+    private static readonly string[] Extensions = [".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"];
 
     /// <summary>The endings of files that <see cref="Folder"/> takes, lower case.</summary>
     public static IReadOnlyList<string> ImageExtensions => Extensions;

@@ -65,7 +65,7 @@ internal static class SettingsSection
         TypeCode.Int32 or TypeCode.Int64 => "a whole number",
         TypeCode.Single or TypeCode.Double => "a number",
         TypeCode.Boolean => "true or false",
-        _ when type.IsEnum => $"one of {string.Join(", ", Enum.GetNames(type).Select(System.Text.Json.JsonNamingPolicy.SnakeCaseLower.ConvertName))}",
+        _ when type.IsEnum => $"one of {string.Join(", ", Enum.GetNames(type).Select(name => name.ToLowerInvariant()))}",
         _ when type == typeof(TimeSpan) => "a time span such as 00:00:10",
         _ => $"a {type.Name}",
     };

@@ -46,6 +46,7 @@ public static class TtaServingServiceCollectionExtensions
         SettingsSection.Add<StoreOptions>(services, "Store");
         services.AddSingleton<IValidateOptions<StoreOptions>, StoreOptionsValidator>();
         SettingsSection.Add<FrameOptions>(services, "Frames");
+        services.AddSingleton<IValidateOptions<FrameOptions>, FrameOptionsValidator>();
         SettingsSection.Add<TelemetryOptions>(services, "Telemetry");
         services.AddSingleton<IValidateOptions<TelemetryOptions>, TelemetryOptionsValidator>();
         SettingsSection.Add<StreamLearningOptions>(services, "Learning");

@@ -23,6 +23,7 @@ Add("auto", "A pass of auto against one of unmix_tns, on networks of 10 and of 1
 Add("affine", "Learning scales and biases by gradients, against a pass of tbn.", AffineBenchmark.Run);
 Add("virtual", "A pass with virtual sites, against the same folded network as it is.", VirtualSiteBenchmark.Run);
 Add("streams", "Frames of many streams in one pass, against one stream and isolated passes.", StreamsBenchmark.Run);
+Add("decode", "From a JPEG or PNG to a model's pixels, by each decoder.", DecodeBenchmark.Run);
 Add("service", "Concurrent gRPC clients against the same steps in process.", ServiceBenchmark.Run);
 Add("checkpoints", "Steps of 64 streams that are written every 10 s, against the same steps without.", CheckpointBenchmark.Run);
 Add("drift", "Observed statistics against none, and a sweep over 200 streams.", DriftBenchmark.Run);
@@ -34,6 +35,7 @@ Add("all", "Everything, for the table in the README.", (report, options) =>
     AffineBenchmark.Run(report, options);
     VirtualSiteBenchmark.Run(report, options);
     StreamsBenchmark.Run(report, options);
+    DecodeBenchmark.Run(report, options);
     ServiceBenchmark.Run(report, options);
     CheckpointBenchmark.Run(report, options);
     DriftBenchmark.Run(report, options);

@@ -17,7 +17,10 @@ internal static class FrameDamage
         FrameFormat.Jpeg => JpegWalk.FindDamage(image),
         _ when header.Missing is not null => header.Missing,
         FrameFormat.Png => FindInPng(image),
-        _ => FindInWebP(image, header),
+        FrameFormat.WebP => FindInWebP(image, header),
+
+        // They have no checksums; what is cut off, the header misses.
+        _ => null,
     };
 
     // Chunks fit: the header's walk has been over them.

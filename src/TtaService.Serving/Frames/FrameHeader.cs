@@ -8,6 +8,8 @@ internal enum FrameFormat
     Jpeg,
     Png,
     WebP,
+    Bmp,
+    Tiff,
 }
 
 /// <summary>What the first walk over an encoded image tells, without decoding and without native code.</summary>
@@ -24,8 +26,10 @@ internal readonly record struct FrameHeader(FrameFormat Format, int Width, int H
     /// shorter than it says.</summary>
     public string? Missing { get; init; }
 
-    /// <summary>How a PNG's eXIf chunk says that it is to be turned. Skia tells it of JPEG and WebP only.</summary>
-    public SKEncodedOrigin PngOrientation { get; init; } = SKEncodedOrigin.TopLeft;
+    /// <summary>How the file's EXIF data, or a TIFF's own, say that it is to be turned.</summary>
+    public SKEncodedOrigin Orientation { get; init; } = SKEncodedOrigin.TopLeft;
+
+    private delegate FrameHeader HeaderReader(ReadOnlySpan<byte> image);
 
     private static ReadOnlySpan<byte> PngSignature => [0x89, (byte)'P', (byte)'N', (byte)'G', 0x0D, 0x0A, 0x1A, 0x0A];
 
@@ -43,7 +47,9 @@ internal readonly record struct FrameHeader(FrameFormat Format, int Width, int H
             [0xFF, 0xD8, ..] => ReadJpeg(image, limits),
             _ when image.StartsWith(PngSignature) => ReadPng(image, limits),
             _ when image.Length >= 12 && image.StartsWith("RIFF"u8) && image[8..].StartsWith("WEBP"u8) => ReadWebP(image, limits),
-            _ => throw new FrameException("FRAME_FORMAT_UNKNOWN", $"the frame's {image.Length} bytes do not begin as a JPEG, PNG or WebP file; send one of those, or raw pixels"),
+            _ when BmpHeader.Begins(image) => ReadByImageSharp(image, limits, "BMP", BmpHeader.Read),
+            _ when TiffDirectory.Begins(image) => ReadByImageSharp(image, limits, "TIFF", TiffHeader.Read),
+            _ => throw Unknown(image, limits),
         };
         Check(header.Width, header.Height, limits);
         return header;
@@ -70,11 +76,22 @@ internal readonly record struct FrameHeader(FrameFormat Format, int Width, int H
         }
     }
 
+    private static FrameHeader ReadByImageSharp(ReadOnlySpan<byte> image, FrameOptions limits, string format, HeaderReader read) =>
+        limits.Decoder == FrameLibrary.ImageSharp ? read(image) : throw new FrameException(
+            "FRAME_FORMAT_UNKNOWN",
+            $"the frame begins as a {format} file, which is read with Frames:Decoder=imagesharp only; send a JPEG, PNG or WebP file, or raw pixels");
+
+    private static FrameException Unknown(ReadOnlySpan<byte> image, FrameOptions limits) => new(
+        "FRAME_FORMAT_UNKNOWN",
+        $"the frame's {image.Length} bytes do not begin as a {(limits.Decoder == FrameLibrary.ImageSharp ? "JPEG, PNG, WebP, BMP or TIFF" : "JPEG, PNG or WebP")} file; "
+            + "send one of those, or raw pixels");
+
     private static FrameHeader ReadJpeg(ReadOnlySpan<byte> image, FrameOptions limits)
     {
         var (width, height, scans, segments) = (0, 0, 0, 0);
         var at = 2;
         var ended = false;
+        var orientation = SKEncodedOrigin.TopLeft;
         while (!ended && NextMarker(image, ref at) is var marker && marker != JpegMarker.None)
         {
             ended = marker == JpegMarker.EndOfImage;
@@ -105,6 +122,10 @@ internal readonly record struct FrameHeader(FrameFormat Format, int Width, int H
             {
                 throw FrameException.TooLarge($"the JPEG has more than {limits.MaxScans} scans (Frames:MaxScans); encode it as a baseline or an ordinary progressive JPEG");
             }
+            else if (marker == JpegMarker.Application1 && image.Slice(at + 2, length - 2).StartsWith(ExifOrientation.Prefix))
+            {
+                orientation = ExifOrientation.Read(image.Slice(at + 2, length - 2));
+            }
 
             at += length;
         }
@@ -114,7 +135,7 @@ internal readonly record struct FrameHeader(FrameFormat Format, int Width, int H
             throw ended ? FrameException.Unreadable("the JPEG holds no picture") : CutShort("JPEG");
         }
 
-        return new FrameHeader(FrameFormat.Jpeg, width, height, scans) { Missing = ended ? null : "its end marker is missing" };
+        return new FrameHeader(FrameFormat.Jpeg, width, height, scans) { Missing = ended ? null : "its end marker is missing", Orientation = orientation };
     }
 
     // The next marker and, in at, the position behind its two bytes; None and the end when there is no further one. Stuffed zeros and fill bytes are no markers.
@@ -150,7 +171,7 @@ internal readonly record struct FrameHeader(FrameFormat Format, int Width, int H
             if (length > image.Length - at - 12)
             {
                 return pictured || (at > 8 && image[Math.Min(at + 4, image.Length)..].StartsWith("IDAT"u8))
-                    ? header with { PngOrientation = orientation, Missing = "its last chunk is missing" }
+                    ? header with { Orientation = orientation, Missing = "its last chunk is missing" }
                     : throw CutShort("PNG");
             }
 
@@ -178,7 +199,7 @@ internal readonly record struct FrameHeader(FrameFormat Format, int Width, int H
             }
             else if (type.SequenceEqual("IEND"u8))
             {
-                return header with { PngOrientation = orientation };
+                return header with { Orientation = orientation };
             }
 
             pictured |= type.SequenceEqual("IDAT"u8);
@@ -195,9 +216,15 @@ internal readonly record struct FrameHeader(FrameFormat Format, int Width, int H
 
         var missing = BinaryPrimitives.ReadUInt32LittleEndian(image[4..]) > image.Length - 8 ? "it is shorter than it says" : null;
         var (at, chunks) = (12, 0);
+        var orientation = SKEncodedOrigin.TopLeft;
         while (image.Length - at >= 8 && BinaryPrimitives.ReadUInt32LittleEndian(image[(at + 4)..]) is var length && length <= image.Length - at - 8)
         {
             CheckSegments("WebP", "chunks", ++chunks, limits);
+            if (image[at..].StartsWith("EXIF"u8))
+            {
+                orientation = ExifOrientation.Read(image.Slice(at + 8, (int)length));
+            }
+
             at += 8 + (int)length + (int)(length & 1);
         }
 
@@ -219,7 +246,7 @@ internal readonly record struct FrameHeader(FrameFormat Format, int Width, int H
                     throw FrameException.Unreadable("the WebP is animated; send one frame at a time");
                 }
 
-                return new FrameHeader(FrameFormat.WebP, UInt24(body[4..]) + 1, UInt24(body[7..]) + 1) { Missing = missing };
+                return new FrameHeader(FrameFormat.WebP, UInt24(body[4..]) + 1, UInt24(body[7..]) + 1) { Missing = missing, Orientation = orientation };
             default:
                 throw FrameException.Unreadable("the WebP holds no picture");
         }

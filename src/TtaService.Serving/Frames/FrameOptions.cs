@@ -38,6 +38,16 @@ public enum UnlearnedFrames
     All = Blank | Frozen | Saturated | SingleColor | TestPattern,
 }
 
+/// <summary>Libraries that decode image files.</summary>
+public enum FrameLibrary
+{
+    /// <summary>SkiaSharp: native code; JPEG, PNG and WebP with Pillow's pixels.</summary>
+    Skia,
+
+    /// <summary>SixLabors.ImageSharp: managed code only; BMP and TIFF besides.</summary>
+    ImageSharp,
+}
+
 /// <summary>What an image frame may be, and what is learned from it, section <c>Frames</c>. Limits are checked on the header, before native code sees the file.</summary>
 public sealed class FrameOptions
 {
@@ -62,10 +72,14 @@ public sealed class FrameOptions
     [Range(16, 1 << 20)]
     public int MaxSegments { get; set; } = 4096;
 
+    /// <summary>What decodes image files. Default skia; imagesharp lets no native code see them, takes longer, and reads BMP and TIFF, too.</summary>
+    public FrameLibrary Decoder { get; set; } = FrameLibrary.Skia;
+
     /// <summary>What becomes of a JPEG, PNG or WebP that is cut short or corrupt. Default refuse. A JPEG that lacks only its end marker is whole.</summary>
     public DamagedFrames Damaged { get; set; } = DamagedFrames.Refuse;
 
-    /// <summary>Decode a JPEG at the smallest of 1/8, 1/4 and 1/2 of its size that is not under what the model takes. Default false: it changes the pixels.</summary>
+    /// <summary>Decode a JPEG at the smallest of 1/8, 1/4 and 1/2 of its size that is not under what the model takes. Default false: it changes the pixels.
+    /// By <see cref="FrameLibrary.Skia"/> only.</summary>
     public bool FastDecode { get; set; }
 
     /// <summary>Frames that are answered and not learned, because there is no picture in them. Default All.</summary>

@@ -18,6 +18,7 @@ internal static class JpegMarker
     public const byte StartOfScan = 0xDA;
     public const byte QuantizationTables = 0xDB;
     public const byte RestartInterval = 0xDD;
+    public const byte Application1 = 0xE1;
 
     /// <summary>A frame header of any coding process.</summary>
     public static bool IsFrame(byte marker) => marker is >= 0xC0 and <= 0xCF and not (HuffmanTables or 0xC8 or 0xCC);

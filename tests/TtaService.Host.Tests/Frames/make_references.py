@@ -2,7 +2,9 @@
 """Writes the images of References/ and what Pillow and torchvision make of them. Needs Pillow, NumPy, torchvision and libjpeg-turbo's cjpeg."""
 import io
 import pathlib
+import struct
 import subprocess
+import zlib
 import numpy
 from PIL import Image, ImageOps
 from torchvision.transforms import functional
@@ -54,6 +56,7 @@ def photograph(width, height):
 def photographs():
     photo = photograph(320, 240)
     photo.save(FOLDER / "photo.jpg", quality=85)
+    photo.save(FOLDER / "photo.444.jpg", quality=85, subsampling=0)
     photo.save(FOLDER / "photo.422.jpg", quality=85, subsampling=1, optimize=True)
     photo.save(FOLDER / "photo.progressive.jpg", quality=85, progressive=True)
     photo.convert("L").save(FOLDER / "photo.grey.jpg", quality=85)
@@ -72,6 +75,31 @@ def photographs():
         path = FOLDER / f"exif{orientation}.png"
         picture(9, 7).save(path, exif=exif)
         save(f"exif{orientation}.png.upright", ImageOps.exif_transpose(Image.open(path)))
+
+
+def bitmaps(image):
+    image.save(FOLDER / "wide.bmp")
+    image.convert("P", palette=Image.ADAPTIVE).save(FOLDER / "wide.palette.bmp")
+    image.save(FOLDER / "wide.tiff")
+    image.save(FOLDER / "wide.lzw.tiff", compression="tiff_lzw")
+    image.save(FOLDER / "wide.deflate.tiff", compression="tiff_adobe_deflate")
+    image.convert("L").save(FOLDER / "wide.grey.tiff")
+    image.save(FOLDER / "pages.tiff", save_all=True, append_images=[image])
+    (FOLDER / "wide.deep.png").write_bytes(deep_png(image))
+    for name in ("wide.bmp", "wide.palette.bmp", "wide.tiff", "wide.lzw.tiff", "wide.deflate.tiff", "wide.grey.tiff"):
+        save(f"{name}.decoded", Image.open(FOLDER / name).convert("RGB"))
+
+
+def deep_png(image):
+    """16 bits a channel, whose high bytes are the image."""
+    pixels = numpy.asarray(image).astype(numpy.uint16) * 256 + 200
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", image.width, image.height, 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 def main():
@@ -102,6 +130,7 @@ def main():
     alpha = sources["wide"].copy()
     alpha.putalpha(Image.linear_gradient("L").resize(alpha.size))
     alpha.save(FOLDER / "wide.alpha.png")
+    bitmaps(sources["wide"])
     photographs()
     for orientation in range(1, 9):
         exif = Image.Exif()

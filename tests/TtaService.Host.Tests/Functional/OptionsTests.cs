@@ -16,6 +16,7 @@ public sealed class OptionsTests
     [InlineData("--Server:GrpcPrt=8001", "Server:GrpcPrt is not a setting; Server has Address, GrpcPort")]
     [InlineData("--Server:ShutdownTimeout=soon", "Server:ShutdownTimeout is 'soon', which is not a time span such as 00:00:10")]
     [InlineData("--Server:MaxMessageBytes=99999999999", "Server:MaxMessageBytes is '99999999999', which is not a whole number")]
+    [InlineData("--Frames:Decoder=opencv", "Frames:Decoder is 'opencv', which is not one of skia, imagesharp")]
     [InlineData("--Drift:Sites=some", "Drift:Sites is 'some', which is not one of full, off")]
     [InlineData("--Drift:Interval=00:00:00", "Drift:Interval is '00:00:00', it must be 00:00:00.1")]
     [InlineData("--Drift:ShadowShare=2", "Drift:ShadowShare is '2', it must be 0 to 1")]
