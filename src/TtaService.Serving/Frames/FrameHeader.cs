@@ -29,6 +29,9 @@ internal readonly record struct FrameHeader(FrameFormat Format, int Width, int H
     /// <summary>How the file's EXIF data, or a TIFF's own, say that it is to be turned.</summary>
     public SKEncodedOrigin Orientation { get; init; } = SKEncodedOrigin.TopLeft;
 
+    /// <summary>Pixels of a JPEG that share their chroma, across and down.</summary>
+    public (int Width, int Height) ChromaBlock { get; init; } = (1, 1);
+
     private delegate FrameHeader HeaderReader(ReadOnlySpan<byte> image);
 
     private static ReadOnlySpan<byte> PngSignature => [0x89, (byte)'P', (byte)'N', (byte)'G', 0x0D, 0x0A, 0x1A, 0x0A];
@@ -92,6 +95,7 @@ internal readonly record struct FrameHeader(FrameFormat Format, int Width, int H
         var at = 2;
         var ended = false;
         var orientation = SKEncodedOrigin.TopLeft;
+        var chroma = (1, 1);
         while (!ended && NextMarker(image, ref at) is var marker && marker != JpegMarker.None)
         {
             ended = marker == JpegMarker.EndOfImage;
@@ -117,6 +121,7 @@ internal readonly record struct FrameHeader(FrameFormat Format, int Width, int H
 
                 height = BinaryPrimitives.ReadUInt16BigEndian(image[(at + 3)..]);
                 width = BinaryPrimitives.ReadUInt16BigEndian(image[(at + 5)..]);
+                chroma = ChromaOf(image.Slice(at + 7, length - 7));
             }
             else if (marker == JpegMarker.StartOfScan && ++scans > limits.MaxScans)
             {
@@ -135,8 +140,13 @@ internal readonly record struct FrameHeader(FrameFormat Format, int Width, int H
             throw ended ? FrameException.Unreadable("the JPEG holds no picture") : CutShort("JPEG");
         }
 
-        return new FrameHeader(FrameFormat.Jpeg, width, height, scans) { Missing = ended ? null : "its end marker is missing", Orientation = orientation };
+        return new FrameHeader(FrameFormat.Jpeg, width, height, scans) { Missing = ended ? null : "its end marker is missing", Orientation = orientation, ChromaBlock = chroma };
     }
+
+    // The number of components, and for each its name, its samples across and down in a byte, and its table (T.81, B.2.2).
+    private static (int Width, int Height) ChromaOf(ReadOnlySpan<byte> components) => components is [3, _, var brightness, _, _, 0x11, _, _, 0x11, ..]
+        ? (brightness >> 4, brightness & 0x0F)
+        : (1, 1);
 
     // The next marker and, in at, the position behind its two bytes; None and the end when there is no further one. Stuffed zeros and fill bytes are no markers.
     private static byte NextMarker(ReadOnlySpan<byte> image, ref int at)

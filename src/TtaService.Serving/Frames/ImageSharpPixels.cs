@@ -48,6 +48,7 @@ internal static class ImageSharpPixels
             {
                 using var image = Load<Rgba32>(encoded, header);
                 image.CopyPixelDataTo(decoded.Pixels);
+                ChromaInterpolation.Apply(decoded.Pixels, header.Width, header.Height, header.ChromaBlock);
             }
 
             return decoded;

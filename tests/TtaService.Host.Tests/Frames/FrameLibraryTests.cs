@@ -44,18 +44,23 @@ public sealed class FrameLibraryTests
         Assert.InRange(differences.Count(difference => difference > 2), 0, differences.Length / 1000);
     }
 
-    // ImageSharp repeats chroma where others interpolate it.
+    // ImageSharp repeats chroma where others interpolate it; that is done behind it.
     [Theory]
-    [InlineData("photo.jpg")]
-    [InlineData("photo.progressive.jpg")]
-    [InlineData("photo.422.jpg")]
-    [InlineData("photo.restart.jpg")]
-    public void ImageSharp_JpegWithSubsampledChroma_IsWithinTwoLevelsNearlyEverywhere(string image)
+    [InlineData("photo.jpg", 1000)]
+    [InlineData("photo.progressive.jpg", 1000)]
+    [InlineData("photo.422.jpg", 1000)]
+    [InlineData("photo.440.jpg", 1000)]
+    [InlineData("photo.restart.jpg", 1000)]
+    [InlineData("photo.odd.jpg", 1000)]
+    // Drawn, of full colours: where all of a block is cut off at 0 or 255, its chroma can't be found back.
+    [InlineData("wide.jpg", 100)]
+    [InlineData("wide.progressive.jpg", 100)]
+    public void ImageSharp_JpegWithSubsampledChroma_IsWithinTwoLevelsButForOneIn(string image, int values)
     {
         var differences = Differences(image);
 
-        Assert.InRange(differences.Average(), 0, 1);
-        Assert.InRange(differences.Count(difference => difference > 2) / (double)differences.Length, 0, 0.06);
+        Assert.InRange(differences.Average(), 0, 0.2);
+        Assert.InRange(differences.Count(difference => difference > 2), 0, differences.Length / values);
     }
 
     [Theory]

@@ -57,13 +57,14 @@ def photographs():
     photo = photograph(320, 240)
     photo.save(FOLDER / "photo.jpg", quality=85)
     photo.save(FOLDER / "photo.444.jpg", quality=85, subsampling=0)
+    photo.crop((0, 0, 161, 119)).save(FOLDER / "photo.odd.jpg", quality=85)
     photo.save(FOLDER / "photo.422.jpg", quality=85, subsampling=1, optimize=True)
     photo.save(FOLDER / "photo.progressive.jpg", quality=85, progressive=True)
     photo.convert("L").save(FOLDER / "photo.grey.jpg", quality=85)
     photo.save(FOLDER / "photo.lossy.webp", quality=80)
     bitmap = io.BytesIO()
     photo.save(bitmap, "PPM")
-    for name, option in (("restart", ["-restart", "4B"]), ("arithmetic", ["-arithmetic"])):
+    for name, option in (("restart", ["-restart", "4B"]), ("440", ["-sample", "1x2"]), ("arithmetic", ["-arithmetic"])):
         with open(FOLDER / f"photo.{name}.jpg", "wb") as file:
             subprocess.run(["cjpeg", "-quality", "85", *option], input=bitmap.getvalue(), stdout=file, check=True)
     small = photo.resize((96, 72))
