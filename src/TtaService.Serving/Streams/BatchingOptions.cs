@@ -24,9 +24,9 @@ public sealed class BatchingOptions
     public TimeSpan MaxDelay { get; set; } = TimeSpan.FromMilliseconds(2);
 
     /// <summary>Steps that wait or run, of all streams; further ones are refused with RESOURCE_EXHAUSTED. The last eighth is for streams of which none waits. Default
-    /// 1,024.</summary>
+    /// 4,096: a thousand cameras may ask at once while the service starts; what their frames take is bounded by <see cref="MaxQueuedBytes"/>.</summary>
     [Range(1, 1_000_000)]
-    public int MaxQueuedSteps { get; set; } = 1024;
+    public int MaxQueuedSteps { get; set; } = 4096;
 
     /// <summary>Bytes of frames that wait or run, encoded and decoded; further ones are refused with RESOURCE_EXHAUSTED. The last eighth is for streams of which no step waits.
     /// Default 1 GiB.</summary>
