@@ -25,6 +25,16 @@ internal static class ClassScores
         return [.. Enumerable.Range(0, count).Select(k => frames == 0 ? 1f / count : (float)(((calibration!.Prior[k] * frames) + 1) / (frames + count)))];
     }
 
+    /// <summary>The mean, [Q], of rows of probabilities, [n,Q].</summary>
+    public static void Mean(ReadOnlySpan<float> probabilities, Span<float> mean)
+    {
+        mean.Clear();
+        for (var at = 0; at < probabilities.Length; at += mean.Length)
+        {
+            TensorPrimitives.MultiplyAdd(probabilities.Slice(at, mean.Length), (float)mean.Length / probabilities.Length, mean, mean);
+        }
+    }
+
     /// <summary>Probabilities of each row, [n,Q], from scores.</summary>
     public static void ToProbabilities(OutputKind kind, ReadOnlySpan<float> scores, int classes, Span<float> probabilities)
     {

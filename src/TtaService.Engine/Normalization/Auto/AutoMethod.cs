@@ -114,7 +114,7 @@ internal sealed class AutoMethod : IPassMethod, ISpanMethod, IDisposable
             stream[AutoLayout.Doubt].CopyTo(doubt);
             stream[_layout.DoubtPredictions].CopyTo(own);
             ClassScores.ToProbabilities(_kind, scores, classes, probabilities);
-            Mean(probabilities, mean);
+            ClassScores.Mean(probabilities, mean);
             return !PredictionDoubt.Observe(probabilities, mean, _usualEntropy, doubt, own) ? planned
                 : TellsMoreThanSource(stream, doubt, own) ? Math.Max(planned, SourceTrust.FramesOf(step.Frames, step.FramesBefore, SourceTrust.SuspectInterval))
                 : step.Frames;
@@ -272,15 +272,6 @@ internal sealed class AutoMethod : IPassMethod, ISpanMethod, IDisposable
         }
     }
 
-    private static void Mean(ReadOnlySpan<float> probabilities, Span<float> mean)
-    {
-        mean.Clear();
-        for (var at = 0; at < probabilities.Length; at += mean.Length)
-        {
-            TensorPrimitives.MultiplyAdd(probabilities.Slice(at, mean.Length), (float)mean.Length / probabilities.Length, mean, mean);
-        }
-    }
-
     private static void TowardsNormal(Span<float> moments, ReadOnlySpan<float> normal, float weight)
     {
         if (weight == 0)
@@ -375,7 +366,7 @@ internal sealed class AutoMethod : IPassMethod, ISpanMethod, IDisposable
             var mean = rented.AsSpan((2 * scores.Length) + sourceScores.Length, classes);
             var believed = rented.AsSpan((2 * scores.Length) + sourceScores.Length + classes, classes);
             ClassScores.ToProbabilities(_kind, scores, classes, probabilities);
-            Mean(probabilities, mean);
+            ClassScores.Mean(probabilities, mean);
 
             // qc takes the predictions as they were believed when they came.
             _prior.CopyTo(believed);

@@ -1,5 +1,4 @@
 using System.Buffers;
-using System.Numerics.Tensors;
 using TtaService.Engine.Normalization.Auto;
 
 namespace TtaService.Engine.Normalization.Filters;
@@ -56,12 +55,7 @@ internal sealed class Temporal : IPredictionFilter
         try
         {
             var mean = rented.AsSpan(0, classes);
-            mean.Clear();
-            for (var at = 0; at < step.Probabilities.Length; at += classes)
-            {
-                TensorPrimitives.MultiplyAdd(step.Probabilities.Slice(at, classes), 1f / step.Frames, mean, mean);
-            }
-
+            ClassScores.Mean(step.Probabilities, mean);
             var state = new TemporalState
             {
                 Frames = ref step.State[0],
